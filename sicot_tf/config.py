@@ -1,0 +1,289 @@
+"""Configuration: frozen dataclasses, one JSON file beside every artefact.
+
+A field's default is the product's choice; what the paper says stands in
+`PRESETS["paper"]`. Where the paper is silent the help text says so.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import typing
+from typing import Any
+from typing import TypeVar
+
+Config = TypeVar("Config")
+
+
+def _setting(
+    default: Any, description: str, flag: str = "", choices: tuple = ()
+) -> Any:
+    """A dataclass field that also knows its command-line flag and help."""
+    return dataclasses.field(
+        default=default,
+        metadata={"help": description, "flag": flag, "choices": choices},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetConfig:
+    """What `beam_jobs.build_dataset` does to raw records."""
+
+    title_field: str = _setting(
+        "title", "record field that holds the title, for example title_zh"
+    )
+    strict: bool = _setting(
+        False, "reject records with fields outside the contract"
+    )
+    image_size: int = _setting(
+        256,
+        "shorter side of stored images in pixels; smaller images are kept as "
+        "they are",
+    )
+    jpeg_quality: int = _setting(95, "quality of re-encoded JPEG images")
+    min_image_side: int = _setting(
+        8, "images with a shorter side below this are rejected"
+    )
+    # Pillow's own decompression-bomb limit.
+    max_image_pixels: int = _setting(
+        89_478_485, "images with more pixels are rejected before decoding"
+    )
+    drop_frequent_percent: float = _setting(
+        0.0, "drop this share of the most frequent words (paper: 5)"
+    )
+    drop_rare_percent: float = _setting(
+        0.0, "drop this share of the least frequent words (paper: 5)"
+    )
+    drop_by: str = _setting(
+        "types",
+        "what the two shares count: distinct words (the paper's plain "
+        "reading, which removes most of the text) or occurrences",
+        choices=("types", "token_mass"),
+    )
+    min_word_count: int = _setting(
+        1, "words seen less often in the training titles are dropped"
+    )
+    require_words: bool = _setting(
+        False,
+        "training records left without words leave the training set (paper); "
+        "otherwise they train on the picture alone",
+    )
+    head_threshold: int = _setting(
+        0,
+        "classes with at least this many training images are head; 0 takes "
+        "the count at head_share",
+    )
+    # 17 % is the head share of both Alibaba sets (paper, Table 4).
+    head_share: float = _setting(
+        0.17, "share of classes that are head when head_threshold is 0"
+    )
+    word_vector_dim: int = _setting(128, "size of the word2vec vectors")
+    word2vec_epochs: int = _setting(10, "passes of word2vec over the titles")
+    val_percent: int = _setting(
+        10, "validation share of records that carry no split"
+    )
+    test_percent: int = _setting(
+        10, "test share of records that carry no split"
+    )
+    shard_megabytes: int = _setting(128, "size of a TFRecord shard")
+    seed: int = _setting(0, "seed of order, splits and word vectors")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The streams and the shared classifier."""
+
+    streams: str = _setting(
+        "cotrain",
+        "cotrain trains visual and mixed stream, visual the baseline",
+        choices=("cotrain", "visual"),
+    )
+    backbone: str = _setting(
+        "ResNet50",
+        "a name of keras.applications, EfficientNetLite0, or SmallCNN",
+    )
+    backbone_weights: str = _setting(
+        "imagenet", "imagenet, none, or the path of a .weights.h5 file"
+    )
+    freeze_backbone: bool = _setting(False, "train all but the backbone")
+    image_size: int = _setting(224, "side of the square the model sees")
+    neck_dim: int = _setting(
+        0,
+        "size of a dense layer with ReLU behind the backbone; 0: none, the "
+        "plain backbone of the paper",
+    )
+    max_words: int = _setting(32, "longer titles are cut")
+    attention_activation: str = _setting(
+        "softmax",
+        "how scores become word weights",
+        choices=("softmax", "sigmoid", "sigmoid_norm"),
+    )
+    attention_rank: int = _setting(
+        0, "rank of the bilinear form; 0: one full matrix"
+    )
+    attention_gain: float = _setting(
+        0.0, "initial gain of the scores; 0: the square root of the word size"
+    )
+    train_word_vectors: bool = _setting(
+        True, "go on training the word2vec vectors"
+    )
+    dtype_policy: str = _setting(
+        "float32",
+        # float16 would need loss scaling, which can deadlock several workers.
+        "Keras dtype policy",
+        choices=("float32", "mixed_bfloat16"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How `sicot_tf.train` trains it."""
+
+    mixed_loss_weight: float = _setting(
+        1.0, "lambda of Eq. 1 (not given in the paper)", flag="lambda"
+    )
+    epochs: int = _setting(25, "passes over the training set (not given)")
+    global_batch_size: int = _setting(256, "rows of a step over all workers")
+    learning_rate: float = _setting(0.1, "initial learning rate")
+    decay_rate: float = _setting(0.8, "factor of each decay (paper: gamma)")
+    decay_epochs: float = _setting(1.0, "epochs between decays (paper: step 1)")
+    warmup_epochs: float = _setting(
+        0.0, "epochs of linear warm-up before the schedule"
+    )
+    momentum: float = _setting(0.9, "SGD momentum (not given)")
+    weight_decay: float = _setting(
+        1e-4, "L2 on kernels, not on biases, norms and word vectors"
+    )
+    backbone_learning_rate_factor: float = _setting(
+        1.0, "learning rate of the backbone relative to the rest"
+    )
+    augmentation: str = _setting(
+        "crop_flip",
+        "random resized crop, and for crop_flip a mirror image",
+        choices=("none", "crop", "crop_flip"),
+    )
+    min_crop_area: float = _setting(0.25, "smallest crop, share of the area")
+    shuffle_titles: bool = _setting(
+        False, "control: every picture trains with another record's title"
+    )
+    seed: int = _setting(
+        0, "seed of initial weights, order of records and augmentation"
+    )
+    log_steps: int = _setting(10, "steps between rows of the loss curve")
+    val_records: int = _setting(
+        10_000, "validation records looked at after each epoch; 0: all"
+    )
+    checkpoint_steps: int = _setting(
+        0, "steps between checkpoints; 0: once an epoch"
+    )
+    keep_checkpoints: int = _setting(3, "checkpoints kept")
+
+
+# Overrides of the defaults by name of the preset and of the dataclass.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "paper": {
+        "DatasetConfig": {
+            "drop_frequent_percent": 5.0,
+            "drop_rare_percent": 5.0,
+            "require_words": True,
+        },
+        "ModelConfig": {},
+        "TrainConfig": {},
+    },
+    "demo": {
+        "DatasetConfig": {
+            "image_size": 112,
+            "head_threshold": 5,
+            "word2vec_epochs": 30,
+        },
+        "ModelConfig": {
+            "backbone": "EfficientNetLite0",
+            "image_size": 96,
+        },
+        "TrainConfig": {"global_batch_size": 32, "epochs": 10},
+    },
+}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The fields of a config as plain types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(config_class: type[Config], values: dict[str, Any]) -> Config:
+    """Builds a config; an unknown key is an error, a missing one a default."""
+    known = {field.name for field in dataclasses.fields(config_class)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"Unknown settings for {config_class.__name__}: {unknown}. "
+            f"Known ones: {sorted(known)}."
+        )
+    return config_class(**values)
+
+
+def with_preset(config_class: type[Config], preset: str) -> Config:
+    """The defaults of `config_class` with the overrides of a preset."""
+    if preset not in PRESETS:
+        raise ValueError(
+            f"Unknown preset {preset!r}; expected one of {sorted(PRESETS)}."
+        )
+    return from_dict(config_class, PRESETS[preset][config_class.__name__])
+
+
+def add_arguments(parser: argparse.ArgumentParser, config_class: type) -> None:
+    """Adds one flag for each field; unset flags leave the preset's value."""
+    group = parser.add_argument_group(
+        config_class.__name__.removesuffix("Config").lower() + " settings"
+    )
+    types = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        flag = "--" + (field.metadata["flag"] or field.name)
+        text = f"{field.metadata['help']} (default: {field.default})"
+        text = text.replace("%", "%%")
+        if types[field.name] is bool:
+            group.add_argument(
+                flag,
+                dest=field.name,
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=text,
+            )
+        else:
+            group.add_argument(
+                flag,
+                dest=field.name,
+                type=types[field.name],
+                choices=field.metadata["choices"] or None,
+                default=None,
+                help=text,
+            )
+
+
+def from_arguments(
+    config_class: type[Config], arguments: argparse.Namespace, preset: str
+) -> Config:
+    """A preset with the flags the user gave on top."""
+    given = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(config_class)
+        if getattr(arguments, field.name) is not None
+    }
+    return dataclasses.replace(with_preset(config_class, preset), **given)
+
+
+def write_json(path: pathlib.Path | str, value: Any) -> None:
+    """Writes JSON under a temporary name, then renames it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: pathlib.Path | str) -> Any:
+    """Reads a JSON file; the error names the file."""
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error

@@ -1,0 +1,176 @@
+"""Raw image files to the checked, resized JPEG bytes a data set stores."""
+
+import io
+import math
+from collections.abc import Sequence
+
+from PIL import Image
+from PIL import ImageOps
+
+from sicot_tf.data import records
+
+# Pillow's readers that need no outside program (EPS would start Ghostscript).
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+# What a stored image must not carry: place and time of the photo, comments.
+_METADATA = frozenset({"exif", "xmp", "photoshop", "comment"})
+
+
+def to_stored_jpeg(
+    data: bytes,
+    *,
+    image_size: int,
+    jpeg_quality: int,
+    min_image_side: int,
+    max_image_pixels: int,
+    box: Sequence[float] | None = None,
+) -> bytes:
+    """Decodes an image file, checks it and gives the JPEG bytes to store.
+
+    The whole file is decoded, so a truncated one is found. The picture is
+    turned upright (EXIF), the first frame of an animation taken, transparency
+    laid on white, everything made 8-bit RGB. ICC profiles are ignored, as
+    `tf.io.decode_jpeg` ignores them. A baseline RGB JPEG that is small enough
+    and carries no metadata is returned as it came. Equal input and Pillow
+    version give equal bytes.
+
+    Args:
+        data: the bytes of the file.
+        image_size: the shorter side is reduced to this many pixels; smaller
+            images keep their size.
+        jpeg_quality: of re-encoded images, 1 to 100.
+        min_image_side: smallest shorter side in pixels.
+        max_image_pixels: largest width x height, checked before decoding.
+        box: `[x_min, y_min, x_max, y_max]` in pixels of the upright picture;
+            the image is cropped to it.
+
+    Raises:
+        records.RecordError: `empty_file`, `not_an_image`, `decode_error`,
+            `too_small`, `too_many_pixels` or `bad_box`.
+    """
+    if not data:
+        raise records.RecordError("empty_file", "The image file is empty.")
+    image = _open(data)
+    _check_size(image, min_image_side, max_image_pixels)
+    try:
+        if box is None:
+            # libjpeg shrinks by 2, 4 or 8 while decoding; twice the target
+            # leaves the fine filter enough to work on.
+            scale = 2 * image_size / min(image.size)
+            if scale < 1:
+                image.draft(
+                    "RGB", tuple(math.ceil(side * scale) for side in image.size)
+                )
+        image.load()
+        as_it_came = (
+            image.format == "JPEG"
+            and image.mode == "RGB"
+            and box is None
+            and min(image.size) <= image_size
+            and "progressive" not in image.info
+            and not _METADATA & image.info.keys()
+        )
+        if as_it_came:
+            return data
+        image = _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # Pillow's readers raise whatever they meet.
+        raise records.RecordError(
+            "decode_error", f"{type(error).__name__}: {error}"
+        ) from error
+    if box is not None:
+        image = _crop(image, box, min_image_side)
+    return _encode(_shrink(image, image_size), jpeg_quality)
+
+
+def _open(data: bytes) -> Image.Image:
+    """Reads the header only."""
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise records.RecordError(
+            "not_an_image",
+            f"The file starts with {data[:8]!r}, which is none of "
+            f"{', '.join(_FORMATS)}.",
+        ) from error
+    # Pillow's own limit: twice 89,478,485 pixels.
+    except Image.DecompressionBombError as error:
+        raise records.RecordError("too_many_pixels", str(error)) from error
+    except Exception as error:  # As in `to_stored_jpeg`.
+        raise records.RecordError(
+            "decode_error", f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_size(
+    image: Image.Image, min_image_side: int, max_image_pixels: int
+) -> None:
+    width, height = image.size
+    if width * height > max_image_pixels:
+        raise records.RecordError(
+            "too_many_pixels",
+            f"The image is {width} x {height}; at most {max_image_pixels} "
+            "pixels are decoded.",
+        )
+    if min(width, height) < min_image_side:
+        raise records.RecordError(
+            "too_small",
+            f"The image is {width} x {height}; the shorter side must have at "
+            f"least {min_image_side} pixels.",
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB on white."""
+    if image.mode.startswith("I"):
+        # 16-bit greys; Pillow's own conversion clips at 255.
+        image = image.convert("I").point(lambda grey: grey * (1 / 256))
+        image = image.convert("L")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _crop(
+    image: Image.Image, box: Sequence[float], min_image_side: int
+) -> Image.Image:
+    x_min, y_min, x_max, y_max = box
+    width, height = image.size
+    if not (0 <= x_min < x_max <= width and 0 <= y_min < y_max <= height):
+        raise records.RecordError(
+            "bad_box",
+            f"Expected 0 <= min < max inside the image of {width} x {height} "
+            f"pixels, received {list(box)}.",
+        )
+    # Whole pixels around the box.
+    image = image.crop(
+        (
+            math.floor(x_min),
+            math.floor(y_min),
+            math.ceil(x_max),
+            math.ceil(y_max),
+        )
+    )
+    _check_size(image, min_image_side, image.width * image.height)
+    return image
+
+
+def _shrink(image: Image.Image, image_size: int) -> Image.Image:
+    """Reduces the shorter side to `image_size`; never enlarges."""
+    shorter = min(image.size)
+    if shorter <= image_size:
+        return image
+    size = tuple(round(side * image_size / shorter) for side in image.size)
+    # The gap lets Pillow average whole pixels first, for speed; at 3 the
+    # result is nearly that of the filter alone (Pillow's documentation).
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _encode(image: Image.Image, jpeg_quality: int) -> bytes:
+    # Else comments of the original are copied.
+    image.info = {}
+    output = io.BytesIO()
+    # 4:4:4: at this size half the colour resolution blurs prints and logos.
+    image.save(output, "JPEG", quality=jpeg_quality, subsampling="4:4:4")
+    return output.getvalue()

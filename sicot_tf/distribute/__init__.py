@@ -1,0 +1,1 @@
+"""Cluster set-up and checkpoints."""

@@ -1,0 +1,23 @@
+"""The workers of a training job, from `TF_CONFIG`."""
+
+import tensorflow as tf
+
+
+def make_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
+    """The strategy of every run; without `TF_CONFIG` it is one worker.
+
+    Ring collectives over gRPC work on any machine, NCCL only between GPUs,
+    so the choice is left to TensorFlow where there are GPUs.
+    """
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    implementation = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=implementation.AUTO if has_gpu else implementation.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(options)
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together."""
+    spec = strategy.cluster_resolver.cluster_spec().as_dict()
+    return max(1, len(spec.get("worker", [])) + len(spec.get("chief", [])))

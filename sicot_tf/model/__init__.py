@@ -1,0 +1,1 @@
+"""The SICoT model: visual, semantic and mixed stream, one classifier."""

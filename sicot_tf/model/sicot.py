@@ -1,0 +1,176 @@
+"""The SICoT model: visual, semantic and mixed stream, one shared classifier.
+
+    image ---- backbone (- neck) ------------------- x_v --+
+                                        |                  +-- classifier
+    title_ids - word_vectors            +- maximum - x_m --+
+                    - word_attention - projection -- x_s
+
+Only the upper branch is served (paper, section 3.3 and Fig. 1).
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from sicot_tf import config
+from sicot_tf.data import records
+from sicot_tf.model import backbones
+from sicot_tf.model import initial_weights
+from sicot_tf.model import mixed_stream
+from sicot_tf.model import word_attention
+
+
+def build_streams(
+    model_config: config.ModelConfig,
+    *,
+    vocabulary_size: int = 0,
+    word_vector_dim: int = 0,
+    seed: int = 0,
+) -> keras.Model:
+    """The functional model of the streams; the classifier stands behind it.
+
+    Inputs are `image` `[batch, image_size, image_size, 3]` float32 0 to 255
+    and, for co-training, `title_ids` `[batch, max_words]` int32 with 0 for
+    padding and unknown words. Outputs are `x_v` and, for co-training, `x_m`,
+    each `[batch, embedding_dim]`, and `attention` `[batch, max_words]`, the
+    word weights for inspection.
+
+    Args:
+        vocabulary_size: number of words; their ids are 1 to this number.
+        word_vector_dim: size of the word vectors.
+        seed: with its path, decides the initial value of every weight.
+    """
+    previous_policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(model_config.dtype_policy)
+    try:
+        return _build_streams(
+            model_config, vocabulary_size, word_vector_dim, seed
+        )
+    finally:
+        keras.config.set_dtype_policy(previous_policy)
+
+
+def _build_streams(
+    model_config: config.ModelConfig,
+    vocabulary_size: int,
+    word_vector_dim: int,
+    seed: int,
+) -> keras.Model:
+    """`build_streams` under the dtype policy of the model."""
+    # === Visual stream ===
+    backbone = backbones.build_backbone(
+        model_config.backbone,
+        image_size=model_config.image_size,
+        weights=model_config.backbone_weights,
+        seed=seed,
+    )
+    backbone.trainable = not model_config.freeze_backbone
+    new_layers = []
+
+    size = model_config.image_size
+    image = keras.Input((size, size, 3), dtype="float32", name="image")
+    inputs = {"image": image}
+    x_v = backbone(image)
+    if model_config.neck_dim:
+        neck = keras.layers.Dense(
+            model_config.neck_dim, activation="relu", name="neck"
+        )
+        new_layers.append(neck)
+        x_v = neck(x_v)
+    outputs = {"x_v": x_v}
+
+    if model_config.streams == "cotrain":
+        # === Semantic stream ===
+        embeddings = keras.layers.Embedding(
+            vocabulary_size + 1,
+            word_vector_dim,
+            trainable=model_config.train_word_vectors,
+            name="word_vectors",
+        )
+        attention_layer = word_attention.BilinearWordAttention(
+            rank=model_config.attention_rank,
+            activation=model_config.attention_activation,
+            gain=model_config.attention_gain,
+            name="word_attention",
+        )
+        projection = keras.layers.Dense(
+            x_v.shape[-1], activation="relu", name="title_projection"
+        )
+        new_layers += [embeddings, attention_layer, projection]
+
+        title_ids = keras.Input(
+            (model_config.max_words,), dtype="int32", name="title_ids"
+        )
+        inputs["title_ids"] = title_ids
+        word_mask = ops.not_equal(title_ids, records.PADDING_ID)
+        semantic, attention = attention_layer(embeddings(title_ids), word_mask)
+        x_s = projection(semantic)
+
+        # === Mixed stream ===
+        has_title = ops.any(word_mask, axis=-1)
+        x_m = mixed_stream.MixedStream(name="mixed_stream")(x_v, x_s, has_title)
+        outputs |= {"x_m": x_m, "attention": attention}
+
+    initial_weights.seed_initial_weights(new_layers, seed)
+    return keras.Model(inputs, outputs, name="streams")
+
+
+def build_classifier(
+    num_classes: int, embedding_dim: int, *, seed: int = 0
+) -> keras.layers.Dense:
+    """The classifier that both streams share: softmax regression with bias.
+
+    It maps `[batch, embedding_dim]` to logits `[batch, num_classes]` float32,
+    also under a mixed dtype policy.
+    """
+    classifier = keras.layers.Dense(
+        num_classes,
+        dtype=keras.DTypePolicy("float32"),
+        name="classifier",
+    )
+    classifier.build((None, embedding_dim))
+    initial_weights.seed_initial_weights([classifier], seed)
+    return classifier
+
+
+def visual_stream(streams: keras.Model) -> keras.Model:
+    """The part that is evaluated and served: `image` to `x_v`."""
+    return keras.Model(
+        {"image": streams.input["image"]},
+        streams.output["x_v"],
+        name="visual_stream",
+    )
+
+
+def semantic_stream(streams: keras.Model) -> keras.Model:
+    """The part that is explained: `title_ids` to word weights."""
+    if "attention" not in streams.output:
+        raise ValueError(
+            "This run was trained with --streams visual: it has no title "
+            "attention. Use a run trained with --streams cotrain."
+        )
+    return keras.Model(
+        {"title_ids": streams.input["title_ids"]},
+        streams.output["attention"],
+        name="semantic_stream",
+    )
+
+
+def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
+    """Starts the word vectors from word2vec.
+
+    Args:
+        word_vectors: `[vocabulary_size + 1, word_vector_dim]` float32; row 0
+            belongs to padding.
+
+    Raises:
+        ValueError: if the shape is not the model's.
+    """
+    layer = streams.get_layer("word_vectors")
+    expected = tuple(layer.embeddings.shape)
+    if word_vectors.shape != expected:
+        raise ValueError(
+            f"Expected word vectors of shape {expected}, received "
+            f"{word_vectors.shape}; they belong to another vocabulary."
+        )
+    layer.embeddings.assign(word_vectors)

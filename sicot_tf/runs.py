@@ -1,0 +1,165 @@
+"""The folder of a training run: what it was made from and its curves.
+
+config.json      model, training and dataset, with versions
+classes.jsonl    the classes in the order of their labels
+vocabulary.txt   the words in the order of their ids, from 1
+metrics.jsonl    the loss curve and validation accuracies
+checkpoints/     the last few
+logs/            for TensorBoard
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import sicot_tf
+from sicot_tf import config
+from sicot_tf.data import dataset
+
+# Copied, so that a run can be exported without its dataset.
+_COPIES = ("classes.jsonl", "vocabulary.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training run as its folder describes it."""
+
+    path: pathlib.Path
+    model: config.ModelConfig
+    train: config.TrainConfig
+    # Path, generation and sizes of the dataset.
+    dataset: dict[str, Any]
+
+    @property
+    def classes(self) -> list[dict[str, Any]]:
+        """The classes in the order of their labels."""
+        return dataset.read_classes(self.path / "classes.jsonl")
+
+
+def create(
+    path: pathlib.Path,
+    generation: pathlib.Path,
+    manifest: dict[str, Any],
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+) -> None:
+    """Makes the folder of a run, or checks that it holds this very run.
+
+    More epochs are allowed; nothing else of the model, the training or the
+    data may differ, for the checkpoints would not fit it.
+
+    Raises:
+        ValueError: naming the settings that differ.
+    """
+    values = {
+        "model": config.to_dict(model_config),
+        "train": config.to_dict(train_config),
+        "dataset": {
+            "path": str(generation.resolve()),
+            "generation": generation.name,
+            "num_classes": manifest["num_classes"],
+            "vocabulary_size": manifest["vocabulary_size"],
+            "word_vector_dim": manifest["word_vector_dim"],
+            "head_threshold": manifest["long_tail"]["head_threshold"],
+        },
+        "versions": {
+            "sicot_tf": sicot_tf.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+        },
+    }
+    config_path = path / "config.json"
+    if config_path.exists():
+        differences = _differences(config.read_json(config_path), values)
+        if differences:
+            raise ValueError(
+                f"{path} holds a run with other settings: "
+                f"{'; '.join(differences)}. Choose another --run_dir, or "
+                "delete this one."
+            )
+    path.mkdir(parents=True, exist_ok=True)
+    for name in _COPIES:
+        temporary = path / f".{name}.tmp"
+        shutil.copyfile(generation / name, temporary)
+        temporary.replace(path / name)
+    config.write_json(config_path, values)
+
+
+def load(path: pathlib.Path) -> Run:
+    """Reads the description of a run.
+
+    Raises:
+        ValueError: if the folder holds no run.
+    """
+    if not (path / "config.json").exists():
+        raise ValueError(
+            f"Expected the folder of a training run, found no config.json in "
+            f"{path}. Train first: python -m sicot_tf.train --help"
+        )
+    values = config.read_json(path / "config.json")
+    return Run(
+        path=path,
+        model=config.from_dict(config.ModelConfig, values["model"]),
+        train=config.from_dict(config.TrainConfig, values["train"]),
+        dataset=values["dataset"],
+    )
+
+
+class Curve:
+    """Rows of `metrics.jsonl`, one a line, each on disk when it is written.
+
+    Rows behind the step a run resumes from are dropped: they are computed
+    again, and come out the same.
+
+    Args:
+        path: the file.
+        last_step: the step of the checkpoint the run goes on from.
+    """
+
+    def __init__(self, path: pathlib.Path, last_step: int):
+        rows = [row for row in read_curve(path) if row["step"] <= last_step]
+        temporary = path.with_name(f".{path.name}.tmp")
+        with open(temporary, "w", encoding="utf-8") as lines:
+            lines.writelines(json.dumps(row) + "\n" for row in rows)
+        temporary.replace(path)
+        self._lines = open(path, "a", encoding="utf-8")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        self._lines.write(json.dumps(row) + "\n")
+        self._lines.flush()
+        os.fsync(self._lines.fileno())
+
+    def __enter__(self) -> "Curve":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._lines.close()
+
+
+def read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a curve; a last line cut by a kill is left out."""
+    rows = []
+    if path.exists():
+        for line in path.read_text("utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                rows.append(json.loads(line))
+    return rows
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Settings of a run that differ, as `name: old, now new`."""
+    found = []
+    for group in ("model", "train", "dataset"):
+        for name in sorted(old[group].keys() | new[group].keys()):
+            before, now = old[group].get(name), new[group].get(name)
+            # A dataset may move; its generation says whether it is the same.
+            if before != now and name not in ("epochs", "path"):
+                found.append(f"{name}: {before!r}, now {now!r}")
+    return found

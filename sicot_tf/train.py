@@ -67,12 +67,13 @@ def train(
     # Equal seeds and op determinism make a curve repeatable bit for bit.
     keras.utils.set_random_seed(train_config.seed)
     tf.config.experimental.enable_op_determinism()
-    strategy = cluster.make_strategy()
-    if cluster.num_workers(strategy) > 1:
+    if cluster.num_workers() > 1:
+        # Making the strategy would wait for the others.
         raise ValueError(
             "TF_CONFIG names several workers; this version trains with one. "
             "Unset TF_CONFIG."
         )
+    strategy = cluster.make_strategy()
 
     # === Data ===
     generation = generations.resolve_generation(dataset_dir)
@@ -167,7 +168,7 @@ def train(
                 _write_summaries(
                     {**row, "images_per_second": batch_size / seconds}
                 )
-                progress.set_postfix(loss=f"{row['loss']:.3f}")
+                progress.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if step % steps_per_epoch == 0:
                 row = _validate(
                     predict, generation, classes, model_config, train_config

@@ -5,6 +5,9 @@ Only core TensorFlow ops: the exported graph decodes with the same functions.
 
 import tensorflow as tf
 
+# Pictures above this are refused: decoded, one of them takes 150 MB, and
+# 600 MB while it is resized.
+MAX_PIXELS = 50_000_000
 # Aspect ratios of the usual random resized crop (Szegedy et al., 2015).
 _CROP_ASPECT_RATIOS = (3 / 4, 4 / 3)
 
@@ -19,20 +22,48 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         `[height, width, 3]` uint8.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are no such picture.
+        tf.errors.InvalidArgumentError: if the bytes are no such picture, or
+            one of more than `MAX_PIXELS`.
     """
-    is_png = tf.strings.substr(image_bytes, 0, 4) == b"\x89PNG"
+    # Padded: an error about a cut header would quote its bytes, which no
+    # client can read.
+    header = tf.strings.substr(
+        tf.strings.join([image_bytes, b"\0" * 24]), 0, 24
+    )
+    is_png = tf.strings.substr(header, 0, 4) == b"\x89PNG"
+    is_jpeg = tf.strings.substr(header, 0, 3) == b"\xff\xd8\xff"
+    is_gif = tf.strings.substr(header, 0, 3) == b"GIF"
 
-    def png_on_white() -> tf.Tensor:
-        pixels = tf.cast(tf.io.decode_png(image_bytes, 4), tf.int32)
-        alpha = pixels[..., 3:]
-        mixed = (pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255
-        return tf.cast(mixed, tf.uint8)
+    # A few kilobytes can claim billions of pixels: look before decoding. BMP
+    # is not compressed, and a WebP picture ends at 16,383 x 16,383.
+    def png_pixels() -> tf.Tensor:
+        return _header_pixels(header, 16, tf.int32, little_endian=False)
 
-    def any_format() -> tf.Tensor:
-        return tf.io.decode_image(image_bytes, 3, expand_animations=False)
+    def gif_pixels() -> tf.Tensor:
+        return _header_pixels(header, 6, tf.uint16, little_endian=True)
 
-    image = tf.cond(is_png, png_on_white, any_format)
+    def jpeg_pixels() -> tf.Tensor:
+        shape = tf.io.extract_jpeg_shape(image_bytes, tf.int64)
+        return shape[0] * shape[1]
+
+    num_pixels = tf.case(
+        [(is_png, png_pixels), (is_jpeg, jpeg_pixels), (is_gif, gif_pixels)],
+        default=lambda: tf.constant(0, tf.int64),
+        exclusive=True,
+    )
+    check = tf.debugging.assert_less_equal(
+        num_pixels,
+        tf.constant(MAX_PIXELS, tf.int64),
+        message=f"A picture may have at most {MAX_PIXELS:,} pixels.",
+    )
+    # Eagerly the check has been made; in a graph it is an op to wait for.
+    with tf.control_dependencies([check] if check is not None else []):
+        image_bytes = tf.identity(image_bytes)
+    image = tf.cond(
+        is_png,
+        lambda: _decode_png(image_bytes),
+        lambda: tf.io.decode_image(image_bytes, 3, expand_animations=False),
+    )
     image.set_shape([None, None, 3])
     return image
 
@@ -128,3 +159,31 @@ def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
         image, [image_size, image_size], method="bilinear", antialias=True
     )
     return tf.ensure_shape(image, [image_size, image_size, 3])
+
+
+def _decode_png(image_bytes: tf.Tensor) -> tf.Tensor:
+    """A PNG on a white background: `[height, width, 3]` uint8."""
+    pixels = tf.io.decode_png(image_bytes, 4)
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+
+    def on_white() -> tf.Tensor:
+        # At most 255 * 255 + 127, which uint16 holds.
+        weight = tf.cast(alpha, tf.uint16)
+        mixed = tf.cast(colours, tf.uint16) * weight + 255 * (255 - weight)
+        return tf.cast((mixed + 127) // 255, tf.uint8)
+
+    is_opaque = tf.reduce_all(alpha == 255)
+    return tf.cond(is_opaque, lambda: colours, on_white)
+
+
+def _header_pixels(
+    header: tf.Tensor,
+    offset: int,
+    dtype: tf.DType,
+    *,
+    little_endian: bool,
+) -> tf.Tensor:
+    """Width times height from two neighbouring numbers of a header."""
+    sides = tf.strings.substr(header, offset, 2 * dtype.size)
+    sides = tf.io.decode_raw(sides, dtype, little_endian=little_endian)
+    return tf.reduce_prod(tf.cast(sides, tf.int64))

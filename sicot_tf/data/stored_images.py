@@ -72,7 +72,8 @@ def to_stored_jpeg(
         )
         if as_it_came:
             return data
-        image = _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _to_rgb(image)
     except Exception as error:  # Pillow's readers raise whatever they meet.
         raise records.RecordError(
             "decode_error", f"{type(error).__name__}: {error}"
@@ -129,7 +130,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    # Pillow copies the picture even when there is nothing to convert.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _crop(

@@ -14,10 +14,13 @@ def make_strategy() -> tf.distribute.MultiWorkerMirroredStrategy:
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=implementation.AUTO if has_gpu else implementation.RING
     )
-    return tf.distribute.MultiWorkerMirroredStrategy(options)
+    return tf.distribute.MultiWorkerMirroredStrategy(
+        communication_options=options
+    )
 
 
-def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together."""
-    spec = strategy.cluster_resolver.cluster_spec().as_dict()
-    return max(1, len(spec.get("worker", [])) + len(spec.get("chief", [])))
+def num_workers() -> int:
+    """How many processes train together, by `TF_CONFIG`."""
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    jobs = resolver.cluster_spec().as_dict()
+    return max(1, len(jobs.get("worker", [])) + len(jobs.get("chief", [])))

@@ -8,12 +8,16 @@
 Only the upper branch is served (paper, section 3.3 and Fig. 1).
 """
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
 
 from sicot_tf import config
+from sicot_tf import runs
 from sicot_tf.data import records
+from sicot_tf.distribute import checkpoints
 from sicot_tf.model import backbones
 from sicot_tf.model import initial_weights
 from sicot_tf.model import mixed_stream
@@ -157,7 +161,11 @@ def semantic_stream(streams: keras.Model) -> keras.Model:
 
 
 def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
-    """Starts the word vectors from word2vec.
+    """Starts the word vectors from word2vec, scaled to a mean square of 1.
+
+    word2vec leaves entries near 0.1 at this size. Scores are quadratic in
+    them, so unscaled vectors would start, and in a short run stay, at equal
+    weights for all words.
 
     Args:
         word_vectors: `[vocabulary_size + 1, word_vector_dim]` float32; row 0
@@ -173,4 +181,49 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
             f"Expected word vectors of shape {expected}, received "
             f"{word_vectors.shape}; they belong to another vocabulary."
         )
-    layer.embeddings.assign(word_vectors)
+    scale = np.sqrt(np.mean(np.square(word_vectors[1:], dtype=np.float64)))
+    layer.embeddings.assign(word_vectors / scale if scale > 0 else word_vectors)
+
+
+def restore_visual(
+    run: runs.Run,
+) -> tuple[keras.Model, keras.layers.Dense, int]:
+    """The visual stream and the classifier of a run's last checkpoint.
+
+    The other streams are not even built.
+
+    Returns:
+        A model from `image` to `x_v`, the classifier, and the step.
+
+    Raises:
+        ValueError: if the run has no checkpoint.
+    """
+    model_config = dataclasses.replace(
+        run.model, streams="visual", backbone_weights="none"
+    )
+    stream = visual_stream(build_streams(model_config))
+    classifier = build_classifier(
+        run.dataset["num_classes"], stream.output.shape[-1]
+    )
+    step = checkpoints.restore_variables(
+        run.path / "checkpoints", stream.variables + classifier.variables
+    )
+    return stream, classifier, step
+
+
+def restore_attention(run: runs.Run) -> keras.Model:
+    """The semantic stream of a run's last checkpoint: ids to word weights.
+
+    Raises:
+        ValueError: if the run has no semantic stream or no checkpoint.
+    """
+    model_config = dataclasses.replace(run.model, backbone_weights="none")
+    stream = semantic_stream(
+        build_streams(
+            model_config,
+            vocabulary_size=run.dataset["vocabulary_size"],
+            word_vector_dim=run.dataset["word_vector_dim"],
+        )
+    )
+    checkpoints.restore_variables(run.path / "checkpoints", stream.variables)
+    return stream

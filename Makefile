@@ -1,0 +1,45 @@
+# make demo    the whole road on real pictures, from raw records to a
+#              recognised product (QUICK=1: about 3 minutes, frozen backbone)
+# make test    installs what is missing and runs the tests
+# make lint    formatting, lint, and the consistency of the environment
+
+.PHONY: demo test lint install clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+# The first Python that TensorFlow has wheels for and that can make a virtual
+# environment. A name on the PATH may be a shim that does not run.
+PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	  $$python -c 'import sys, venv, ensurepip; \
+	    sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	    2>/dev/null && { echo $$python; break; }; done)
+
+.venv/installed: setup.py sicot_tf/__init__.py
+	@if [ -z "$(PYTHON)" ]; then \
+	  echo "sicot_tf needs Python 3.11, 3.12 or 3.13 with the venv module;"; \
+	  echo "none of python3.11, python3.12, python3.13, python3 is one."; \
+	  echo "Install it, for example: apt-get install python3.11-venv"; \
+	  exit 1; fi
+	@echo "Installing into .venv with $(PYTHON) (1.5 GB, a few minutes) ..."
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable '.[demo,dev]'
+	@touch $@
+
+install: .venv/installed
+
+demo: .venv/installed
+	.venv/bin/python -m sicot_tf.demo $(if $(QUICK),--quick)
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/python -m pip check
+
+clean:
+	rm -rf .venv demo

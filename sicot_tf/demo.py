@@ -1,0 +1,232 @@
+"""The whole road on real pictures, from raw records to a recognised product.
+
+Runs the commands an engineer would run, one after the other, and prints each
+before it runs. What is finished is not done again.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+_EXAMPLES = """
+examples:
+  python -m sicot_tf.demo
+  python -m sicot_tf.demo --quick
+  python -m sicot_tf.demo --num_classes 0 --directory demo-full
+"""
+# Settings of the two trainings; see docs/demo.md for how they were chosen.
+_FULL = ()
+_QUICK = ("--freeze_backbone", "--epochs", "12")
+_NUM_PHOTOS = 8
+
+
+def run_road(
+    directory: pathlib.Path,
+    saved_models: pathlib.Path,
+    *,
+    num_classes: int,
+    quick: bool,
+) -> None:
+    """Goes from drawings to products recognised over gRPC.
+
+    Args:
+        directory: where everything but the SavedModel is written.
+        saved_models: the folder of served models.
+        num_classes: how many things to tell apart; 0: all.
+        quick: trains with a frozen backbone.
+    """
+    records = directory / "records"
+    dataset = directory / "dataset"
+    run_root = directory / ("runs-quick" if quick else "runs")
+    model = saved_models / ("sicot-quick" if quick else "sicot")
+    settings = _QUICK if quick else _FULL
+
+    _run(
+        "1. Raw records from drawings and annotators' words",
+        "sicot_tf.emoji_records",
+        *("--output", records, "--num_classes", num_classes),
+    )
+    _run(
+        "2. Raw records to TFRecords",
+        "beam_jobs.build_dataset",
+        *("--input", records / "records.jsonl", "--output", dataset),
+        *("--num_processes", os.cpu_count()),
+    )
+    for number, streams in (("3a", "visual"), ("3b", "cotrain")):
+        _run(
+            f"{number}. Train: {streams}"
+            + (" (quick: the backbone is frozen)" if quick else ""),
+            "sicot_tf.train",
+            *("--dataset", dataset, "--run_dir", run_root / streams),
+            *("--streams", streams),
+            *settings,
+        )
+    _run(
+        "4. Evaluate on artists that training never saw",
+        "sicot_tf.evaluate",
+        *("--run_dir", run_root / "cotrain"),
+        *("--compare_to", run_root / "visual"),
+    )
+    _run(
+        "5. Explain: which words the attention trusts",
+        "sicot_tf.explain",
+        *("--run_dir", run_root / "cotrain"),
+    )
+    _run(
+        "6. Export the visual stream",
+        "sicot_tf.export",
+        *("--run_dir", run_root / "cotrain", "--output", model),
+    )
+    photos = _held_out_photos(records, dataset)
+    _headline("7. Serve, and recognise held-out photos over gRPC")
+    with _server(model) as address:
+        _recognize(photos, address, model.name, run_root / "cotrain")
+
+    evaluation = run_root / "cotrain" / "evaluation-test"
+    print()
+    print(f"Report          {evaluation / 'report.html'}")
+    print(f"Plots           {evaluation}/*.svg")
+    print(f"Attention page  {run_root / 'cotrain' / 'attention.html'}")
+    print(f"TensorBoard     tensorboard --logdir {run_root}")
+    print(f"SavedModel      {model}")
+    print(f"Licences        {records / 'LICENSES.md'}")
+
+
+def _run(headline: str, module: str, *arguments: object) -> None:
+    """Runs one command of the project and stops the road if it fails."""
+    _headline(headline)
+    words = ["-m", module, *map(str, arguments)]
+    print("$ python " + shlex.join(words), flush=True)
+    started = time.monotonic()
+    finished = subprocess.run([sys.executable, *words], check=False)
+    if finished.returncode:
+        raise SystemExit(f"{module} failed; see its message above.")
+    print(f"[{time.monotonic() - started:.0f} s]", flush=True)
+
+
+def _headline(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
+
+
+def _held_out_photos(
+    records: pathlib.Path, dataset: pathlib.Path
+) -> list[dict[str, str]]:
+    """Test records spread evenly over the file; head and tail as they come."""
+    generation = dataset / (dataset / "LATEST").read_text("utf-8").strip()
+    known = {
+        json.loads(line)["sku_id"]
+        for line in (generation / "classes.jsonl").open(encoding="utf-8")
+    }
+    rows = [
+        row
+        for line in (records / "records.jsonl").open(encoding="utf-8")
+        if (row := json.loads(line))["split"] == "test"
+        and row["sku_id"] in known
+    ]
+    rows = rows[:: max(1, len(rows) // _NUM_PHOTOS)][:_NUM_PHOTOS]
+    return [{**row, "image": str(records / row["image"])} for row in rows]
+
+
+@contextlib.contextmanager
+def _server(model: pathlib.Path) -> Iterator[str]:
+    """The embedded server as a process of its own; its address."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "sicot_tf.serve", "--model_name", model.name]
+    words += ["--model_base_path", str(model.resolve()), "--port", str(port)]
+    print("$ python " + shlex.join(words), flush=True)
+    process = subprocess.Popen([sys.executable, *words])
+    try:
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _recognize(
+    photos: list[dict[str, str]],
+    address: str,
+    model_name: str,
+    run_dir: pathlib.Path,
+) -> None:
+    """Prints what the server sees in each photo beside what it is."""
+    # Here, so that the road starts before TensorFlow is imported.
+    from sicot_tf import client
+
+    names = client.read_product_names(run_dir / "classes.jsonl")
+    answers = client.recognize(
+        address,
+        [pathlib.Path(photo["image"]).read_bytes() for photo in photos],
+        model_name=model_name,
+        # The server loads and warms the model up first.
+        timeout=120,
+    )
+    words = ["-m", "sicot_tf.client", photos[0]["image"]]
+    words += ["--server", address, "--model_name", model_name]
+    words += ["--product_names", str(run_dir / "classes.jsonl")]
+    print("The same from the command line: python " + shlex.join(words))
+    print(f"\n{'photo':<22} {'true':<30} recognised")
+    for photo, answer in zip(photos, answers):
+        best = answer[0]
+        mark = "right" if best.sku_id == photo["sku_id"] else "wrong"
+        true = f"{photo['sku_id']} {photo['sku_name']}"
+        seen = f"{best.sku_id} {names.get(best.sku_id, '')}"
+        print(
+            f"{photo['record_id']:<22.22} {true:<30.30} "
+            f"{seen:<30.30} {best.score:.3f} {mark}"
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m sicot_tf.demo`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sicot_tf.demo",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--directory",
+        type=pathlib.Path,
+        default=pathlib.Path("demo"),
+        help="where the road's artefacts lie (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--saved_models",
+        type=pathlib.Path,
+        default=pathlib.Path("saved_models"),
+        help="where the SavedModel goes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--num_classes",
+        type=int,
+        default=400,
+        help="things to tell apart; 0: all (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="about 3 minutes: frozen backbone, fewer epochs",
+    )
+    arguments = parser.parse_args(argv)
+    started = time.monotonic()
+    run_road(
+        arguments.directory,
+        arguments.saved_models,
+        num_classes=arguments.num_classes,
+        quick=arguments.quick,
+    )
+    print(f"The road took {time.monotonic() - started:.0f} s.")
+
+
+if __name__ == "__main__":
+    main()

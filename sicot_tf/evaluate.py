@@ -1,0 +1,288 @@
+"""Top-1 and top-3 accuracy of a run, overall, head and tail, held-out records.
+
+Only the visual stream is built, and records are read without their titles.
+Intervals are 95 % bootstrap intervals over classes. A second run can be
+compared on the same records.
+"""
+
+import argparse
+import base64
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import config
+from sicot_tf import runs
+from sicot_tf.data import dataset
+from sicot_tf.data import generations
+from sicot_tf.data import records
+from sicot_tf.evaluation import metrics
+from sicot_tf.evaluation import plots
+from sicot_tf.evaluation import report
+from sicot_tf.model import prediction
+from sicot_tf.model import sicot
+
+_EXAMPLES = """
+examples:
+  python -m sicot_tf.evaluate --run_dir runs/cotrain
+
+  # Against the baseline, on the same records:
+  python -m sicot_tf.evaluate --run_dir runs/cotrain \\
+      --compare_to runs/visual
+"""
+_NUM_EXAMPLES = 12
+
+
+def evaluate(
+    run_dir: pathlib.Path,
+    *,
+    compare_to: pathlib.Path | None = None,
+    dataset_dir: pathlib.Path | None = None,
+    split: str = "test",
+    batch_size: int = 64,
+) -> pathlib.Path:
+    """Writes `metrics.json`, plots and `report.html` into the run's folder.
+
+    Args:
+        run_dir: a training run.
+        compare_to: another run on the same classes, the baseline.
+        dataset_dir: a dataset; by default the one the run trained on.
+        split: whose records are recognised.
+
+    Returns:
+        `run_dir/evaluation-<split>`.
+
+    Raises:
+        ValueError: if there are no records, or the runs do not fit.
+    """
+    run = runs.load(run_dir.resolve())
+    # The baseline first, as in the paper's tables.
+    compared = ([runs.load(compare_to.resolve())] if compare_to else []) + [run]
+    if len({each.path.name for each in compared}) < len(compared):
+        raise ValueError(
+            f"{run_dir} and {compare_to} have the same folder name, which "
+            "stands for the run in tables; rename one of them."
+        )
+    for other in compared[:-1]:
+        if other.classes != run.classes:
+            raise ValueError(
+                f"{other.path} and {run.path} were trained on other classes; "
+                "only runs on one dataset generation can be compared."
+            )
+    generation = generations.resolve_generation(
+        dataset_dir or pathlib.Path(run.dataset["path"])
+    )
+    files = dataset.RecordFiles(generation, split)
+    if not len(files):
+        raise ValueError(f"{generation} holds no records of split {split!r}.")
+    output = run_dir / f"evaluation-{split}"
+    output.mkdir(exist_ok=True)
+
+    # === Predict ===
+    found = {
+        each.path.name: _predict(each, files, batch_size) for each in compared
+    }
+    train_counts = np.array([each["train"] for each in run.classes])
+    threshold = run.dataset["head_threshold"]
+
+    # === Measure ===
+    labels = found[run.path.name]["labels"]
+    tops = {name: each["top_labels"] for name, each in found.items()}
+    tables = {
+        name: metrics.accuracy_table(labels, top, train_counts, threshold)
+        for name, top in tops.items()
+    }
+    comparison = None
+    if compare_to:
+        comparison = metrics.compare(
+            labels,
+            tops[compare_to.name],
+            tops[run.path.name],
+            train_counts,
+            threshold,
+            name_a=compare_to.name,
+            name_b=run.path.name,
+        )
+    config.write_json(
+        output / "metrics.json",
+        {
+            "split": split,
+            "generation": generation.name,
+            "runs": tables,
+            "comparison": comparison,
+        },
+    )
+    np.savez_compressed(output / "predictions.npz", **found[run.path.name])
+
+    # === Show ===
+    figures = _write_plots(
+        output, compared, labels, tops, train_counts, threshold, tables
+    )
+    report.write_report(
+        output / "report.html",
+        title=f"{run.path.name}: accuracy on the {split} records",
+        dataset_facts=_dataset_facts(generation, split, run),
+        tables=tables,
+        comparison=comparison,
+        plots=figures,
+        examples=_examples(files, run.classes, found[run.path.name]),
+        settings={
+            each.path.name: {
+                **config.to_dict(each.model),
+                **config.to_dict(each.train),
+            }
+            for each in compared
+        },
+    )
+    print(report.format_table(tables))
+    print("\n".join(report.headline(tables, comparison)))
+    return output
+
+
+def _predict(
+    run: runs.Run, files: dataset.RecordFiles, batch_size: int
+) -> dict[str, np.ndarray]:
+    """What a run's visual stream sees in the records."""
+    visual_stream, classifier, _ = sicot.restore_visual(run)
+    batches = dataset.make_evaluation_dataset(
+        files, image_size=run.model.image_size, batch_size=batch_size
+    )
+    return prediction.predict_records(
+        prediction.make_predict(visual_stream, classifier),
+        batches,
+        progress=run.path.name,
+    )
+
+
+def _write_plots(
+    output: pathlib.Path,
+    compared: list[runs.Run],
+    labels: np.ndarray,
+    tops: dict[str, np.ndarray],
+    train_counts: np.ndarray,
+    threshold: int,
+    tables: dict[str, Any],
+) -> list[tuple[str, pathlib.Path]]:
+    """The plots of the report, as (caption, path)."""
+    long_tail = output / "long_tail.svg"
+    plots.long_tail_plot(train_counts, threshold, long_tail)
+    bars = output / "head_tail.svg"
+    plots.head_tail_bars(tables, bars)
+    by_images = output / "accuracy_by_training_images.svg"
+    plots.accuracy_by_training_images(
+        {
+            name: metrics.accuracy_by_training_images(
+                labels, top, train_counts, threshold
+            )
+            for name, top in tops.items()
+        },
+        by_images,
+    )
+    curves = output / "loss_curves.svg"
+    plots.loss_curves(
+        {
+            run.path.name: runs.read_curve(run.path / "metrics.jsonl")
+            for run in compared
+        },
+        curves,
+    )
+    return [
+        ("Training images of each class", long_tail),
+        ("Top-1 accuracy with 95 % intervals", bars),
+        ("Accuracy against training images of a class", by_images),
+        ("Training", curves),
+    ]
+
+
+def _dataset_facts(
+    generation: pathlib.Path, split: str, run: runs.Run
+) -> dict[str, Any]:
+    """What a reader wants to know of the data first."""
+    heads = sum(each["head"] for each in run.classes)
+    return {
+        "dataset generation": generation.name,
+        "classes": len(run.classes),
+        "head classes": heads,
+        "tail classes": len(run.classes) - heads,
+        "head from": f"{run.dataset['head_threshold']} training images",
+        "training images": sum(each["train"] for each in run.classes),
+        f"{split} images": len(dataset.RecordFiles(generation, split)),
+        "words in the vocabulary": run.dataset["vocabulary_size"],
+    }
+
+
+def _examples(
+    files: dataset.RecordFiles,
+    classes: list[dict[str, Any]],
+    found: dict[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    """The first records: stored order is random, so they are a fair sample."""
+    examples = []
+    for index in range(min(_NUM_EXAMPLES, len(files))):
+        record = tf.io.parse_single_example(
+            files.read(index), records.EVALUATION_FEATURES
+        )
+        image = base64.b64encode(record["image"].numpy()).decode()
+        true = classes[int(found["labels"][index])]
+        best = classes[int(found["top_labels"][index, 0])]
+        examples.append(
+            {
+                "image": f"data:image/jpeg;base64,{image}",
+                "record_id": str(found["record_ids"][index]),
+                "true_sku": true["sku_id"],
+                "true_name": true["sku_name"],
+                "predicted_sku": best["sku_id"],
+                "predicted_name": best["sku_name"],
+                "score": float(found["top_scores"][index, 0]),
+            }
+        )
+    return examples
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m sicot_tf.evaluate`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sicot_tf.evaluate",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--run_dir",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/cotrain"),
+        help="a training run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--compare_to",
+        type=pathlib.Path,
+        help="another run on the same data, usually the baseline",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=pathlib.Path,
+        help="another place of the dataset (default: where the run saw it)",
+    )
+    parser.add_argument(
+        "--split", choices=records.SPLITS, default="test", help="(test)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=64, help="(default: %(default)s)"
+    )
+    arguments = parser.parse_args(argv)
+    output = evaluate(
+        arguments.run_dir,
+        compare_to=arguments.compare_to,
+        dataset_dir=arguments.dataset,
+        split=arguments.split,
+        batch_size=arguments.batch_size,
+    )
+    print(f"Report: {output / 'report.html'}")
+    print(f"Numbers: {output / 'metrics.json'}")
+    print(f"Next: python -m sicot_tf.export --run_dir {arguments.run_dir}")
+
+
+if __name__ == "__main__":
+    main()

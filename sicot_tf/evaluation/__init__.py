@@ -1,0 +1,1 @@
+"""Metrics, confidence intervals, plots and the report page."""

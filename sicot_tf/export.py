@@ -1,0 +1,132 @@
+"""Exports the visual stream of a run as a SavedModel for serving.
+
+The folder runs unchanged under `python -m sicot_tf.serve` and under
+TensorFlow Serving; its signatures are described in saved_models/README.md.
+Titles and their layers stay behind.
+"""
+
+import argparse
+import hashlib
+import pathlib
+
+import tensorflow as tf
+
+import sicot_tf
+from sicot_tf import config
+from sicot_tf import runs
+from sicot_tf.model import sicot
+from sicot_tf.serving import saved_model
+
+_EXAMPLES = """
+examples:
+  python -m sicot_tf.export --run_dir runs/cotrain
+  python -m sicot_tf.export --run_dir runs/cotrain --output models/shoes \\
+      --top_k 10
+
+The version is one more than the highest; a run that is exported already is
+not exported again.
+"""
+
+
+def export(
+    run_dir: pathlib.Path, output: pathlib.Path, *, top_k: int = 5
+) -> pathlib.Path:
+    """Writes `output/<version>/` from the last checkpoint of a run.
+
+    Args:
+        run_dir: a training run.
+        output: the model's folder; its name is the model's name.
+        top_k: how many SKUs an answer holds.
+
+    Returns:
+        The folder of the version, new or the one that holds this very
+        checkpoint already.
+
+    Raises:
+        ValueError: if `run_dir` has no checkpoint.
+    """
+    run = runs.load(run_dir)
+    visual_stream, classifier, step = sicot.restore_visual(run)
+    info = {
+        "sicot_tf": sicot_tf.__version__,
+        "tensorflow": tf.__version__,
+        "model": config.to_dict(run.model),
+        "dataset": run.dataset["generation"],
+        "step": step,
+        "top_k": top_k,
+        "weights_sha256": _digest(visual_stream.variables)
+        + _digest(classifier.variables),
+    }
+    version = saved_model.next_version(output)
+    newest = output / str(version - 1)
+    info_path = newest / "assets.extra" / "export.json"
+    if info_path.exists() and config.read_json(info_path) == info:
+        return newest
+    saved_model.write(
+        output / str(version),
+        image_features=visual_stream,
+        classifier=classifier,
+        sku_ids=[each["sku_id"] for each in run.classes],
+        image_size=run.model.image_size,
+        top_k=top_k,
+        export_info=info,
+        warmup_image=_warmup_image(run.model.image_size),
+    )
+    return output / str(version)
+
+
+def _digest(variables: list) -> str:
+    """Short hash of variables' values in order."""
+    digest = hashlib.sha256()
+    for variable in variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _warmup_image(image_size: int) -> bytes:
+    """A grey ramp as JPEG: any picture warms the graph up."""
+    ramp = tf.cast(tf.linspace(0, 255, image_size), tf.uint8)
+    pixels = tf.broadcast_to(ramp[:, None, None], [image_size, image_size, 3])
+    return tf.io.encode_jpeg(pixels).numpy()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`python -m sicot_tf.export`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sicot_tf.export",
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--run_dir",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/cotrain"),
+        help="a training run (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        default=pathlib.Path("saved_models/sicot"),
+        help="folder of the model's versions (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--top_k",
+        type=int,
+        default=5,
+        help="SKUs in an answer (default: %(default)s)",
+    )
+    arguments = parser.parse_args(argv)
+    directory = export(
+        arguments.run_dir, arguments.output, top_k=arguments.top_k
+    )
+    print(f"SavedModel: {directory}")
+    print(
+        "Next: python -m sicot_tf.serve "
+        f"--model_name {arguments.output.name} "
+        f"--model_base_path {arguments.output.resolve()}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Presets, flags and JSON of the configuration."""
+
+import argparse
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+from absl.testing import parameterized
+
+from sicot_tf import config
+
+_CONFIGS = (config.DatasetConfig, config.ModelConfig, config.TrainConfig)
+
+
+def _parse(config_class, preset, *flags):
+    parser = argparse.ArgumentParser()
+    config.add_arguments(parser, config_class)
+    return config.from_arguments(config_class, parser.parse_args(flags), preset)
+
+
+class ConfigTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(config_class=_CONFIGS, preset=sorted(config.PRESETS))
+    def test_presets_and_json(self, config_class, preset):
+        """Breaks if a preset names a setting that does not exist, or a
+        config can't be read back from the JSON beside an artefact."""
+        value = config.with_preset(config_class, preset)
+        path = pathlib.Path(self.get_temp_dir()) / "config.json"
+        config.write_json(path, config.to_dict(value))
+        self.assertEqual(
+            config.from_dict(config_class, config.read_json(path)), value
+        )
+
+    def test_the_paper(self):
+        """Breaks if the paper preset leaves section 4.1 or 4.3."""
+        model = config.with_preset(config.ModelConfig, "paper")
+        self.assertEqual(model.backbone, "ResNet50")
+        self.assertEqual(model.backbone_weights, "imagenet")
+        self.assertEqual(model.neck_dim, 0)
+        train = config.with_preset(config.TrainConfig, "paper")
+        self.assertEqual(train.global_batch_size, 256)
+        self.assertEqual(train.learning_rate, 0.1)
+        self.assertEqual(train.decay_rate, 0.8)
+        self.assertEqual(train.decay_epochs, 1.0)
+        data = config.with_preset(config.DatasetConfig, "paper")
+        self.assertEqual(data.drop_frequent_percent, 5.0)
+        self.assertEqual(data.drop_rare_percent, 5.0)
+        self.assertTrue(data.require_words)
+
+    def test_flags_override_the_preset(self):
+        """Breaks if a flag is lost, or an unset one hides the preset."""
+        found = _parse(
+            config.TrainConfig,
+            "paper",
+            *("--lambda", "0.3", "--shuffle_titles"),
+        )
+        self.assertEqual(
+            found,
+            dataclasses.replace(
+                config.with_preset(config.TrainConfig, "paper"),
+                mixed_loss_weight=0.3,
+                shuffle_titles=True,
+            ),
+        )
+        found = _parse(config.DatasetConfig, "paper", "--no-require_words")
+        self.assertFalse(found.require_words)
+        self.assertEqual(found.drop_rare_percent, 5.0)
+
+    def test_unknown_keys_are_errors(self):
+        """Breaks if a misspelt setting is silently ignored."""
+        with self.assertRaisesRegex(ValueError, r"\['epoch'\]"):
+            config.from_dict(config.TrainConfig, {"epoch": 3})
+        with self.assertRaisesRegex(ValueError, "Unknown preset 'papr'"):
+            config.with_preset(config.TrainConfig, "papr")
+
+    def test_help_can_be_printed(self):
+        """Breaks if a help text holds a percent sign argparse trips over."""
+        for config_class in _CONFIGS:
+            parser = argparse.ArgumentParser()
+            config.add_arguments(parser, config_class)
+            self.assertIn("default:", parser.format_help())
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,175 @@
+"""Training as processes: the same curve again, killed or not."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+import tiny_road
+
+from sicot_tf import runs
+from sicot_tf.distribute import checkpoints
+
+# 32 records in batches of 8: 4 steps an epoch, 24 in all.
+_FLAGS = (*tiny_road.TRAIN_FLAGS, "--epochs", "6", "--checkpoint_steps", "3")
+
+
+def _command(run_dir, *flags):
+    return [
+        *(sys.executable, "-m", "sicot_tf.train"),
+        *("--dataset", str(tiny_road.generation())),
+        *("--run_dir", str(run_dir), *_FLAGS, *flags),
+    ]
+
+
+def _wait_for_step(process, run_dir, step):
+    """Waits until the curve of a run has reached a step."""
+    while process.poll() is None:
+        rows = runs.read_curve(run_dir / "metrics.jsonl")
+        if rows and rows[-1]["step"] >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"Training ended before step {step}.")
+
+
+class TrainTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = pathlib.Path(tiny_road.generation()).parent.parent
+        cls.whole = cls.folder / "train_test" / "whole"
+        tiny_road.run_command("sicot_tf.train", *_command(cls.whole)[3:])
+
+    def _copy(self, name):
+        copy = self.folder / "train_test" / name
+        shutil.copytree(self.whole, copy)
+        return copy
+
+    def _assert_same_run(self, run_dir):
+        """Equal curves and weights, bit for bit."""
+        self.assertEqual(
+            (run_dir / "metrics.jsonl").read_text(),
+            (self.whole / "metrics.jsonl").read_text(),
+        )
+        readers = [
+            tf.train.load_checkpoint(str(each / "checkpoints"))
+            for each in (self.whole, run_dir)
+        ]
+        names = set(readers[0].get_variable_to_shape_map())
+        self.assertEqual(names, set(readers[1].get_variable_to_shape_map()))
+        for name in sorted(names - {"_CHECKPOINTABLE_OBJECT_GRAPH"}):
+            if "save_counter" not in name:
+                first, second = (each.get_tensor(name) for each in readers)
+                self.assertAllEqual(first, second, msg=name)
+
+    def test_the_curve(self):
+        """Breaks if steps are lost, or nothing is learned."""
+        rows = runs.read_curve(self.whole / "metrics.jsonl")
+        steps = [row["step"] for row in rows if "loss" in row]
+        self.assertEqual(steps, list(range(1, 25)))
+        validated = [row["epoch"] for row in rows if "val_top1" in row]
+        self.assertEqual(validated, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+        losses = [row["loss_visual"] for row in rows if "loss" in row]
+        self.assertLess(np.mean(losses[-4:]), np.mean(losses[:4]))
+        self.assertIn("attention_entropy", rows[0])
+
+    def test_killed_at_three_random_steps(self):
+        """Breaks if a resumed run differs from an uninterrupted one.
+
+        SIGKILL at any moment; the same command goes on.
+        """
+        run_dir = self.folder / "train_test" / "killed"
+        kills = sorted(random.Random(0).sample(range(4, 22), 3))
+        for step in kills:
+            process = subprocess.Popen(
+                _command(run_dir), stderr=subprocess.DEVNULL
+            )
+            _wait_for_step(process, run_dir, step)
+            process.kill()
+            process.wait()
+        output = tiny_road.run_command("sicot_tf.train", *_command(run_dir)[3:])
+        self.assertIn("resumed at step", output)
+        self._assert_same_run(run_dir)
+
+    def test_sigterm_saves_and_exits_with_zero(self):
+        """Breaks if a preempted machine loses work."""
+        run_dir = self.folder / "train_test" / "terminated"
+        process = subprocess.Popen(_command(run_dir), stderr=subprocess.PIPE)
+        _wait_for_step(process, run_dir, 2)
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(), 0, msg=process.stderr.read())
+        process.stderr.close()
+        step = int(checkpoints.restore_variables(run_dir / "checkpoints", []))
+        self.assertBetween(step, 2, 23)
+        tiny_road.run_command("sicot_tf.train", *_command(run_dir)[3:])
+        self._assert_same_run(run_dir)
+
+    def test_a_finished_run_is_left_alone(self):
+        """Breaks if running twice trains twice."""
+        run_dir = self._copy("finished")
+        before = (run_dir / "metrics.jsonl").read_bytes()
+        output = tiny_road.run_command("sicot_tf.train", *_command(run_dir)[3:])
+        self.assertIn("Already trained", output)
+        self.assertEqual((run_dir / "metrics.jsonl").read_bytes(), before)
+
+    def test_other_settings_need_another_folder(self):
+        """Breaks if a run goes on with settings it was not made with."""
+        run_dir = self._copy("other")
+        with self.assertRaisesRegex(
+            RuntimeError, "mixed_loss_weight: 1.0, now 0.5"
+        ):
+            tiny_road.run_command(
+                "sicot_tf.train",
+                *_command(run_dir, "--lambda", "0.5")[3:],
+            )
+
+    def test_a_loss_that_is_not_finite_ends_the_run(self):
+        """Breaks if a diverged run goes on, or saves what it became."""
+        run_dir = self.folder / "train_test" / "diverged"
+        with self.assertRaisesRegex(RuntimeError, "lower --learning_rate"):
+            tiny_road.run_command(
+                "sicot_tf.train",
+                *_command(run_dir, "--learning_rate", "1e30")[3:],
+            )
+        self.assertIsNone(
+            tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
+        )
+
+    def test_several_workers_are_refused(self):
+        """Breaks if a cluster silently trains something else."""
+        cluster = {
+            "cluster": {"worker": ["localhost:1", "localhost:2"]},
+            "task": {"type": "worker", "index": 0},
+        }
+        finished = subprocess.run(
+            _command(self.folder / "train_test" / "cluster"),
+            env={**os.environ, "TF_CONFIG": json.dumps(cluster)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertNotEqual(finished.returncode, 0)
+        self.assertIn("TF_CONFIG names several workers", finished.stderr)
+
+    def test_config_beside_the_run(self):
+        """Breaks if a run can't say what it was made from."""
+        run = runs.load(self.whole)
+        self.assertEqual(run.model.backbone, "SmallCNN")
+        self.assertEqual(run.train.checkpoint_steps, 3)
+        self.assertEqual(run.dataset["generation"], tiny_road.generation().name)
+        self.assertLen(run.classes, 8)
+        events = list((self.whole / "logs").iterdir())
+        self.assertLen(events, 1)
+        with self.assertRaisesRegex(ValueError, "no config.json"):
+            runs.load(self.folder)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -163,13 +163,14 @@ def _recognize(
     from sicot_tf import client
 
     names = client.read_product_names(run_dir / "classes.jsonl")
-    answers = client.recognize(
-        address,
-        [pathlib.Path(photo["image"]).read_bytes() for photo in photos],
-        model_name=model_name,
-        # The server loads and warms the model up first.
-        timeout=120,
-    )
+    with client.connect(address) as channel:
+        answers = client.recognize(
+            channel,
+            [pathlib.Path(photo["image"]).read_bytes() for photo in photos],
+            model_name=model_name,
+            # The server loads the model and warms it up first.
+            timeout=120,
+        )
     words = ["-m", "sicot_tf.client", photos[0]["image"]]
     words += ["--server", address, "--model_name", model_name]
     words += ["--product_names", str(run_dir / "classes.jsonl")]

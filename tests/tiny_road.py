@@ -139,3 +139,14 @@ def exported() -> pathlib.Path:
         *("--run_dir", trained("cotrain"), "--output", output, "--top_k", 3),
     )
     return output / "1"
+
+
+@functools.cache
+def evaluated() -> pathlib.Path:
+    """The evaluation of the co-training run against its baseline."""
+    run_command(
+        "sicot_tf.evaluate",
+        *("--run_dir", trained("cotrain")),
+        *("--compare_to", trained("visual")),
+    )
+    return trained("cotrain") / "evaluation-test"

@@ -145,6 +145,7 @@ class BilinearWordAttentionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(embedding, low_embedding, atol=1e-5)
         self.assertAllClose(attention, low_attention, atol=1e-5)
         self.assertLen(low.trainable_weights, 3)
+        self.assertNotAllClose(low.kernel, low.context_kernel)
         self.assertLen(full.trainable_weights, 2)
 
     def test_learns_to_ignore_noise_words(self):

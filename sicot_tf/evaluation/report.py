@@ -1,19 +1,15 @@
-"""The result of an evaluation as one HTML page and as text.
-
-The page needs no network and runs no script: pictures are inlined, its
-content security policy forbids everything else.
-"""
+"""The result of an evaluation as one HTML page and as text."""
 
 import base64
 import html
 import pathlib
-import string
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from sicot_tf.evaluation import metrics
+from sicot_tf.evaluation import page
 
 # With fewer, 95 % intervals are too narrow: in a simulation they covered the
 # truth in 93 % of the cases with 20 classes, 89 % with 10, 82 % with 5
@@ -34,53 +30,6 @@ class _Html(str):
     """Text that is HTML already; all other text is escaped."""
 
 
-_PAGE = string.Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --line: #8886; --soft: #8881;
-  --right: #00694a; --wrong: #a83c00; }
-@media (prefers-color-scheme: dark) {
-  :root { --right: #4fc99d; --wrong: #ff9a66; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-.finding { font-size: 1.15rem; border-left: 4px solid #0072b2; margin: 0;
-  padding: .3rem 1rem; background: var(--soft); }
-.note { font-size: .9rem; opacity: .85; margin: .4rem 0; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; }
-caption { text-align: left; padding-bottom: .4rem; font-size: .9rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line);
-  text-align: left; vertical-align: top; }
-th { font-weight: 600; } thead th { background: var(--soft); }
-.numbers td { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.numbers :is(td, th):nth-child(n+4) { text-align: right; }
-.facts td { overflow-wrap: anywhere; }
-figure { margin: 1.5rem 0; break-inside: avoid; }
-figure img { max-width: 100%; background: #fff; border-radius: 6px; }
-figcaption { font-size: .9rem; }
-td img { width: 6rem; height: 6rem; object-fit: contain; background: #fff;
-  border-radius: 4px; }
-.right { color: var(--right); } .wrong { color: var(--wrong); }
-@media print { body { max-width: none; margin: 0; font-size: 11px; }
-  .scroll { overflow: visible; } tr { break-inside: avoid; } }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$headline
-$body
-</body>
-</html>
-""")
-
-
 def write_report(
     path: pathlib.Path | str,
     *,
@@ -92,7 +41,7 @@ def write_report(
     examples: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
 ) -> None:
-    """Writes the page under a temporary name, then renames it.
+    """Writes the report of an evaluation.
 
     Args:
         path: the HTML file.
@@ -118,19 +67,19 @@ def write_report(
         ("Data", _facts(dataset_facts)),
         ("Settings", _facts(settings)),
     ]
-    page = _PAGE.substitute(
-        title=html.escape(title),
-        headline=_paragraphs(headline(tables, comparison), "finding"),
+    finding = _paragraphs(headline(tables, comparison), "finding")
+    page.write_page(
+        path,
+        title=title,
         body="\n".join(
-            f"<h2>{name}</h2>\n{content}"
-            for name, content in sections
-            if content
+            [finding]
+            + [
+                f"<h2>{name}</h2>\n{content}"
+                for name, content in sections
+                if content
+            ]
         ),
     )
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
 
 
 def headline(

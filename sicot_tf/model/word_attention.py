@@ -80,7 +80,8 @@ class BilinearWordAttention(keras.layers.Layer):
             self.context_kernel = self.add_weight(
                 name="context_kernel",
                 shape=(word_dim, self.rank),
-                initializer=self.kernel_initializer,
+                # One unseeded instance would draw both kernels alike.
+                initializer=self.kernel_initializer.clone(),
             )
         self.score_gain = self.add_weight(
             name="score_gain",

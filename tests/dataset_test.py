@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tiny_road
 
+from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 
@@ -178,7 +179,17 @@ class DatasetTest(tf.test.TestCase):
         """Breaks if a wrong batch size or an empty split fails late."""
         with self.assertRaisesRegex(ValueError, "multiple of 5"):
             _training(self.files, num_shards=5)
-        empty = dataset.RecordFiles(pathlib.Path(self.get_temp_dir()), "train")
+        folder = pathlib.Path(self.get_temp_dir()) / "cut"
+        shutil.copytree(tiny_road.generation(), folder)
+        manifest = dataset.read_manifest(folder)
+        shards = manifest["splits"]["train"]["shards"]
+        (name,) = shards
+        (folder / f"{name}.tfrecord").write_bytes(b"")
+        with self.assertRaisesRegex(ValueError, "missing or cut"):
+            dataset.RecordFiles(folder, "train")
+        shards.clear()
+        config.write_json(folder / "manifest.json", manifest)
+        empty = dataset.RecordFiles(folder, "train")
         with self.assertRaisesRegex(ValueError, "no training records"):
             _training(empty)
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tiny_road
 
+from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf.data import dataset
 
@@ -18,6 +19,7 @@ def _with_other_titles(generation, folder):
     """A copy of a generation whose test titles all name the wrong class."""
     copy = folder / generation.name
     shutil.copytree(generation, copy)
+    manifest = dataset.read_manifest(copy)
     for path in copy.glob("test-*.tfrecord"):
         shard, offsets = b"", []
         for content in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -31,7 +33,9 @@ def _with_other_titles(generation, folder):
             length = struct.pack("<Q", len(content))
             shard += length + _checksum(length) + content + _checksum(content)
         path.write_bytes(shard)
+        manifest["files"][path.name]["bytes"] = len(shard)
         np.save(path.with_suffix(".offsets.npy"), np.array(offsets, np.uint64))
+    config.write_json(copy / "manifest.json", manifest)
     return copy
 
 

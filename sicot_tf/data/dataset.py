@@ -41,11 +41,19 @@ class RecordFiles:
         self.split = split
         self._shards: list[np.memmap] = []
         self._offsets: list[np.ndarray] = []
-        for path in sorted(generation.glob(f"{split}-*.tfrecord")):
-            offsets = np.load(path.with_suffix(".offsets.npy"))
-            if len(offsets):
+        manifest = read_manifest(generation)
+        for name, count in sorted(manifest["splits"][split]["shards"].items()):
+            path = generation / f"{name}.tfrecord"
+            size = manifest["files"][path.name]["bytes"]
+            if not path.exists() or path.stat().st_size != size:
+                raise ValueError(
+                    f"Expected {path} with {size:,} bytes, as its manifest "
+                    "says; it is missing or cut. Copy the generation again, "
+                    "or remove it and build it again."
+                )
+            if count:
                 self._shards.append(np.memmap(path, np.uint8, mode="r"))
-                self._offsets.append(offsets)
+                self._offsets.append(np.load(path.with_suffix(".offsets.npy")))
         # Number of the first record of each shard.
         self._starts = np.cumsum([0] + [len(each) for each in self._offsets])
 

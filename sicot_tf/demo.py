@@ -23,7 +23,7 @@ examples:
   python -m sicot_tf.demo --num_classes 0 --directory demo-full
 """
 # Over the demo preset, which trains end to end for 10 epochs.
-_QUICK = ("--freeze_backbone", "--epochs", "6")
+_QUICK = ("--freeze_backbone", "--epochs", "6", "--learning_rate", "0.02")
 _NUM_PHOTOS = 12
 
 

@@ -1,13 +1,13 @@
-# make demo    the whole road on real pictures, from raw records to a
-#              recognised product (QUICK=1: about 3 minutes, frozen backbone)
-# make test    installs what is missing and runs the tests
-# make lint    formatting, lint, and the consistency of the environment
+## make demo    the whole road on real pictures, from raw records to a
+##              recognised product (QUICK=1: about 3 minutes, frozen backbone)
+## make test    installs what is missing and runs the tests
+## make lint    formatting, lint, and the consistency of the environment
 
-.PHONY: demo test lint install clean
+.PHONY: help demo test lint install clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^## //p' Makefile
 
 # The first Python that TensorFlow has wheels for and that can make a virtual
 # environment. A name on the PATH may be a shim that does not run.
@@ -22,11 +22,13 @@ PYTHON := $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  echo "none of python3.11, python3.12, python3.13, python3 is one."; \
 	  echo "Install it, for example: apt-get install python3.11-venv"; \
 	  exit 1; fi
-	@echo "Installing into .venv with $(PYTHON) (1.5 GB, a few minutes) ..."
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet --editable '.[demo,dev]'
-	@touch $@
+	@echo "Installing into .venv with $(PYTHON); a few minutes ..."
+	@start=$$(date +%s) && \
+	  $(PYTHON) -m venv .venv && \
+	  .venv/bin/python -m pip install --quiet --upgrade pip && \
+	  .venv/bin/python -m pip install --quiet --editable '.[demo,dev]' && \
+	  touch $@ && \
+	  echo "Installed in $$(( $$(date +%s) - start )) s."
 
 install: .venv/installed
 

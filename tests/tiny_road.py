@@ -35,7 +35,7 @@ TRAIN_FLAGS = (
     *("--image_size", str(IMAGE_SIZE), "--max_words", "8"),
     *("--global_batch_size", "8", "--learning_rate", "0.05"),
     *("--augmentation", "crop", "--min_crop_area", "0.7"),
-    *("--log_steps", "1", "--decay_epochs", "10"),
+    *("--log_steps", "1", "--decay_epochs", "10", "--lambda", "1"),
 )
 
 

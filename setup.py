@@ -1,4 +1,4 @@
-"""Installs sicot_tf and beam_jobs: `pip install .` or `pip install -e .[demo,dev]`.
+"""Installs sicot_tf and beam_jobs: `pip install .`, with extras demo and dev.
 
 Kept as a setup.py because Beam ships it to remote workers
 (`--setup_file ./setup.py`).

@@ -6,12 +6,10 @@ import os
 import pathlib
 import uuid
 from collections.abc import Container
-from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import google_crc32c
 import numpy as np
 from apache_beam.metrics import Metrics
 
@@ -20,6 +18,7 @@ from beam_jobs import store_records
 from sicot_tf import config
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
+from sicot_tf.data import tfrecords
 
 
 def training_words(
@@ -38,31 +37,6 @@ def training_words(
             "vocabulary.",
         )
     return words
-
-
-def write_tfrecord(path: pathlib.Path, examples: Iterable[bytes]) -> list[int]:
-    """Writes a TFRecord file; returns the byte offset of each record.
-
-    Format: length (uint64), its masked CRC-32C, the record, its masked CRC
-    (tensorflow/core/lib/io/record_writer.h).
-    """
-    offsets = []
-    with path.open("wb") as file:
-        for example in examples:
-            offsets.append(file.tell())
-            length = len(example).to_bytes(8, "little")
-            file.write(length + _masked_crc(length))
-            file.write(example)
-            file.write(_masked_crc(example))
-        file.flush()
-        os.fsync(file.fileno())
-    return offsets
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    return masked.to_bytes(4, "little")
 
 
 class WriteShardFn(beam.DoFn):
@@ -120,7 +94,7 @@ class WriteShardFn(beam.DoFn):
 
         path = self._output_folder / f"{stem}.tfrecord"
         temporary = path.with_name(f".{uuid.uuid4().hex}")
-        offsets = write_tfrecord(temporary, encode_all())
+        offsets = tfrecords.write(temporary, encode_all())
         os.replace(temporary, path)
         with temporary.open("wb") as file:
             np.save(file, np.array(offsets, np.uint64))

@@ -24,7 +24,6 @@ from beam_jobs import build_dataset
 from beam_jobs import dataset_summary
 from beam_jobs import runners
 from beam_jobs import store_records
-from beam_jobs import write_shards
 from sicot_tf import config
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -514,20 +513,6 @@ class BuildDatasetTest(tf.test.TestCase):
 
 
 class PartsTest(tf.test.TestCase):
-    def test_write_tfrecord_equals_tensorflows_writer(self):
-        """If it fails, TensorFlow can't read our shards."""
-        examples = [b"", b"a", b"x" * 1000]
-        folder = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        offsets = write_shards.write_tfrecord(folder / "ours", examples)
-        # 16 bytes of lengths and checksums around each record.
-        self.assertEqual(offsets, [0, 16, 33])
-        with tf.io.TFRecordWriter(str(folder / "theirs")) as writer:
-            for example in examples:
-                writer.write(example)
-        self.assertEqual(
-            (folder / "ours").read_bytes(), (folder / "theirs").read_bytes()
-        )
-
     def test_what_nobody_foresaw_is_a_reject(self):
         """If it fails, one odd record ends a job of a million."""
         folder = self.enterContext(tempfile.TemporaryDirectory())

@@ -3,9 +3,7 @@
 import json
 import pathlib
 import shutil
-import struct
 
-import google_crc32c
 import numpy as np
 import tensorflow as tf
 import tiny_road
@@ -13,6 +11,7 @@ import tiny_road
 from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf.data import dataset
+from sicot_tf.data import tfrecords
 
 
 def _with_other_titles(generation, folder):
@@ -21,28 +20,19 @@ def _with_other_titles(generation, folder):
     shutil.copytree(generation, copy)
     manifest = dataset.read_manifest(copy)
     for path in copy.glob("test-*.tfrecord"):
-        shard, offsets = b"", []
+        examples = []
         for content in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             example = tf.train.Example.FromString(content)
             feature = example.features.feature
             feature["title"].bytes_list.value[:] = [b"yellow circle"]
             feature["words"].bytes_list.value[:] = [b"yellow", b"circle"]
             feature["word_ids"].int64_list.value[:] = [1, 2]
-            content = example.SerializeToString(deterministic=True)
-            offsets.append(len(shard))
-            length = struct.pack("<Q", len(content))
-            shard += length + _checksum(length) + content + _checksum(content)
-        path.write_bytes(shard)
-        manifest["files"][path.name]["bytes"] = len(shard)
+            examples.append(example.SerializeToString(deterministic=True))
+        offsets = tfrecords.write(path, examples)
         np.save(path.with_suffix(".offsets.npy"), np.array(offsets, np.uint64))
+        manifest["files"][path.name]["bytes"] = path.stat().st_size
     config.write_json(copy / "manifest.json", manifest)
     return copy
-
-
-def _checksum(content):
-    crc = google_crc32c.value(content)
-    crc = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    return struct.pack("<I", crc)
 
 
 class EvaluateTest(tf.test.TestCase):

@@ -9,18 +9,15 @@ job writes beside every shard.
 
 import json
 import pathlib
-import struct
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import tensorflow as tf
 
 from sicot_tf.data import images
 from sicot_tf.data import records
+from sicot_tf.data import tfrecords
 
-# A TFRecord is: length (8 bytes), its checksum (4), the data, its checksum.
-_HEADER_BYTES = 12
 # Stands where the epoch stands when titles are exchanged; never an epoch.
 _TITLE_EXCHANGE = 2**32 - 1
 
@@ -64,18 +61,14 @@ class RecordFiles:
         """The serialised example with this number, its checksum verified."""
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         start = int(self._offsets[shard][index - self._starts[shard]])
-        shard_bytes = self._shards[shard]
-        (length,) = struct.unpack("<Q", shard_bytes[start : start + 8])
-        begin = start + _HEADER_BYTES
-        data = shard_bytes[begin : begin + length].tobytes()
-        stored = shard_bytes[begin + length : begin + length + 4].tobytes()
-        if stored != struct.pack("<I", _masked_crc32c(data)):
+        try:
+            return tfrecords.read(self._shards[shard], start)
+        except ValueError as error:
             raise ValueError(
                 f"Record {index} of split {self.split} in {self.generation} "
-                "is damaged: its checksum does not match. Build the dataset "
-                "again, or copy it again from where it came."
-            )
-        return data
+                "is damaged. Copy the generation again, or remove it and "
+                "build it again."
+            ) from error
 
     def read_many(self, indices: np.ndarray) -> np.ndarray:
         """Serialised examples as an array of bytes, in the order asked for."""
@@ -257,9 +250,3 @@ def _permute(
         seed=tf.stack([tf.cast(seed, tf.uint32), tf.cast(epoch, tf.uint32)]),
         max_index=tf.constant(size - 1, tf.int64),
     )
-
-
-def _masked_crc32c(data: bytes) -> int:
-    """The checksum of the TFRecord format."""
-    crc = google_crc32c.value(data)
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

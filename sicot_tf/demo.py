@@ -9,12 +9,15 @@ import contextlib
 import json
 import pathlib
 import random
+import re
 import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from typing import BinaryIO
 
 _EXAMPLES = """
 examples:
@@ -25,6 +28,12 @@ examples:
 # Over the demo preset, which trains end to end for 10 epochs.
 _QUICK = ("--freeze_backbone", "--epochs", "6", "--learning_rate", "0.02")
 _NUM_PHOTOS = 12
+_START_UP_NOISE = re.compile(
+    rb"WARNING: All log messages before absl|To enable the following"
+    rb"|[IE]0000 .*(port|cudart_stub|cuda_platform|cpu_feature_guard"
+    rb"|mlir_graph_optimization_pass|tf_record_dataset_op)\.cc"
+    rb"|WARNING:root:apitools not found"
+)
 
 
 def run_road(
@@ -104,10 +113,29 @@ def _run(headline: str, module: str, *arguments: object) -> None:
     words = ["-m", module, *map(str, arguments)]
     print("$ python " + shlex.join(words), flush=True)
     started = time.monotonic()
-    finished = subprocess.run([sys.executable, *words], check=False)
-    if finished.returncode:
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        _pass_on(process.stderr)
+    if process.returncode:
         raise SystemExit(f"{module} failed; see its message above.")
     print(f"[{time.monotonic() - started:.0f} s]", flush=True)
+
+
+def _pass_on(errors: BinaryIO) -> None:
+    """Passes a command's stderr on, without what TensorFlow says at start.
+
+    Five lines from each of ten commands on oneDNN and missing GPUs, which no
+    environment variable turns off, would hide what the commands say.
+    """
+    waiting = b""
+    while content := errors.read1():
+        *lines, waiting = re.split(rb"(?<=[\r\n])", waiting + content)
+        for line in lines:
+            if not _START_UP_NOISE.match(line):
+                sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+    sys.stderr.buffer.write(waiting)
+    sys.stderr.flush()
 
 
 def _headline(text: str) -> None:
@@ -119,18 +147,19 @@ def _held_out_photos(
 ) -> list[dict[str, str]]:
     """Some test records at random, the same ones each time."""
     generation = dataset / (dataset / "LATEST").read_text("utf-8").strip()
-    known = {
-        json.loads(line)["sku_id"]
-        for line in (generation / "classes.jsonl").open(encoding="utf-8")
-    }
+    known = {each["sku_id"] for each in _rows(generation / "classes.jsonl")}
     rows = [
         row
-        for line in (records / "records.jsonl").open(encoding="utf-8")
-        if (row := json.loads(line))["split"] == "test"
-        and row["sku_id"] in known
+        for row in _rows(records / "records.jsonl")
+        if row["split"] == "test" and row["sku_id"] in known
     ]
     rows = random.Random(0).sample(rows, min(_NUM_PHOTOS, len(rows)))
     return [{**row, "image": str(records / row["image"])} for row in rows]
+
+
+def _rows(path: pathlib.Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 @contextlib.contextmanager
@@ -142,12 +171,15 @@ def _server(model: pathlib.Path) -> Iterator[str]:
     words = ["-m", "sicot_tf.serve", "--model_name", model.name]
     words += ["--model_base_path", str(model.resolve()), "--port", str(port)]
     print("$ python " + shlex.join(words), flush=True)
-    process = subprocess.Popen([sys.executable, *words])
-    try:
-        yield f"localhost:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        reader = threading.Thread(target=_pass_on, args=[process.stderr])
+        reader.start()
+        try:
+            yield f"localhost:{port}"
+        finally:
+            process.terminate()
+            reader.join()
 
 
 def _recognize(

@@ -243,14 +243,22 @@ def with_preset(config_class: type[Config], preset: str) -> Config:
 
 
 def add_arguments(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """Adds one flag for each field; unset flags leave the preset's value."""
+    """Adds one flag for each field; unset flags leave the preset's value.
+
+    The help names the default, and each preset that overrides it.
+    """
     group = parser.add_argument_group(
         config_class.__name__.removesuffix("Config").lower() + " settings"
     )
     types = typing.get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         flag = "--" + (field.metadata["flag"] or field.name)
-        text = f"{field.metadata['help']} (default: {field.default})"
+        defaults = [f"default: {field.default}"] + [
+            f"{preset}: {overrides[config_class.__name__][field.name]}"
+            for preset, overrides in sorted(PRESETS.items())
+            if field.name in overrides[config_class.__name__]
+        ]
+        text = f"{field.metadata['help']} ({'; '.join(defaults)})"
         text = text.replace("%", "%%")
         if types[field.name] is bool:
             group.add_argument(

@@ -79,6 +79,13 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
             config.add_arguments(parser, config_class)
             self.assertIn("default:", parser.format_help())
 
+    def test_help_names_what_presets_override(self):
+        """Breaks if help shows a default that the preset does not use."""
+        parser = argparse.ArgumentParser()
+        config.add_arguments(parser, config.ModelConfig)
+        text = " ".join(parser.format_help().split())
+        self.assertIn("(default: ResNet50; demo: EfficientNetLite0)", text)
+
 
 if __name__ == "__main__":
     tf.test.main()

@@ -198,6 +198,7 @@ class ParseRecordTest(unittest.TestCase):
             self._assert_rejected("bad_field", {name: ["x"]})
             self._assert_rejected("bad_field", {name: True})
             self._assert_rejected("bad_field", {name: 1.5})
+            self._assert_rejected("bad_field", {name: "a\nb"})
         self._assert_rejected("bad_field", {"tags": [1.5]})
         self._assert_rejected("unknown_split", {"split": "dev"})
         for box in ([1, 2, 3], [2, 0, 1, 1], [0, 0, 1, float("inf")],

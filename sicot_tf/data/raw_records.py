@@ -227,6 +227,11 @@ def _required_text(row: Mapping[str, Any], name: str) -> str:
             "missing_field",
             f"{name} is {'empty' if name in row else 'absent'}.",
         )
+    if "\n" in value or "\r" in value:
+        # SKU ids become lines of the served label table.
+        raise records.RecordError(
+            "bad_field", f"{name}: {value!r:.100} holds a line break."
+        )
     return value
 
 

@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from sicot_tf.evaluation import report
+
 _EXAMPLES = """
 examples:
   python -m sicot_tf.demo
@@ -98,7 +100,11 @@ def run_road(
         _recognize(photos, address, model.name, run_root / "cotrain")
 
     evaluation = run_root / "cotrain" / "evaluation-test"
-    print()
+    _headline("What came of it")
+    metrics = json.loads((evaluation / "metrics.json").read_text("utf-8"))
+    print(report.format_table(metrics["runs"]))
+    sentences = report.headline(metrics["runs"], metrics["comparison"])
+    print("\n" + "\n".join(sentences) + "\n")
     print(f"Report          {evaluation / 'report.html'}")
     print(f"Plots           {evaluation}/*.svg")
     print(f"Attention page  {run_root / 'cotrain' / 'attention.html'}")

@@ -267,7 +267,9 @@ def main(argv: list[str] | None = None) -> None:
     write_page(output, explained, run_name=run.path.name)
     for each in explained:
         pairs = zip(each.words, each.weights)
-        print(" ".join(f"{word} {weight:.3f}" for word, weight in pairs))
+        words = [f"{word} {weight:.3f}" for word, weight in pairs]
+        words += [f"({word})" for word in each.unread]
+        print(f"{each.title}\n  {' '.join(words) or 'no words'}")
     print(f"Attention page: {output}")
 
 

@@ -164,6 +164,9 @@ class SicotTest(tf.test.TestCase):
         found = streams.get_layer("word_vectors").embeddings.numpy()
         self.assertAllClose(np.mean(found[1:] ** 2), 1.0)
         self.assertAllClose(found, vectors * np.sqrt(6 / 25))
+        zeros = np.zeros([10, 6], np.float32)
+        sicot.load_word_vectors(streams, zeros)
+        self.assertAllEqual(streams.get_layer("word_vectors").embeddings, zeros)
         with self.assertRaisesRegex(ValueError, r"\(10, 6\), received"):
             sicot.load_word_vectors(streams, vectors[:9])
 

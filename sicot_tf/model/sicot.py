@@ -181,8 +181,9 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
             f"Expected word vectors of shape {expected}, received "
             f"{word_vectors.shape}; they belong to another vocabulary."
         )
-    scale = np.sqrt(np.mean(np.square(word_vectors[1:], dtype=np.float64)))
-    layer.embeddings.assign(word_vectors / scale if scale > 0 else word_vectors)
+    # Row 0 is padding; without words, or with zeros only, nothing is scaled.
+    scale = np.linalg.norm(word_vectors) / max(1, word_vectors[1:].size) ** 0.5
+    layer.embeddings.assign(word_vectors / (scale or 1.0))
 
 
 def restore_visual(

@@ -96,10 +96,13 @@ class TrainingStepTest(tf.test.TestCase):
 
     def test_warmup(self):
         """Breaks if warm-up is not linear, or shifts no decay."""
-        schedule = training_step.StepDecay(
-            1.0, 0.5, decay_steps=10, warmup_steps=4
+        # In a graph, as the optimizer calls it.
+        schedule = tf.function(
+            training_step.StepDecay(1.0, 0.5, decay_steps=10, warmup_steps=4)
         )
-        found = [float(schedule(step)) for step in (0, 1, 3, 4, 13, 14)]
+        found = [
+            float(schedule(tf.constant(step))) for step in (0, 1, 3, 4, 13, 14)
+        ]
         self.assertAllClose(found, [0.25, 0.5, 1.0, 1.0, 1.0, 0.5])
 
     def test_one_step_equals_sgd_by_hand(self):

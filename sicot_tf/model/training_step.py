@@ -54,7 +54,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
             tf.constant(self.decay_rate, tf.float64), decays
         )
         if self.warmup_steps:
-            rate *= tf.minimum(1.0, (step + 1.0) / self.warmup_steps)
+            rate *= tf.minimum((step + 1.0) / self.warmup_steps, 1.0)
         return tf.cast(rate, tf.float32)
 
     def get_config(self) -> dict[str, float]:

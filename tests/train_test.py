@@ -142,6 +142,27 @@ class TrainTest(tf.test.TestCase):
             tf.train.latest_checkpoint(str(run_dir / "checkpoints"))
         )
 
+    def test_options_work_in_training(self):
+        """Breaks if a setting builds a model that can't be trained."""
+        run_dir = self.folder / "train_test" / "options"
+        options = (
+            *("--dtype_policy", "mixed_bfloat16", "--attention_rank", "4"),
+            *("--attention_activation", "sigmoid_norm", "--neck_dim", "16"),
+            *("--no-train_word_vectors", "--shuffle_titles"),
+            *("--warmup_epochs", "1", "--augmentation", "crop_flip"),
+            *("--backbone_learning_rate_factor", "0.5"),
+        )
+        tiny_road.run_command(
+            "sicot_tf.train",
+            *_command(run_dir, *options, "--epochs", "1")[3:],
+        )
+        rows = runs.read_curve(run_dir / "metrics.jsonl")
+        # Warm-up over 4 steps to 0.05.
+        self.assertAllClose(
+            [row["learning_rate"] for row in rows if "loss" in row],
+            [0.0125, 0.025, 0.0375, 0.05],
+        )
+
     def test_several_workers_are_refused(self):
         """Breaks if a cluster silently trains something else."""
         cluster = {

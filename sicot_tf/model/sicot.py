@@ -181,8 +181,10 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
             f"Expected word vectors of shape {expected}, received "
             f"{word_vectors.shape}; they belong to another vocabulary."
         )
+    # Summed in float64 by one thread: the same bits on any machine.
+    total = np.einsum("ij,ij->", word_vectors, word_vectors, dtype=np.float64)
     # Row 0 is padding; without words, or with zeros only, nothing is scaled.
-    scale = np.linalg.norm(word_vectors) / max(1, word_vectors[1:].size) ** 0.5
+    scale = float(np.sqrt(total / max(1, word_vectors[1:].size)))
     layer.embeddings.assign(word_vectors / (scale or 1.0))
 
 

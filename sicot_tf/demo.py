@@ -6,6 +6,7 @@ before it runs. What is finished is not done again.
 
 import argparse
 import contextlib
+import io
 import json
 import pathlib
 import random
@@ -35,6 +36,8 @@ _START_UP_NOISE = re.compile(
     rb"|[IE]0000 .*(port|cudart_stub|cuda_platform|cpu_feature_guard"
     rb"|mlir_graph_optimization_pass|tf_record_dataset_op)\.cc"
     rb"|WARNING:root:apitools not found"
+    rb"|WARNING:tensorflow:From .* load \(from .*loader_impl\)"
+    rb"|Instructions for updating:|Use `tf.saved_model.load` instead"
 )
 
 
@@ -102,8 +105,9 @@ def run_road(
     evaluation = run_root / "cotrain" / "evaluation-test"
     _headline("What came of it")
     metrics = json.loads((evaluation / "metrics.json").read_text("utf-8"))
-    print(report.format_table(metrics["runs"]))
-    sentences = report.headline(metrics["runs"], metrics["comparison"])
+    tables = {name: metrics["runs"][name] for name in ("visual", "cotrain")}
+    print(report.format_table(tables))
+    sentences = report.headline(tables, metrics["comparison"])
     print("\n" + "\n".join(sentences) + "\n")
     print(f"Report          {evaluation / 'report.html'}")
     print(f"Plots           {evaluation}/*.svg")
@@ -195,34 +199,32 @@ def _recognize(
     run_dir: pathlib.Path,
 ) -> None:
     """Prints what the server sees in each photo beside what it is."""
-    # Here, so that the road starts before TensorFlow is imported.
-    from sicot_tf import client
-
-    names = client.read_product_names(run_dir / "classes.jsonl")
-    with client.connect(address) as channel:
-        answers = client.recognize(
-            channel,
-            [pathlib.Path(photo["image"]).read_bytes() for photo in photos],
-            model_name=model_name,
-            # The server loads the model and warms it up first.
-            timeout=120,
-        )
-    words = ["-m", "sicot_tf.client", photos[0]["image"]]
+    words = ["-m", "sicot_tf.client", *[photo["image"] for photo in photos]]
     words += ["--server", address, "--model_name", model_name]
     words += ["--product_names", str(run_dir / "classes.jsonl")]
-    print("The same from the command line: python " + shlex.join(words))
-    print(f"\n{'photo':<30}{'true':<27}{'recognised':<40}score")
+    # The server loads the model and warms it up first.
+    words += ["--top_k", "1", "--timeout", "120"]
+    command = [sys.executable, *words]
+    finished = subprocess.run(command, capture_output=True, check=False)
+    _pass_on(io.BytesIO(finished.stderr))
+    if finished.returncode:
+        raise SystemExit("sicot_tf.client failed; see its message above.")
+    shown = shlex.join(words[:3] + words[2 + len(photos) :])
+    print(f"$ python {shown}   # and {len(photos) - 1} more photos\n")
+    print(f"{'photo':<30}{'true':<27}{'recognised':<40}score")
     num_right = 0
-    for photo, answer in zip(photos, answers):
-        best = answer[0]
-        right = best.sku_id == photo["sku_id"]
+    # A line with the path, then one with score, SKU id and name.
+    answers = finished.stdout.decode().splitlines()[1::2]
+    for photo, answer in zip(photos, answers, strict=True):
+        score, sku_id, name = answer.split(None, 2)
+        right = sku_id == photo["sku_id"]
         num_right += right
-        seen = f"{best.sku_id} {names.get(best.sku_id, '')}"
         print(
             f"{photo['record_id']:<29.29} {photo['sku_name']:<26.26} "
-            f"{seen:<39.39} {best.score:.3f} {'right' if right else 'wrong'}"
+            f"{f'{sku_id} {name}':<39.39} {score:>6} "
+            f"{'right' if right else 'wrong'}"
         )
-    print(f"{num_right} of {len(photos)} right")
+    print(f"{num_right} of {len(photos)} right", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:

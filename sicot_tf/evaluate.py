@@ -98,11 +98,11 @@ def evaluate(
     if compare_to:
         comparison = metrics.compare(
             labels,
-            tops[compare_to.name],
+            tops[compared[0].path.name],
             tops[run.path.name],
             train_counts,
             threshold,
-            name_a=compare_to.name,
+            name_a=compared[0].path.name,
             name_b=run.path.name,
         )
     config.write_json(
@@ -123,7 +123,7 @@ def evaluate(
     report.write_report(
         output / "report.html",
         title=f"{run.path.name}: accuracy on the {split} records",
-        dataset_facts=_dataset_facts(generation, split, run),
+        dataset_facts=_dataset_facts(files, run),
         tables=tables,
         comparison=comparison,
         plots=figures,
@@ -196,19 +196,17 @@ def _write_plots(
     ]
 
 
-def _dataset_facts(
-    generation: pathlib.Path, split: str, run: runs.Run
-) -> dict[str, Any]:
+def _dataset_facts(files: dataset.RecordFiles, run: runs.Run) -> dict[str, Any]:
     """What a reader wants to know of the data first."""
     heads = sum(each["head"] for each in run.classes)
     return {
-        "dataset generation": generation.name,
+        "dataset generation": files.generation.name,
         "classes": len(run.classes),
         "head classes": heads,
         "tail classes": len(run.classes) - heads,
         "head from": f"{run.dataset['head_threshold']} training images",
         "training images": sum(each["train"] for each in run.classes),
-        f"{split} images": len(dataset.RecordFiles(generation, split)),
+        f"{files.split} images": len(files),
         "words in the vocabulary": run.dataset["vocabulary_size"],
     }
 

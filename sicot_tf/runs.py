@@ -9,6 +9,7 @@ logs/            for TensorBoard
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -36,7 +37,7 @@ class Run:
     # Path, generation and sizes of the dataset.
     dataset: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def classes(self) -> list[dict[str, Any]]:
         """The classes in the order of their labels."""
         return dataset.read_classes(self.path / "classes.jsonl")

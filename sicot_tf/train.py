@@ -142,6 +142,13 @@ def train(
         min_crop_area=train_config.min_crop_area,
         shuffle_titles=train_config.shuffle_titles,
     )
+    val_files = dataset.RecordFiles(generation, "val")
+    val_batches = dataset.make_evaluation_dataset(
+        val_files,
+        image_size=model_config.image_size,
+        batch_size=batch_size,
+        max_records=train_config.val_records,
+    )
     checkpoint_steps = train_config.checkpoint_steps or steps_per_epoch
     stop = _StopSignal()
     summaries = tf.summary.create_file_writer(str(run_dir / "logs"))
@@ -170,10 +177,8 @@ def train(
                 )
                 progress.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             if step % steps_per_epoch == 0:
-                row = _validate(
-                    predict, generation, classes, model_config, train_config
-                )
-                if row:
+                if len(val_files):
+                    row = _validate(predict, val_batches, is_head.numpy())
                     row |= {"step": step, "epoch": step / steps_per_epoch}
                     curve.write(row)
                     _write_summaries(row)
@@ -219,26 +224,13 @@ def _curve_row(
 
 def _validate(
     predict: prediction.Predict,
-    generation: pathlib.Path,
-    classes: list[dict[str, Any]],
-    model_config: config.ModelConfig,
-    train_config: config.TrainConfig,
+    batches: tf.data.Dataset,
+    is_head: np.ndarray,
 ) -> dict[str, float]:
     """Accuracy of the visual stream on the validation records, by group."""
-    files = dataset.RecordFiles(generation, "val")
-    if not len(files):
-        return {}
-    found = prediction.predict_records(
-        predict,
-        dataset.make_evaluation_dataset(
-            files,
-            image_size=model_config.image_size,
-            batch_size=train_config.global_batch_size,
-            max_records=train_config.val_records,
-        ),
-    )
+    found = prediction.predict_records(predict, batches)
     right = found["top_labels"][:, 0] == found["labels"]
-    head = np.array([each["head"] for each in classes])[found["labels"]]
+    head = is_head[found["labels"]] > 0
     row = {"val_top1": float(right.mean())}
     for name, group in (("head", head), ("tail", ~head)):
         if group.any():

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import config
+from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
@@ -77,7 +79,7 @@ class RecordFiles:
 
 def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
     """The manifest of a dataset generation."""
-    return json.loads((generation / "manifest.json").read_text("utf-8"))
+    return config.read_json(generation / generations.MANIFEST)
 
 
 def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -152,7 +154,6 @@ def make_training_dataset(
     def read(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         index = row.pop("index")
         row["example"] = _read_many(files, index)
-        row["title_example"] = row["example"]
         if shuffle_titles:
             other = _permute(index, num_records, seed, _TITLE_EXCHANGE)
             row["title_example"] = _read_many(files, other)

@@ -1,0 +1,442 @@
+"""Trains the rows of a `ClassShardedDense` where they lie.
+
+A step is forward, backward and update of one block of classes after another;
+the gradient of more than one block never exists. A gradient tape over
+`ClassShardedDense.loss` gives the same numbers and needs it whole.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from sicot_tf.distribute import checkpoints
+from sicot_tf.model import block_softmax
+from sicot_tf.model import class_sharded_dense
+from sicot_tf.model import row_optimizers
+
+
+class HeadStep(NamedTuple):
+    """What the rest of a training step needs to know of the classifier's.
+
+    losses: `[batch]` float32, cross-entropy of this worker's rows, without
+        weights. is_best: `[batch]` bool, whether no class beats the label.
+    features_gradient: `[batch, dim]` float32.
+    is_finite: scalar bool, the same on every worker: whether features,
+        upstream gradient and losses of all workers are finite. If not, no row
+        has changed.
+    squared_norm: scalar float32, of the gradient of this worker's rows; 0
+        unless gradients are clipped.
+    finish: with clipping the rows change only when this is called, with the
+        factor of the gradient; otherwise None, they have changed.
+    """
+
+    losses: tf.Tensor
+    is_best: tf.Tensor
+    features_gradient: tf.Tensor
+    is_finite: tf.Tensor
+    squared_norm: tf.Tensor
+    finish: Callable[[tf.Tensor], None] | None
+
+
+class ShardTrainer:
+    """Steps of the classifier, with the optimizer's slots beside the rows.
+
+    Args:
+        layer: built.
+        optimizer: of the rows.
+        weight_decay: on kernels, not on biases.
+        clip: whether gradients will be clipped by their global norm. It costs
+            a Gram matrix of the gradients by logits, N / (6 dim) of the
+            step's products, and without kept logits their recomputation.
+        sample_rate: share of the classes that a step sees (Partial FC,
+            arXiv 2203.15565). Classes of the batch are always among them, the
+            rest is drawn for each block, and counts for those left out:
+            exponentials are divided by the chance to be drawn, so that their
+            expected sum is that of all classes. Rows not drawn, and their
+            slots, stay as they are.
+        seed: of the draws; with the step, they are a function of it.
+    """
+
+    def __init__(
+        self,
+        layer: class_sharded_dense.ClassShardedDense,
+        optimizer: row_optimizers.RowOptimizer,
+        *,
+        weight_decay: float = 0.0,
+        clip: bool = False,
+        sample_rate: float = 1.0,
+        seed: int = 0,
+    ):
+        if not 0 < sample_rate <= 1:
+            raise ValueError(
+                f"Expected a sample_rate above 0, up to 1, received "
+                f"{sample_rate}."
+            )
+        if sample_rate < 1 and (clip or layer.label_smoothing):
+            raise ValueError(
+                "Sampled classes give neither the norm of the whole gradient "
+                "nor the mean of all logits. Train without --sample_rate, or "
+                "without --clip_norm and --label_smoothing."
+            )
+        self.layer = layer
+        self.optimizer = optimizer
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.sample_rate = sample_rate
+        self.seed = seed
+        self.slots = [
+            tuple(
+                block_softmax.Block(
+                    *(
+                        tf.Variable(tf.zeros_like(each), trainable=False)
+                        for each in block
+                    )
+                )
+                for _ in optimizer.slot_names
+            )
+            for block in layer.blocks
+        ]
+        # Compiled once for each size of block, of which there are two.
+        self._update_in_place = tf.function(
+            self._update_in_place, jit_compile=True
+        )
+        self._finish_in_place = tf.function(
+            self._finish_in_place, jit_compile=True
+        )
+        self._update_sampled = tf.function(
+            self._update_sampled, jit_compile=True
+        )
+
+    def row_slices(self) -> list[checkpoints.RowSlice]:
+        """Rows and slots as a checkpoint knows them."""
+        slices = self.layer.row_slices()
+        for (first, _), slots in zip(self.layer.block_ranges(), self.slots):
+            for slot_name, slot in zip(self.optimizer.slot_names, slots):
+                for name, variable in slot._asdict().items():
+                    slices.append(
+                        self.layer.row_slice(
+                            f"{name}/{slot_name}", variable, first
+                        )
+                    )
+        return slices
+
+    def step(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        upstream: tf.Tensor,
+        *,
+        learning_rate: tf.Tensor,
+        step: tf.Tensor,
+        logit_offset: tf.Tensor | None = None,
+    ) -> HeadStep:
+        """Forward, backward, and unless gradients are clipped the update.
+
+        Args:
+            features: `[batch, dim]` float, as many rows on every worker.
+            labels: `[batch]` int64.
+            upstream: `[batch]` float32, gradient of the loss by each row's
+                cross-entropy: its weight over the total weight.
+            learning_rate: scalar float32.
+            step: scalar int64, updates made before this one.
+            logit_offset: `[classes of this worker]` float32 or None.
+        """
+        layer = self.layer
+        features = tf.cast(features, layer.compute_dtype)
+        rows = layer.gather_rows(features, labels, upstream)
+        sampled = self.sample_rate < 1
+        views = layer.views(layer.blocks, rows.labels, logit_offset)
+        if sampled:
+            draws = [
+                self._draw(number, view, step)
+                for number, view in enumerate(views)
+            ]
+            views = [draw.view for draw in draws]
+        forward = layer.forward(rows.features, views)
+        backward = layer.backward(forward, rows.weights)
+        losses = layer.cross_entropies(forward)
+        is_finite = (
+            _all_finite(losses)
+            & _all_finite(rows.features)
+            & _all_finite(rows.weights)
+        )
+        update = block_softmax.Update(learning_rate, step, tf.constant(1.0))
+        squared_norm, finish = tf.constant(0.0), None
+        if self.clip:
+            by_features, squared_norm, finish = self._norms(
+                rows, views, forward, backward, update
+            )
+        else:
+            # Rows change here: whether they may is decided before.
+            by_features = tf.cond(
+                is_finite,
+                lambda: self._update(
+                    rows,
+                    draws if sampled else views,
+                    forward,
+                    backward,
+                    update,
+                ),
+                lambda: tf.zeros(rows.features.shape, tf.float32),
+            )
+        statistics = forward.statistics
+        return HeadStep(
+            losses=layer.own_rows(losses),
+            is_best=layer.own_rows(statistics.target >= statistics.maximum),
+            features_gradient=layer.collectives.reduce_scatter(by_features),
+            is_finite=is_finite,
+            squared_norm=squared_norm,
+            finish=finish,
+        )
+
+    def _update(
+        self,
+        rows: class_sharded_dense.Rows,
+        views: list,
+        forward: class_sharded_dense.Forward,
+        backward: block_softmax.Backward,
+        update: block_softmax.Update,
+    ) -> tf.Tensor:
+        """New rows, block by block; `[N, dim]` gradient of the features."""
+        one_block = (
+            self._update_drawn
+            if self.sample_rate < 1
+            else self._update_in_place
+        )
+        parts: list[tf.Tensor] = []
+        for view, maximum, kept, slots in zip(
+            views, forward.maxima, forward.kept, self.slots
+        ):
+            # One after the other, or the memory of several blocks is needed.
+            with tf.control_dependencies(parts[-1:]):
+                parts.append(
+                    one_block(
+                        rows.features,
+                        view,
+                        maximum,
+                        kept,
+                        backward,
+                        slots,
+                        update,
+                    )
+                )
+        return tf.add_n(parts)
+
+    def _update_in_place(
+        self,
+        features: tf.Tensor,
+        view: block_softmax.View,
+        maximum: tf.Tensor,
+        kept: tf.Tensor | None,
+        backward: block_softmax.Backward,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> tf.Tensor:
+        """Backward pass and update of one block of variables."""
+        by_logit = block_softmax.logit_gradients(
+            features, view, maximum, kept, backward
+        )
+        by_features = block_softmax.features_gradient(
+            by_logit, features, view.block
+        )
+        self._assign(by_logit, features, view.block, slots, update)
+        return by_features
+
+    def _assign(
+        self,
+        by_logit: tf.Tensor,
+        features: tf.Tensor,
+        block: block_softmax.Block,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> None:
+        """New values of a block's variables."""
+        new_block, new_slots = block_softmax.updated_block(
+            by_logit,
+            features,
+            block,
+            slots,
+            update,
+            self.optimizer,
+            self.weight_decay,
+        )
+        for variables, values in zip((block, *slots), (new_block, *new_slots)):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+
+    # === Clipping ===
+
+    def _norms(
+        self,
+        rows: class_sharded_dense.Rows,
+        views: list[block_softmax.View],
+        forward: class_sharded_dense.Forward,
+        backward: block_softmax.Backward,
+        update: block_softmax.Update,
+    ) -> tuple[tf.Tensor, tf.Tensor, Callable[[tf.Tensor], None]]:
+        """Gradient of the features, squared norm of the rows', and the rest."""
+        by_features: list[tf.Tensor] = []
+        grams, by_logits = [], []
+        for view, maximum, kept in zip(views, forward.maxima, forward.kept):
+            with tf.control_dependencies(by_features[-1:]):
+                part, gram, by_logit = block_softmax.norm_gradients(
+                    rows.features,
+                    view,
+                    maximum,
+                    kept,
+                    backward,
+                    keep=kept is not None,
+                )
+            by_features.append(part)
+            grams.append(gram)
+            by_logits.append(by_logit)
+        squared_norm = block_softmax.squared_norm(
+            rows.features, tf.add_n(grams)
+        )
+
+        def finish(scale: tf.Tensor) -> None:
+            scaled = update._replace(scale=scale)
+            done: list[tf.Tensor] = []
+            for view, by_logit, slots in zip(views, by_logits, self.slots):
+                with tf.control_dependencies(done[-1:]):
+                    done.append(
+                        self._finish_in_place(
+                            rows.features,
+                            view,
+                            by_logit,
+                            backward,
+                            slots,
+                            scaled,
+                        )
+                    )
+
+        return tf.add_n(by_features), squared_norm, finish
+
+    def _finish_in_place(
+        self,
+        features: tf.Tensor,
+        view: block_softmax.View,
+        by_logit: tf.Tensor | None,
+        backward: block_softmax.Backward,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> tf.Tensor:
+        """The update that `norm_gradients` left out; something to wait for."""
+        if by_logit is None:
+            by_logit = block_softmax.logit_gradients(
+                features, view, None, None, backward
+            )
+        self._assign(by_logit, features, view.block, slots, update)
+        return update.scale + 0.0
+
+    # === Sampled classes ===
+
+    def _draw(
+        self, number: int, view: block_softmax.View, step: tf.Tensor
+    ) -> "_Draw":
+        """Classes of a block that this step sees."""
+        num_rows = view.block.bias.shape[0]
+        num_labels = view.labels.shape[0]
+        num_drawn = max(
+            -int(-self.sample_rate * num_rows // 1), min(num_labels, num_rows)
+        )
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.random.experimental.stateless_fold_in(
+                tf.constant([self.seed, 0], tf.int64), step
+            ),
+            tf.constant(self.layer.first_class + number, tf.int64),
+        )
+        inside = (view.labels >= 0) & (view.labels < num_rows)
+        positives = tf.boolean_mask(view.labels, inside)
+        keys = tf.random.stateless_uniform([num_rows], seed)
+        # Above all others, which are below 1.
+        keys = tf.tensor_scatter_nd_update(
+            keys, positives[:, None], tf.fill(tf.shape(positives), 2.0)
+        )
+        drawn = tf.math.top_k(keys, num_drawn, sorted=False).indices
+        drawn = tf.cast(tf.sort(drawn), tf.int64)
+        # Where the labels stand among the drawn.
+        positions = tf.searchsorted(drawn, view.labels, out_type=tf.int64)
+        labels = tf.where(inside, positions, -1)
+        is_positive = tf.gather(keys, drawn) >= 2.0
+        num_positives = tf.reduce_sum(tf.cast(is_positive, tf.float32))
+        chance = tf.math.divide_no_nan(
+            num_drawn - num_positives, num_rows - num_positives
+        )
+        offset = tf.where(is_positive, 0.0, -tf.math.log(chance))
+        if view.offset is not None:
+            offset += tf.gather(view.offset, drawn)
+        block = block_softmax.Block(
+            *(tf.gather(each, drawn) for each in view.block)
+        )
+        return _Draw(
+            block_softmax.View(block, labels, offset), drawn, view.block
+        )
+
+    def _update_drawn(
+        self,
+        features: tf.Tensor,
+        draw: "_Draw",
+        maximum: tf.Tensor,
+        kept: tf.Tensor | None,
+        backward: block_softmax.Backward,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> tf.Tensor:
+        """Backward pass and update of the drawn rows and their slots."""
+        drawn_slots = tuple(
+            block_softmax.Block(*(tf.gather(each, draw.drawn) for each in slot))
+            for slot in slots
+        )
+        by_features, new_blocks = self._update_sampled(
+            features, draw.view, maximum, kept, backward, drawn_slots, update
+        )
+        for variables, values in zip((draw.variables, *slots), new_blocks):
+            for variable, value in zip(variables, values):
+                variable.scatter_update(tf.IndexedSlices(value, draw.drawn))
+        return by_features
+
+    def _update_sampled(
+        self,
+        features: tf.Tensor,
+        view: block_softmax.View,
+        maximum: tf.Tensor,
+        kept: tf.Tensor | None,
+        backward: block_softmax.Backward,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> tuple[tf.Tensor, tuple[block_softmax.Block, ...]]:
+        """Gradient of the features, and new rows and slots."""
+        by_logit = block_softmax.logit_gradients(
+            features, view, maximum, kept, backward
+        )
+        by_features = block_softmax.features_gradient(
+            by_logit, features, view.block
+        )
+        new_block, new_slots = block_softmax.updated_block(
+            by_logit,
+            features,
+            view.block,
+            slots,
+            update,
+            self.optimizer,
+            self.weight_decay,
+        )
+        return by_features, (new_block, *new_slots)
+
+
+class _Draw(NamedTuple):
+    """Drawn classes of a block.
+
+    view: copies of their rows. drawn: `[num_drawn]` int64, positions in the
+    block, ascending. variables: the whole block.
+    """
+
+    view: block_softmax.View
+    drawn: tf.Tensor
+    variables: block_softmax.Block
+
+
+def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_all(tf.math.is_finite(tensor))

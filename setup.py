@@ -62,6 +62,7 @@ setuptools.setup(
     entry_points={
         "console_scripts": [
             "sicot-build-dataset = beam_jobs.build_dataset:main",
+            "sicot-plan = sicot_tf.plan:main",
             "sicot-train = sicot_tf.train:main",
             "sicot-evaluate = sicot_tf.evaluate:main",
             "sicot-explain = sicot_tf.explain:main",

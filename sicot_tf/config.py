@@ -150,9 +150,30 @@ class TrainConfig:
     warmup_epochs: float = _setting(
         0.0, "epochs of linear warm-up before the schedule"
     )
+    optimizer: str = _setting("sgd", "optimizer", choices=("sgd", "adamw"))
     momentum: float = _setting(0.9, "SGD momentum (not given)")
     weight_decay: float = _setting(
-        1e-4, "L2 on kernels, not on biases, norms and word vectors"
+        1e-4,
+        "on kernels, not on biases, norms and word vectors; L2 for sgd, "
+        "decoupled for adamw",
+    )
+    clip_norm: float = _setting(
+        0.0,
+        "longest gradient, over all weights of all workers and before weight "
+        "decay; 0: not clipped",
+    )
+    label_smoothing: float = _setting(
+        0.0, "share of the label's probability spread over all classes"
+    )
+    logit_adjustment: float = _setting(
+        0.0,
+        "tau: adds tau * log(share of the training records) to the logits of "
+        "a class while training (arXiv 2007.07314)",
+    )
+    sample_rate: float = _setting(
+        1.0,
+        "share of the classes a step compares with, those of the batch always "
+        "among them (Partial FC); 1: all, exactly",
     )
     backbone_learning_rate_factor: float = _setting(
         1.0, "learning rate of the backbone relative to the rest"
@@ -163,6 +184,12 @@ class TrainConfig:
         choices=("none", "crop", "crop_flip"),
     )
     min_crop_area: float = _setting(0.25, "smallest crop, share of the area")
+    order: str = _setting(
+        "exact",
+        "exact: the same global batches for any number of workers; files: "
+        "every worker reads its own files only",
+        choices=("exact", "files"),
+    )
     shuffle_titles: bool = _setting(
         False, "control: every picture trains with another record's title"
     )
@@ -179,6 +206,36 @@ class TrainConfig:
     keep_checkpoints: int = _setting(3, "checkpoints kept")
 
 
+@dataclasses.dataclass(frozen=True)
+class WorkersConfig:
+    """How the work is spread; may change whenever a run is resumed."""
+
+    num_workers: int = _setting(
+        0,
+        "start so many processes on this machine; 0: this process alone, or "
+        "with the others of TF_CONFIG",
+    )
+    head: str = _setting(
+        "auto",
+        "sharded: each worker holds a part of the classes; replicated: all "
+        "hold all; auto: by their size",
+        choices=("auto", "sharded", "replicated"),
+    )
+    head_memory: int = _setting(
+        256,
+        "megabytes of logits a worker may keep; beyond, they are computed a "
+        "second time",
+    )
+    start_timeout: float = _setting(
+        300.0, "seconds to wait for the other workers, and for the first step"
+    )
+    worker_timeout: float = _setting(
+        120.0,
+        "seconds after which a step, a validation batch or a checkpoint that "
+        "waits for another worker ends this one",
+    )
+
+
 # Overrides of the defaults by name of the preset and of the dataclass.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
@@ -189,6 +246,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "ModelConfig": {},
         "TrainConfig": {},
+        "WorkersConfig": {},
     },
     "demo": {
         "DatasetConfig": {
@@ -212,6 +270,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "augmentation": "crop",
             "min_crop_area": 0.5,
         },
+        "WorkersConfig": {},
     },
 }
 

@@ -42,6 +42,24 @@ class Run:
         """The classes in the order of their labels."""
         return dataset.read_classes(self.path / "classes.jsonl")
 
+    @property
+    def row_names(self) -> dict[str, list[str]]:
+        """What the rows of classifier and word vectors stand for."""
+        return read_row_names(self.path)
+
+
+def read_row_names(path: pathlib.Path) -> dict[str, list[str]]:
+    """SKU ids and words of a run or a dataset, in the order of their rows.
+
+    Row 0 of the word vectors belongs to padding.
+    """
+    classes = dataset.read_classes(path / "classes.jsonl")
+    words = (path / "vocabulary.txt").read_text("utf-8").splitlines()
+    return {
+        "classes": [each["sku_id"] for each in classes],
+        "words": ["", *words],
+    }
+
 
 def create(
     path: pathlib.Path,
@@ -49,11 +67,16 @@ def create(
     manifest: dict[str, Any],
     model_config: config.ModelConfig,
     train_config: config.TrainConfig,
+    *,
+    write: bool = True,
 ) -> None:
     """Makes the folder of a run, or checks that it holds this very run.
 
     More epochs are allowed; nothing else of the model, the training or the
     data may differ, for the checkpoints would not fit it.
+
+    Args:
+        write: False only checks; of several workers one writes.
 
     Raises:
         ValueError: naming the settings that differ.
@@ -84,6 +107,8 @@ def create(
                 f"{'; '.join(differences)}. Choose another --run_dir, or "
                 "delete this one."
             )
+    if not write:
+        return
     path.mkdir(parents=True, exist_ok=True)
     for name in _COPIES:
         temporary = path / f".{name}.tmp"
@@ -137,10 +162,8 @@ class Curve:
         self._lines.flush()
         os.fsync(self._lines.fileno())
 
-    def __enter__(self) -> "Curve":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
+    def close(self) -> None:
+        """Ends the file."""
         self._lines.close()
 
 

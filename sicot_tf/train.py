@@ -1,14 +1,16 @@
 """Trains the baseline or the co-training model on a dataset generation.
 
-The loop is an explicit step under `strategy.run`. What a step sees depends
-on (seed, epoch, step) alone, so a run that was killed goes on from its last
-checkpoint with the same loss curve.
+On one machine or many: the classifier's classes are split over the workers,
+everything else is the same on each. The loop is an explicit step under
+`strategy.run`. What a step sees depends on (seed, epoch, step) alone, so a
+run that was killed goes on from its last checkpoint with the same loss curve.
 """
 
 import argparse
 import pathlib
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,13 +20,12 @@ import tqdm
 
 from sicot_tf import config
 from sicot_tf import runs
+from sicot_tf import training_job
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
-from sicot_tf.distribute import checkpoints
 from sicot_tf.distribute import cluster
-from sicot_tf.model import prediction
-from sicot_tf.model import sicot
-from sicot_tf.model import training_step
+from sicot_tf.distribute import collectives as collectives_module
+from sicot_tf.distribute import watchdog
 
 _EXAMPLES = """
 examples:
@@ -40,8 +41,20 @@ examples:
   python -m sicot_tf.train --dataset data --run_dir runs/shuffled \\
       --shuffle_titles
 
-Started again, a run goes on from its last checkpoint.
+  # Two workers on this machine; on several machines start the same command
+  # on each, with TF_CONFIG (docs/many_workers.md):
+  python -m sicot_tf.train --dataset data --num_workers 2
+
+  # A new run on more products, from what an old one has learned:
+  python -m sicot_tf.train --dataset data --run_dir runs/grown \\
+      --init_from runs/cotrain
+
+Started again, a run goes on from its last checkpoint, with as many workers
+as it is given.
 """
+
+# One step that is not finite may be a bad batch, ten in a row are the model.
+_MAX_SKIPPED_STEPS = 10
 
 
 def train(
@@ -49,200 +62,268 @@ def train(
     run_dir: pathlib.Path,
     model_config: config.ModelConfig,
     train_config: config.TrainConfig,
+    workers_config: config.WorkersConfig,
+    init_from: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Trains until the last epoch, resuming where `run_dir` left off.
 
     Args:
         dataset_dir: a dataset generation, or the folder of generations.
-        run_dir: where configuration, checkpoints and logs lie.
+        run_dir: where configuration, checkpoints and logs lie; all workers
+            see it.
+        init_from: a run whose weights a new one starts from.
 
     Returns:
         `run_dir`.
 
     Raises:
         ValueError: if `run_dir` holds a run with other settings.
-        FloatingPointError: if the loss is not finite.
+        FloatingPointError: if steps stay not finite.
     """
-    # === Strategy ===
+    # === Data and workers ===
+    num_workers, worker_index = cluster.num_workers(), cluster.worker_index()
+    generation = generations.resolve_generation(dataset_dir)
+    data = training_job.Data.open(generation, train_config)
+    runs.create(
+        run_dir,
+        generation,
+        dataset.read_manifest(generation),
+        model_config,
+        train_config,
+        write=worker_index == 0,
+    )
     # Equal seeds and op determinism make a curve repeatable bit for bit.
     keras.utils.set_random_seed(train_config.seed)
     tf.config.experimental.enable_op_determinism()
-    if cluster.num_workers() > 1:
-        # Making the strategy would wait for the others.
-        raise ValueError(
-            "TF_CONFIG names several workers; this version trains with one. "
-            "Unset TF_CONFIG."
-        )
-    strategy = cluster.make_strategy()
+    strategy = cluster.make_strategy(workers_config.start_timeout)
+    collectives = collectives_module.Collectives(num_workers, worker_index)
 
-    # === Data ===
-    generation = generations.resolve_generation(dataset_dir)
-    manifest = dataset.read_manifest(generation)
-    classes = dataset.read_classes(generation / "classes.jsonl")
-    files = dataset.RecordFiles(generation, "train")
-    batch_size = train_config.global_batch_size
-    steps_per_epoch = dataset.num_steps_per_epoch(len(files), batch_size)
-    last_step = train_config.epochs * steps_per_epoch
-    runs.create(run_dir, generation, manifest, model_config, train_config)
-
-    # === Model and optimizer ===
-    with strategy.scope():
-        streams = sicot.build_streams(
-            model_config,
-            vocabulary_size=manifest["vocabulary_size"],
-            word_vector_dim=manifest["word_vector_dim"],
-            seed=train_config.seed,
-        )
-        if model_config.streams == "cotrain":
-            word_vectors = np.load(generation / "word_vectors.npy")
-            sicot.load_word_vectors(streams, word_vectors)
-        classifier = sicot.build_classifier(
-            len(classes),
-            streams.output["x_v"].shape[-1],
-            seed=train_config.seed,
-        )
-        optimizer = training_step.make_optimizer(train_config, steps_per_epoch)
-        optimizer.build(
-            streams.trainable_variables + classifier.trainable_variables
-        )
-    is_head = tf.constant([float(each["head"]) for each in classes])
-    step_function = training_step.make_training_step(
-        strategy, streams, classifier, optimizer, train_config, is_head
-    )
-    predict = prediction.make_predict(sicot.visual_stream(streams), classifier)
-
-    # === Restore ===
-    saved = checkpoints.Checkpoints(
-        run_dir / "checkpoints",
-        streams.variables + classifier.variables + optimizer.variables,
-        train_config.keep_checkpoints,
-    )
-    step = saved.restore_latest()
-    curve = runs.Curve(run_dir / "metrics.jsonl", last_step=step)
-    if step >= last_step:
-        print(f"Already trained: {run_dir} is at step {step} of {last_step}.")
-        return run_dir
-    print(
-        f"{model_config.streams}: {len(files)} records, {len(classes)} "
-        f"classes, {train_config.epochs} epochs of {steps_per_epoch} steps"
-        + (f", resumed at step {step}" if step else "")
-        + (", backbone frozen" if model_config.freeze_backbone else "")
-    )
-
-    # === Loop ===
-    batches = dataset.make_training_dataset(
-        files,
-        first_step=step,
-        last_step=last_step,
-        global_batch_size=batch_size,
-        seed=train_config.seed,
-        image_size=model_config.image_size,
-        max_words=model_config.max_words,
-        augmentation=train_config.augmentation,
-        min_crop_area=train_config.min_crop_area,
-        shuffle_titles=train_config.shuffle_titles,
-    )
-    val_files = dataset.RecordFiles(generation, "val")
-    val_batches = dataset.make_evaluation_dataset(
-        val_files,
-        image_size=model_config.image_size,
-        batch_size=batch_size,
-        max_records=train_config.val_records,
-    )
-    checkpoint_steps = train_config.checkpoint_steps or steps_per_epoch
-    stop = _StopSignal()
-    summaries = tf.summary.create_file_writer(str(run_dir / "logs"))
-    progress = tqdm.tqdm(
-        total=last_step, initial=step, unit="step", desc=run_dir.name
-    )
-    with progress, summaries.as_default(), curve:
-        for batch in batches:
-            started = time.monotonic()
-            row_weight = np.float32(
-                min(
-                    batch_size,
-                    len(files) - step % steps_per_epoch * batch_size,
-                )
+    with watchdog.Watchdog() as guard:
+        # === Model, from a checkpoint if there is one ===
+        with guard.limit(workers_config.start_timeout, "The start"):
+            job = training_job.build(
+                data,
+                run_dir,
+                strategy,
+                collectives,
+                model_config,
+                train_config,
+                workers_config,
             )
-            learning_rate = float(optimizer.learning_rate)
-            sums = step_function(batch, tf.constant(row_weight))
-            step += 1
-            row = _curve_row(sums, step, steps_per_epoch, learning_rate)
-            seconds = time.monotonic() - started
-            progress.update()
-            if step % train_config.log_steps == 0 or step == last_step:
-                curve.write(row)
-                _write_summaries(
-                    {**row, "images_per_second": batch_size / seconds}
-                )
-                progress.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
-            if step % steps_per_epoch == 0:
-                if len(val_files):
-                    row = _validate(predict, val_batches, is_head.numpy())
-                    row |= {"step": step, "epoch": step / steps_per_epoch}
-                    curve.write(row)
-                    _write_summaries(row)
-            if step % checkpoint_steps == 0 or step == last_step or stop.asked:
-                saved.save(epoch=step // steps_per_epoch, step=step)
-            if stop.asked and step < last_step:
-                print(f"Stopped at step {step}; the same command goes on.")
-                raise SystemExit(0)
+            step = job.checkpoints.restore_latest()
+            kept_rows = {}
+            if init_from and not step:
+                kept_rows = job.restore_from(init_from)
+        _print_on_chief(
+            collectives,
+            f"{model_config.streams}: {sum(data.files.record_counts)} records, "
+            f"{data.num_classes} classes, {train_config.epochs} epochs of "
+            f"{data.schedule.steps_per_epoch} steps"
+            + f", {num_workers} workers, {job.head} head" * (num_workers > 1)
+            + (f", resumed at step {step}" if step else "")
+            + (", backbone frozen" if model_config.freeze_backbone else "")
+            + "".join(
+                f"; {axis}: {old} from {init_from}, {new} new"
+                for axis, (old, new) in kept_rows.items()
+            ),
+        )
+        # === Loop ===
+        last_step = train_config.epochs * data.schedule.steps_per_epoch
+        if step >= last_step:
+            _print_on_chief(
+                collectives,
+                f"Already trained: {run_dir} is at step {step} of {last_step}.",
+            )
+        else:
+            step = _train_steps(
+                data,
+                job,
+                run_dir,
+                step,
+                last_step,
+                model_config,
+                train_config,
+                workers_config,
+                guard,
+            )
+        # Who leaves first is gone for the others.
+        collectives.wait_for_all()
+    if step < last_step:
+        _print_on_chief(
+            collectives, f"Stopped at step {step}; the same command goes on."
+        )
+        raise SystemExit(0)
     return run_dir
 
 
-def _curve_row(
-    sums: dict[str, tf.Tensor],
+def _train_steps(
+    data: training_job.Data,
+    job: training_job.Job,
+    run_dir: pathlib.Path,
     step: int,
-    steps_per_epoch: int,
-    learning_rate: float,
+    last_step: int,
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+    workers_config: config.WorkersConfig,
+    guard: watchdog.Watchdog,
+) -> int:
+    """Trains up to the last step; returns an earlier one if asked to stop."""
+    steps_per_epoch = data.schedule.steps_per_epoch
+    checkpoint_steps = train_config.checkpoint_steps or steps_per_epoch
+    stop = _StopSignal()
+    seconds = workers_config.start_timeout
+    num_skipped = 0
+    batches = data.training_batches(
+        step, model_config, train_config, job.collectives
+    )
+    with _Report(
+        run_dir, step, last_step, enabled=job.collectives.is_chief
+    ) as report:
+        for batch in batches:
+            started = time.monotonic()
+            with guard.limit(seconds, f"Step {step + 1}"):
+                results = job.step(
+                    batch,
+                    tf.constant(data.schedule.total_weight(step), tf.float32),
+                    tf.constant(step, tf.int64),
+                    tf.constant(stop.asked, tf.float32),
+                )
+                results = {name: each.numpy() for name, each in results.items()}
+            # The first step compiled; from now on only workers are waited for.
+            seconds = workers_config.worker_timeout
+            step += 1
+            is_last = step == last_step
+            num_skipped = 0 if results["is_finite"] else num_skipped + 1
+            report.progress.update()
+            if step % train_config.log_steps == 0 or is_last or num_skipped:
+                rows = train_config.global_batch_size
+                report.write(
+                    _curve_row(results, step, steps_per_epoch),
+                    images_per_second=rows / (time.monotonic() - started),
+                )
+            if num_skipped == _MAX_SKIPPED_STEPS:
+                raise FloatingPointError(
+                    f"The {num_skipped} steps up to step {step} were skipped: "
+                    "loss or gradient was not finite. Start again from the "
+                    "last checkpoint with a lower --learning_rate, with "
+                    "--warmup_epochs 1, or with --clip_norm."
+                )
+            if step % steps_per_epoch == 0 and len(data.val_files):
+                found = _validate(
+                    job,
+                    data.validation_batches(
+                        model_config, train_config, job.collectives
+                    ),
+                    lambda: guard.limit(seconds, "Validation"),
+                )
+                report.write(
+                    found | {"step": step, "epoch": step / steps_per_epoch}
+                )
+            # One worker was asked; all stop together.
+            stops = results["asked_to_stop"] > 0
+            # Weights that lead to no finite step are not worth keeping.
+            saves = step % checkpoint_steps == 0 or is_last or stops
+            if saves and not num_skipped:
+                with guard.limit(seconds, f"The checkpoint of step {step}"):
+                    job.checkpoints.save(
+                        epoch=step // steps_per_epoch, step=step
+                    )
+            if stops:
+                break
+    return step
+
+
+def _print_on_chief(
+    collectives: collectives_module.Collectives, text: str
+) -> None:
+    if collectives.is_chief:
+        print(text, flush=True)
+
+
+def _curve_row(
+    results: dict[str, np.ndarray], step: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """One row of the loss curve; a loss that is not finite ends the run."""
-    values = {name: float(value) for name, value in sums.items()}
-    if not np.isfinite(values["loss"]):
-        raise FloatingPointError(
-            f"The loss is {values['loss']} at step {step}. Start again from "
-            "the last checkpoint with a lower --learning_rate, or with "
-            "--warmup_epochs 1."
-        )
-    row = {
+    """One row of the loss curve."""
+    row: dict[str, Any] = {
         "step": step,
         "epoch": step / steps_per_epoch,
-        "learning_rate": learning_rate,
+        "learning_rate": float(results["learning_rate"]),
     }
-    for name in ("loss", "loss_visual", "loss_mixed"):
-        if name in values:
-            row[name] = values[name]
+    if not results["is_finite"]:
+        return row | {"skipped": True}
+    for name in ("loss", "loss_visual", "loss_mixed", "gradient_norm"):
+        if name in results:
+            row[name] = float(results[name])
     for group in ("head", "tail"):
-        if values[f"num_{group}"]:
-            row[f"train_top1_{group}"] = (
-                values[f"correct_{group}"] / values[f"num_{group}"]
+        if results[f"num_{group}"]:
+            row[f"train_top1_{group}"] = float(
+                results[f"correct_{group}"] / results[f"num_{group}"]
             )
-    if values.get("num_titles"):
-        row["attention_entropy"] = values["entropy"] / values["num_titles"]
+    if results.get("num_titles"):
+        row["attention_entropy"] = float(
+            results["entropy"] / results["num_titles"]
+        )
     return row
 
 
 def _validate(
-    predict: prediction.Predict,
-    batches: tf.data.Dataset,
-    is_head: np.ndarray,
+    job: training_job.Job, batches: tf.data.Dataset, limit: Callable
 ) -> dict[str, float]:
     """Accuracy of the visual stream on the validation records, by group."""
-    found = prediction.predict_records(predict, batches)
-    right = found["top_labels"][:, 0] == found["labels"]
-    head = is_head[found["labels"]] > 0
-    row = {"val_top1": float(right.mean())}
-    for name, group in (("head", head), ("tail", ~head)):
-        if group.any():
-            row[f"val_top1_{name}"] = float(right[group].mean())
+    counts = np.zeros([2, 2], np.float32)
+    for batch in batches:
+        with limit():
+            counts += job.count_right(batch).numpy()
+    with limit():
+        counts = job.collectives.sum_now(counts)
+    row = {"val_top1": float(counts[:, 1].sum() / counts[:, 0].sum())}
+    for name, (num_rows, num_right) in zip(("head", "tail"), counts):
+        if num_rows:
+            row[f"val_top1_{name}"] = float(num_right / num_rows)
     return row
 
 
-def _write_summaries(row: dict[str, Any]) -> None:
-    """A row of the curve as TensorBoard scalars."""
-    for name, value in row.items():
-        if name not in ("step", "epoch"):
-            tf.summary.scalar(name, value, step=row["step"])
+class _Report:
+    """What the chief shows and writes: progress, curve, TensorBoard."""
+
+    def __init__(
+        self, run_dir: pathlib.Path, step: int, last_step: int, *, enabled: bool
+    ):
+        self._enabled = enabled
+        self._bar = {
+            "total": last_step,
+            "initial": step,
+            "unit": "step",
+            "desc": run_dir.name,
+            "disable": not enabled,
+        }
+        if enabled:
+            self._curve = runs.Curve(run_dir / "metrics.jsonl", last_step=step)
+            self._summaries = tf.summary.create_file_writer(
+                str(run_dir / "logs")
+            )
+
+    def write(self, row: dict[str, Any], **scalars: float) -> None:
+        """A row of the curve, and of TensorBoard with more scalars."""
+        if not self._enabled:
+            return
+        self._curve.write(row)
+        with self._summaries.as_default():
+            for name, value in (row | scalars).items():
+                if name not in ("step", "epoch"):
+                    tf.summary.scalar(name, float(value), step=row["step"])
+        if "loss" in row:
+            self.progress.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+
+    def __enter__(self) -> "_Report":
+        self.progress = tqdm.tqdm(**self._bar)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.close()
+        if self._enabled:
+            self._curve.close()
+            self._summaries.close()
 
 
 class _StopSignal:
@@ -277,20 +358,39 @@ def main(argv: list[str] | None = None) -> None:
         help="folder of this run (default: %(default)s)",
     )
     parser.add_argument(
+        "--init_from",
+        type=pathlib.Path,
+        help="a run whose weights a new one starts from; classes and words "
+        "are found by their names, new ones start fresh",
+    )
+    parser.add_argument(
         "--preset",
         choices=sorted(config.PRESETS),
         default="demo",
         help="settings to start from (default: %(default)s)",
     )
-    config.add_arguments(parser, config.ModelConfig)
-    config.add_arguments(parser, config.TrainConfig)
+    for each in (config.ModelConfig, config.TrainConfig, config.WorkersConfig):
+        config.add_arguments(parser, each)
     arguments = parser.parse_args(argv)
-    run_dir = train(
-        arguments.dataset,
-        arguments.run_dir,
-        config.from_arguments(config.ModelConfig, arguments, arguments.preset),
-        config.from_arguments(config.TrainConfig, arguments, arguments.preset),
+    model_config, train_config, workers_config = (
+        config.from_arguments(each, arguments, arguments.preset)
+        for each in (
+            config.ModelConfig,
+            config.TrainConfig,
+            config.WorkersConfig,
+        )
     )
+    with watchdog.worker_failures():
+        run_dir = train(
+            arguments.dataset,
+            arguments.run_dir,
+            model_config,
+            train_config,
+            workers_config,
+            arguments.init_from,
+        )
+    if cluster.worker_index():
+        return
     print(f"Run: {run_dir} (curves: tensorboard --logdir {run_dir / 'logs'})")
     print(f"Next: python -m sicot_tf.evaluate --run_dir {run_dir}")
 

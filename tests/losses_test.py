@@ -1,4 +1,4 @@
-"""Eq. 1 against numbers derived by hand."""
+"""Eq. 1 as weights of rows, against the formula."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,40 +6,40 @@ import tensorflow as tf
 from sicot_tf.model import losses
 
 
-class LossesTest(tf.test.TestCase):
-    def test_cross_entropy(self):
-        """Breaks if the loss is no longer -log of the softmax.
+class RowWeightsTest(tf.test.TestCase):
+    def test_equation_1(self):
+        """Breaks if lambda, the mean, or padding leave Eq. 1.
 
-        Logits (0, log 3): probabilities 1/4 and 3/4.
+        Two rows of weight 1 and one that pads, lambda 0.5:
+        (1 + 3) / 2 + 0.5 * (2 + 6) / 2 = 4.
         """
-        found = losses.softmax_cross_entropy(
-            tf.constant([0, 1]), tf.constant([[0.0, np.log(3.0)]] * 2)
+        weights = losses.row_weights(
+            tf.constant([1.0, 1.0, 0.0]),
+            mixed_loss_weight=0.5,
+            total_weight=tf.constant(2.0),
         )
-        self.assertAllClose(found, [np.log(4.0), np.log(4.0 / 3.0)])
+        self.assertAllClose(weights, [0.5, 0.5, 0.0, 0.25, 0.25, 0.0])
+        cross_entropies = np.array([1.0, 3.0, 99.0, 2.0, 6.0, 99.0])
+        self.assertAllClose(np.sum(weights * cross_entropies), 4.0)
 
-    def test_equation_one(self):
-        """Breaks if lambda, the weights or 1/N are applied elsewhere.
-
-        Rows (1, 10), (2, 20), (3, 30) with weights 1, 1, 0 and N = 2:
-        lambda 0.5 gives ((1 + 5) + (2 + 10)) / 2 = 9, lambda 0 gives 1.5.
-        """
-        for mixed_loss_weight, expected in ((0.5, 9.0), (0.0, 1.5)):
-            found = losses.cotraining_loss(
-                tf.constant([1.0, 2.0, 3.0]),
-                tf.constant([10.0, 20.0, 30.0]),
-                tf.constant([1.0, 1.0, 0.0]),
-                mixed_loss_weight=mixed_loss_weight,
-                total_weight=tf.constant(2.0),
-            )
-            self.assertAllClose(found, expected)
-
-    def test_bfloat16_logits_are_summed_in_float32(self):
-        """Breaks if mixed precision reaches the loss."""
-        found = losses.softmax_cross_entropy(
-            tf.constant([0]), tf.zeros([1, 1000], tf.bfloat16)
+    def test_without_mixed_stream(self):
+        """Breaks if the baseline is not the mean cross-entropy."""
+        weights = losses.row_weights(
+            tf.constant([1.0, 1.0]),
+            mixed_loss_weight=None,
+            total_weight=tf.constant(2.0),
         )
-        self.assertEqual(found.dtype, tf.float32)
-        self.assertAllClose(found, [np.log(1000.0)])
+        self.assertAllClose(weights, [0.5, 0.5])
+
+    def test_workers_add_up(self):
+        """Breaks if two workers' losses don't add up to one worker's."""
+        whole = losses.row_weights(
+            tf.ones([4]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
+        )
+        half = losses.row_weights(
+            tf.ones([2]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
+        )
+        self.assertAllClose(tf.reduce_sum(whole), 2 * tf.reduce_sum(half))
 
 
 if __name__ == "__main__":

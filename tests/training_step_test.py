@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf.model import shard_trainer
 from sicot_tf.model import sicot
 from sicot_tf.model import training_step
 
@@ -36,34 +38,52 @@ class _Training:
 
     def __init__(self, streams="cotrain", **settings):
         self.config = dataclasses.replace(
-            config.TrainConfig(), learning_rate=0.05, **settings
+            config.TrainConfig(), **{"learning_rate": 0.05, **settings}
         )
         self.streams = sicot.build_streams(
             dataclasses.replace(_MODEL, streams=streams),
             vocabulary_size=7,
             word_vector_dim=4,
         )
-        self.classifier = sicot.build_classifier(5, 128)
-        self.optimizer = training_step.make_optimizer(self.config, 10)
-        self.optimizer.build(
-            self.streams.trainable_variables
-            + self.classifier.trainable_variables
+        self.classifier = sicot.build_classifier(5, 128, block_size=3)
+        self.trainer = shard_trainer.ShardTrainer(
+            self.classifier,
+            training_step.make_row_optimizer(self.config),
+            weight_decay=self.config.weight_decay,
+            clip=self.config.clip_norm > 0,
         )
-        self.step = training_step.make_training_step(
+        self.optimizer = training_step.make_optimizer(self.config)
+        self.optimizer.build(self.streams.trainable_variables)
+        self.training_step = training_step.make_training_step(
             tf.distribute.get_strategy(),
             self.streams,
-            self.classifier,
+            self.trainer,
             self.optimizer,
+            training_step.make_schedule(self.config, 10),
             self.config,
             tf.constant([1.0, 1.0, 0.0, 0.0, 0.0]),
         )
 
+    def step(self, batch, total_weight, step=0):
+        return self.training_step(
+            batch,
+            total_weight,
+            tf.constant(step, tf.int64),
+            tf.constant(0.0),
+        )
+
     def run(self, num_steps):
-        for seed in range(num_steps):
-            batch = _batch(seed)
-            batch = {name: batch[name] for name in batch}
-            sums = self.step(batch, tf.reduce_sum(batch["weight"]))
+        for step in range(num_steps):
+            batch = _batch(step)
+            sums = self.step(batch, tf.reduce_sum(batch["weight"]), step)
         return sums
+
+    def weights(self):
+        found = {each.path: each.numpy() for each in self.streams.weights}
+        return found | {each.path: each.numpy() for each in self.rows()}
+
+    def rows(self):
+        return self.classifier.weights
 
     def visual_weights(self):
         visual = sicot.visual_stream(self.streams)
@@ -174,8 +194,8 @@ class TrainingStepTest(tf.test.TestCase):
         other = _Training(mixed_loss_weight=1.0)
         other.run(20)
         self.assertNotAllClose(
-            other.visual_weights()["classifier/kernel"],
-            baseline.visual_weights()["classifier/kernel"],
+            other.visual_weights()["classifier/kernel_0"],
+            baseline.visual_weights()["classifier/kernel_0"],
             atol=1e-3,
         )
 
@@ -193,6 +213,110 @@ class TrainingStepTest(tf.test.TestCase):
                 factor * (whole.visual_weights()[path] - value),
                 atol=1e-6,
             )
+
+    def test_adamw_equals_keras(self):
+        """Breaks if the rule of AdamW or what it decays is another one.
+
+        Three steps against `keras.optimizers.AdamW`, which is told to leave
+        biases, norms and word vectors undecayed. Adam divides by the root of
+        squared gradients: where those are tiny, rounding shows.
+        """
+        settings = {"weight_decay": 0.1, "learning_rate": 0.001}
+        training = _Training(optimizer="adamw", **settings)
+        reference = _Training(optimizer="adamw", **settings)
+        variables = [
+            *reference.streams.trainable_variables,
+            *reference.classifier.trainable_variables,
+        ]
+        optimizer = keras.optimizers.AdamW(0.001, weight_decay=0.1)
+        optimizer.exclude_from_weight_decay(
+            [each for each in variables if "kernel" not in each.path]
+        )
+        optimizer.build(variables)
+        for seed in range(3):
+            batch = _batch(seed)
+            training.step(batch, tf.constant(5.0))
+            with tf.GradientTape() as tape:
+                outputs = reference.streams(
+                    {name: batch[name] for name in ("image", "title_ids")}
+                )
+                loss = 0.0
+                for name in ("x_v", "x_m"):
+                    loss += tf.reduce_sum(
+                        reference.classifier.loss(
+                            outputs[name], batch["label"], batch["weight"] / 5
+                        )
+                    )
+            gradients = tape.gradient(loss, variables)
+            optimizer.apply(
+                [tf.convert_to_tensor(each) for each in gradients], variables
+            )
+        for path, expected in reference.weights().items():
+            self.assertAllClose(
+                training.weights()[path], expected, atol=2e-5, msg=path
+            )
+
+    def test_clipping_by_the_global_norm(self):
+        """Breaks if clipping scales by anything but the whole norm.
+
+        Plain SGD without decay: a step moves all weights together by the
+        learning rate times the norm of the gradient, 0.05 * 0.1 once it is
+        clipped to 0.1.
+        """
+        plain = {"weight_decay": 0.0, "momentum": 0.0}
+        free = _Training(clip_norm=1e9, **plain)
+        clipped = _Training(clip_norm=0.1, **plain)
+        unclipped = _Training(**plain)
+        start = free.weights()
+        moves = []
+        for training in (free, clipped, unclipped):
+            results = training.step(_batch(0), tf.constant(5.0))
+            moved = [
+                np.sum(np.square(value - start[path]))
+                for path, value in training.weights().items()
+            ]
+            moves.append(np.sqrt(np.sum(moved)))
+            if training is free:
+                norm = float(results["gradient_norm"])
+        self.assertGreater(norm, 0.2)
+        self.assertAllClose(moves, [0.05 * norm, 0.005, 0.05 * norm], 1e-4)
+
+    def test_a_step_that_is_not_finite_changes_nothing(self):
+        """Breaks if one bad picture reaches weights or slots.
+
+        A pixel of 1e38 overflows the features. A pixel that is no number is
+        swallowed by ReLU and shows in the backbone's gradient alone: with
+        clipping that is known before the classifier's rows change, without
+        it they have changed.
+        """
+        for clip_norm, pixel in ((0.0, 1e38), (1.0, 1e38), (1.0, np.nan)):
+            training = _Training(clip_norm=clip_norm)
+            training.run(2)
+            before = training.weights()
+            slots = [each.numpy() for each in training.optimizer.variables]
+            batch = _batch(7)
+            image = batch["image"].numpy()
+            image[1, :, :, 0] = pixel
+            results = training.step(
+                batch | {"image": tf.constant(image)}, tf.constant(5.0)
+            )
+            self.assertFalse(results["is_finite"])
+            for path, value in training.weights().items():
+                self.assertAllEqual(value, before[path], msg=path)
+            for old, new in zip(slots, training.optimizer.variables):
+                self.assertAllEqual(old, new.numpy())
+            self.assertTrue(training.run(1)["is_finite"])
+
+    def test_logit_adjustment(self):
+        """Breaks if offsets are not tau * log(prior).
+
+        Counts 3, 1, 0 (counted as 1): shares 0.6, 0.2, 0.2.
+        """
+        self.assertIsNone(training_step.make_logit_offset(0.0, np.ones(3)))
+        self.assertAllClose(
+            training_step.make_logit_offset(2.0, np.array([3, 1, 0])),
+            2 * np.log([0.6, 0.2, 0.2]),
+        )
 
     def test_attention_entropy(self):
         """Breaks if 1 no longer means mean pooling.

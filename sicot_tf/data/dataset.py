@@ -1,12 +1,13 @@
 """Dataset generations to batches, in an order that depends on nothing else.
 
-The records of a global batch are a function of (seed, epoch, step), so a run
-resumes at any step without reading what came before, and any number of
-workers can take their rows of the same batch. This needs random access:
-`RecordFiles` reads a record by its number through the offsets that the Beam
-job writes beside every shard.
+The records of a step are a function of (seed, epoch, step), so a run resumes
+at any step without reading what came before, and any number of workers can
+take their rows of the same batch: `Schedule` says which. This needs random
+access: `RecordFiles` reads a record by its number through the offsets that
+the Beam job writes beside every file.
 """
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -24,24 +25,140 @@ from sicot_tf.data import tfrecords
 _TITLE_EXCHANGE = 2**32 - 1
 
 
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Which records a step takes, and on which worker; the same for all.
+
+    With one record count all workers share the records (`--order exact`):
+    worker r takes rows r::num_shards of a global batch that does not depend
+    on the number of workers. With one count for each worker, every worker
+    passes over its own records (`--order files`). Either way all take equally
+    many steps and rows; rows that pad have weight 0.
+
+    Attributes:
+        record_counts: see `RecordFiles.record_counts`.
+        global_batch_size: rows of a step over all workers; with own records
+            rounded up to a multiple of the workers.
+        num_shards: number of workers.
+    """
+
+    record_counts: tuple[int, ...]
+    global_batch_size: int
+    num_shards: int = 1
+
+    def __post_init__(self):
+        if len(self.record_counts) not in (1, self.num_shards):
+            raise ValueError(
+                f"Expected files opened for 1 or {self.num_shards} workers, "
+                f"received files for {len(self.record_counts)}. Give "
+                "RecordFiles the same number of workers."
+            )
+
+    @property
+    def rows_per_worker(self) -> int:
+        """Rows that each worker takes in each step."""
+        return -(-self.global_batch_size // self.num_shards)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps after which every record has been taken once."""
+        return num_steps_per_epoch(max(self.record_counts), self._stride)
+
+    def total_weight(self, step: int) -> int:
+        """Rows of the global batch of a step, without those that pad.
+
+        Args:
+            step: counted from the start of the run.
+        """
+        start = step % self.steps_per_epoch * self._stride
+        return sum(
+            min(max(count - start, 0), self._stride)
+            for count in self.record_counts
+        )
+
+    def take(
+        self, step: tf.Tensor, shard_index: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """A worker's rows of a step.
+
+        Args:
+            step: scalar int64, counted from the start of the run.
+
+        Returns:
+            `[rows_per_worker]` int64, positions in the epoch's order of the
+            worker's records, and their weights, float32 1 or 0.
+        """
+        if self._is_shared:
+            count = self.record_counts[0]
+            rows = shard_index + self.num_shards * np.arange(
+                self.rows_per_worker
+            )
+        else:
+            count = self.record_counts[shard_index]
+            rows = np.arange(self.rows_per_worker)
+        position = step % self.steps_per_epoch * self._stride + rows
+        is_real = (position < count) & (rows < self._stride)
+        return position % count, tf.cast(is_real, tf.float32)
+
+    @property
+    def _is_shared(self) -> bool:
+        return len(self.record_counts) == 1
+
+    @property
+    def _stride(self) -> int:
+        """How far a step moves on in each of `record_counts`."""
+        return (
+            self.global_batch_size if self._is_shared else self.rows_per_worker
+        )
+
+
 class RecordFiles:
-    """The TFRecord shards of one split, read by record number.
+    """The TFRecord files of one split, read by record number.
 
     Args:
         generation: folder of a dataset generation.
         split: `train`, `val` or `test`.
+        num_shards: among how many workers the files are divided.
+        shard_index: opens files `shard_index::num_shards` (in the order of
+            their names, empty ones left out) and touches no other; they need
+            not even be on this machine.
+
+    Attributes:
+        record_counts: records of every worker, by the manifest.
 
     Raises:
-        ValueError: if a shard is missing or its size is not the manifest's.
+        ValueError: if a file is missing or its size is not the manifest's,
+            or if there are fewer files than workers.
     """
 
-    def __init__(self, generation: pathlib.Path, split: str):
+    def __init__(
+        self,
+        generation: pathlib.Path,
+        split: str,
+        num_shards: int = 1,
+        shard_index: int = 0,
+    ):
         self.generation = generation
         self.split = split
-        self._shards: list[np.memmap] = []
+        self.num_shards = num_shards
+        self.shard_index = shard_index
+        self._contents: list[np.memmap] = []
         self._offsets: list[np.ndarray] = []
         manifest = read_manifest(generation)
-        for name, count in sorted(manifest["splits"][split]["shards"].items()):
+        counts = sorted(manifest["splits"][split]["shards"].items())
+        counts = [(name, count) for name, count in counts if count]
+        if num_shards > max(1, len(counts)):
+            raise ValueError(
+                f"Expected at least one file of {split} records for each of "
+                f"{num_shards} workers, found {len(counts)} in {generation}. "
+                "Build the dataset with a smaller --shard_megabytes, or train "
+                "with --order exact or fewer workers."
+            )
+        self.record_counts = tuple(
+            sum(count for _, count in counts[worker::num_shards])
+            for worker in range(num_shards)
+        )
+        for name, _ in counts[shard_index::num_shards]:
             path = generation / f"{name}.tfrecord"
             size = manifest["files"][path.name]["bytes"]
             if not path.exists() or path.stat().st_size != size:
@@ -50,10 +167,9 @@ class RecordFiles:
                     "says; it is missing or cut. Copy the generation again, "
                     "or remove it and build it again."
                 )
-            if count:
-                self._shards.append(np.memmap(path, np.uint8, mode="r"))
-                self._offsets.append(np.load(path.with_suffix(".offsets.npy")))
-        # Number of the first record of each shard.
+            self._contents.append(np.memmap(path, np.uint8, mode="r"))
+            self._offsets.append(np.load(path.with_suffix(".offsets.npy")))
+        # Number of the first record of each file.
         self._starts = np.cumsum([0] + [len(each) for each in self._offsets])
 
     def __len__(self) -> int:
@@ -61,10 +177,10 @@ class RecordFiles:
 
     def read(self, index: int) -> bytes:
         """The serialised example with this number, its checksum verified."""
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        start = int(self._offsets[shard][index - self._starts[shard]])
+        file = int(np.searchsorted(self._starts, index, side="right")) - 1
+        start = int(self._offsets[file][index - self._starts[file]])
         try:
-            return tfrecords.read(self._shards[shard], start)
+            return tfrecords.read(self._contents[file], start)
         except ValueError as error:
             raise ValueError(
                 f"Record {index} of split {self.split} in {self.generation} "
@@ -88,9 +204,9 @@ def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
 
 
-def num_steps_per_epoch(num_records: int, global_batch_size: int) -> int:
+def num_steps_per_epoch(num_records: int, batch_size: int) -> int:
     """Steps that see every record once; the last batch may hold padding."""
-    return -(-num_records // global_batch_size)
+    return -(-num_records // batch_size)
 
 
 def make_training_dataset(
@@ -110,22 +226,25 @@ def make_training_dataset(
 ) -> tf.data.Dataset:
     """One batch for each step from `first_step` up to, not with, `last_step`.
 
-    Every worker takes rows `shard_index::num_shards` of the global batch.
-    Rows that pad the last batch of an epoch have weight 0.
+    What a worker takes of a step, `Schedule` says: of files opened whole its
+    rows of one global batch, of files opened for it alone their records.
 
     Args:
         files: the training records.
         shuffle_titles: gives every picture the title of another record (a
             fixed permutation), the control of a co-training run.
+        num_shards: number of workers.
+        shard_index: number of this worker.
 
     Returns:
-        A dataset of dictionaries, b = global_batch_size / num_shards:
+        A dataset of dictionaries, b = `Schedule.rows_per_worker`:
         `image` `[b, image_size, image_size, 3]` float32 0 to 255,
         `title_ids` `[b, max_words]` int32 (0 is padding),
         `label` `[b]` int64, `weight` `[b]` float32.
 
     Raises:
-        ValueError: if there are no records, or the batch does not divide.
+        ValueError: if there are no records, or the files were opened for
+            another worker.
     """
     num_records = len(files)
     if not num_records:
@@ -133,22 +252,22 @@ def make_training_dataset(
             f"{files.generation} holds no training records; see its "
             "rejects.jsonl for the reasons."
         )
-    if global_batch_size % num_shards:
+    opened_for = (files.num_shards, files.shard_index)
+    if opened_for not in ((1, 0), (num_shards, shard_index)):
         raise ValueError(
-            f"The global batch of {global_batch_size} rows can't be divided "
-            f"among {num_shards} workers; choose a multiple of {num_shards}."
+            f"Expected files opened for worker {shard_index} of {num_shards}, "
+            f"or for all, received those of worker {files.shard_index} of "
+            f"{files.num_shards}."
         )
-    steps_per_epoch = num_steps_per_epoch(num_records, global_batch_size)
-    rows = np.arange(shard_index, global_batch_size, num_shards)
+    schedule = Schedule(files.record_counts, global_batch_size, num_shards)
 
     def choose_records(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        epoch, step_in_epoch = step // steps_per_epoch, step % steps_per_epoch
-        position = step_in_epoch * global_batch_size + rows
-        index = _permute(position % num_records, num_records, seed, epoch)
+        position, weight = schedule.take(step, shard_index)
+        epoch = step // schedule.steps_per_epoch
         return {
-            "index": index,
-            "weight": tf.cast(position < num_records, tf.float32),
-            "epoch": tf.fill([len(rows)], epoch),
+            "index": _permute(position, num_records, seed, epoch),
+            "weight": weight,
+            "epoch": tf.fill([schedule.rows_per_worker], epoch),
         }
 
     def read(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -188,7 +307,7 @@ def make_training_dataset(
     # One Python call a batch; the parsing below runs in parallel without it.
     dataset = dataset.map(read).unbatch()
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(len(rows), drop_remainder=True)
+    dataset = dataset.batch(schedule.rows_per_worker, drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
@@ -198,34 +317,53 @@ def make_evaluation_dataset(
     image_size: int,
     batch_size: int,
     max_records: int = 0,
+    num_shards: int = 1,
+    shard_index: int = 0,
 ) -> tf.data.Dataset:
     """Every record once, in stored order; no title is ever parsed.
 
     Args:
+        files: the records, opened whole by every worker.
+        batch_size: rows of a batch over all workers.
         max_records: stop after so many records; 0: all. Stored order is
             random, so the first records are a fair sample.
+        num_shards: number of workers; each takes rows
+            `shard_index::num_shards` of every batch.
 
     Returns:
         A dataset of dictionaries: `image` `[b, image_size, image_size, 3]`
         float32 0 to 255, `label` `[b]` int64, `record_id` and `sku_id`
-        `[b]` string. The last batch may be smaller.
+        `[b]` string, `weight` `[b]` float32. With one worker the last batch
+        may be smaller. Several take equally many batches and rows, b =
+        `Schedule.rows_per_worker`; rows that pad have weight 0.
     """
     num_records = len(files)
     if max_records:
         num_records = min(num_records, max_records)
 
-    def parse(example: tf.Tensor) -> dict[str, tf.Tensor]:
+    schedule = Schedule((num_records,), batch_size, num_shards)
+
+    def read(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        index, weight = schedule.take(step, shard_index)
+        return {"example": _read_many(files, index), "weight": weight}
+
+    def parse(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = tf.io.parse_single_example(
-            example, records.EVALUATION_FEATURES
+            row["example"], records.EVALUATION_FEATURES
         )
         encoded = record.pop("image")
         image = images.decode_for_inference(encoded, image_size)
-        return {**record, "image": image}
+        return {**record, "image": image, "weight": row["weight"]}
 
-    dataset = tf.data.Dataset.range(num_records).batch(batch_size)
-    dataset = dataset.map(lambda index: _read_many(files, index)).unbatch()
+    dataset = tf.data.Dataset.range(schedule.steps_per_epoch)
+    dataset = dataset.map(read).unbatch()
+    if num_shards == 1:
+        dataset = dataset.filter(lambda row: row["weight"] > 0)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(
+        schedule.rows_per_worker, drop_remainder=num_shards > 1
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def pad_word_ids(word_ids: tf.Tensor, max_words: int) -> tf.Tensor:

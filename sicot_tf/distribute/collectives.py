@@ -7,6 +7,7 @@ the workers needs gather and reduce-scatter of features as well.
 
 import itertools
 
+import numpy as np
 import tensorflow as tf
 
 # MultiWorkerMirroredStrategy numbers its groups from 1.
@@ -35,7 +36,7 @@ class Collectives:
         self.num_workers = num_workers
         self.worker_index = worker_index
         self._instance_keys = itertools.count(1)
-        self._wait = tf.function(lambda: self.all_reduce(tf.zeros([1])))
+        self._sum = tf.function(self.all_reduce)
 
     @property
     def is_chief(self) -> bool:
@@ -82,10 +83,27 @@ class Collectives:
         parts = tf.ensure_shape(parts, [self.num_workers, rows, dim])
         return tf.reduce_sum(parts, axis=0)
 
+    def all_reduce_packed(self, tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+        """Sums of float32 tensors of any shapes, in one collective."""
+        if self.num_workers == 1:
+            return tensors
+        flat = [tf.reshape(each, [-1]) for each in tensors]
+        sums = tf.split(
+            self.all_reduce(tf.concat(flat, axis=0)),
+            [each.shape[0] for each in flat],
+        )
+        return [
+            tf.reshape(each, tensor.shape)
+            for each, tensor in zip(sums, tensors)
+        ]
+
+    def sum_now(self, values: np.ndarray) -> np.ndarray:
+        """The sum over the workers, outside of any traced function."""
+        return self._sum(tf.constant(values)).numpy()
+
     def wait_for_all(self) -> None:
         """Returns when every worker has come here."""
-        if self.num_workers > 1:
-            self._wait().numpy()
+        self.sum_now(np.zeros(1, np.float32))
 
     def _arguments(self) -> dict:
         """Arguments that all raw collectives share.

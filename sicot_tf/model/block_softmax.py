@@ -235,8 +235,7 @@ class Update(NamedTuple):
 
 
 def updated_block(
-    by_logit: tf.Tensor,
-    features: tf.Tensor,
+    gradient: Block,
     block: Block,
     slots: tuple[Block, ...],
     update: Update,
@@ -244,7 +243,6 @@ def updated_block(
     weight_decay: float,
 ) -> tuple[Block, tuple[Block, ...]]:
     """New weights and slots of a block, by its own gradient."""
-    gradient = block_gradient(by_logit, features)
     kernel, kernel_slots = optimizer.update(
         tf.convert_to_tensor(block.kernel),
         gradient.kernel * update.scale,

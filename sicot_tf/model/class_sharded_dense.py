@@ -58,6 +58,7 @@ class Forward(NamedTuple):
     kept: list[tf.Tensor | None]
 
 
+@keras.saving.register_keras_serializable(package="sicot_tf")
 class ClassShardedDense(keras.layers.Layer):
     """Softmax regression over many classes, a part of them on each worker.
 
@@ -116,6 +117,8 @@ class ClassShardedDense(keras.layers.Layer):
                 self.add_weight(
                     shape=(last - first, self.embedding_dim),
                     initializer=self._initial_rows(first),
+                    # `block_softmax` casts; in `call` as everywhere else.
+                    autocast=False,
                     name=f"kernel_{number}",
                 )
             )
@@ -123,6 +126,7 @@ class ClassShardedDense(keras.layers.Layer):
                 self.add_weight(
                     shape=(last - first,),
                     initializer="zeros",
+                    autocast=False,
                     name=f"bias_{number}",
                 )
             )
@@ -285,10 +289,12 @@ class ClassShardedDense(keras.layers.Layer):
                 f"Expected k from 1 to {self.num_classes}, the number of "
                 f"classes, received {k}."
             )
-        num_rows = features.shape[0]
-        features = self.collectives.gather(
-            tf.cast(features, self.compute_dtype)
-        )
+        num_rows, dim = features.shape
+        features = tf.cast(features, self.compute_dtype)
+        if self.collectives.num_workers > 1:
+            # There is no gather of bfloat16.
+            words = self.collectives.gather(_as_words(features))
+            features = _from_words(words, features.dtype)[:, :dim]
         values, classes = [], []
         for (first, last), block in zip(self.block_ranges(), self.blocks):
             with tf.control_dependencies(values[-1:]):

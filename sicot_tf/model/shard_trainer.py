@@ -6,6 +6,7 @@ the gradient of more than one block never exists. A gradient tape over
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -27,8 +28,11 @@ class HeadStep(NamedTuple):
         has changed.
     squared_norm: scalar float32, of the gradient of this worker's rows; 0
         unless gradients are clipped.
-    finish: with clipping the rows change only when this is called, with the
-        factor of the gradient; otherwise None, they have changed.
+    row_gradients: of a replicated classifier, kernels and biases in turn, to
+        be summed over the workers; otherwise empty.
+    finish: with clipping, or replicated, the rows change only when this is
+        called with the factor of the gradient and the summed row gradients;
+        otherwise None, they have changed.
     """
 
     losses: tf.Tensor
@@ -36,7 +40,8 @@ class HeadStep(NamedTuple):
     features_gradient: tf.Tensor
     is_finite: tf.Tensor
     squared_norm: tf.Tensor
-    finish: Callable[[tf.Tensor], None] | None
+    row_gradients: list[tf.Tensor]
+    finish: Callable[[tf.Tensor, list[tf.Tensor]], None] | None
 
 
 class ShardTrainer:
@@ -55,6 +60,8 @@ class ShardTrainer:
             exponentials are divided by the chance to be drawn, so that their
             expected sum is that of all classes. Rows not drawn, and their
             slots, stay as they are.
+        replicated: whether every worker has all rows, so that their
+            gradients must be summed; the layer is then alone.
         seed: of the draws; with the step, they are a function of it.
     """
 
@@ -66,6 +73,7 @@ class ShardTrainer:
         weight_decay: float = 0.0,
         clip: bool = False,
         sample_rate: float = 1.0,
+        replicated: bool = False,
         seed: int = 0,
     ):
         if not 0 < sample_rate <= 1:
@@ -73,17 +81,19 @@ class ShardTrainer:
                 f"Expected a sample_rate above 0, up to 1, received "
                 f"{sample_rate}."
             )
-        if sample_rate < 1 and (clip or layer.label_smoothing):
+        if sample_rate < 1 and (clip or layer.label_smoothing or replicated):
             raise ValueError(
                 "Sampled classes give neither the norm of the whole gradient "
-                "nor the mean of all logits. Train without --sample_rate, or "
-                "without --clip_norm and --label_smoothing."
+                "nor the mean of all logits, and are drawn on each worker. "
+                "Train without --sample_rate, or without --clip_norm, "
+                "--label_smoothing and --head replicated."
             )
         self.layer = layer
         self.optimizer = optimizer
         self.weight_decay = weight_decay
         self.clip = clip
         self.sample_rate = sample_rate
+        self.replicated = replicated
         self.seed = seed
         self.slots = [
             tuple(
@@ -104,6 +114,7 @@ class ShardTrainer:
         self._finish_in_place = tf.function(
             self._finish_in_place, jit_compile=True
         )
+        self._assign_in_place = tf.function(self._assign, jit_compile=True)
         self._update_sampled = tf.function(
             self._update_sampled, jit_compile=True
         )
@@ -156,14 +167,20 @@ class ShardTrainer:
         forward = layer.forward(rows.features, views)
         backward = layer.backward(forward, rows.weights)
         losses = layer.cross_entropies(forward)
-        is_finite = (
-            _all_finite(losses)
-            & _all_finite(rows.features)
-            & _all_finite(rows.weights)
+        # Squares, because features beyond 1e19 leave nothing of the rows.
+        is_finite = tf.reduce_all(
+            [
+                tf.math.is_finite(tf.nn.l2_loss(tf.cast(each, tf.float32)))
+                for each in (losses, rows.features, rows.weights)
+            ]
         )
         update = block_softmax.Update(learning_rate, step, tf.constant(1.0))
-        squared_norm, finish = tf.constant(0.0), None
-        if self.clip:
+        squared_norm, row_gradients, finish = tf.constant(0.0), [], None
+        if self.replicated:
+            by_features, row_gradients, finish = self._gradients(
+                rows, views, forward, backward, update
+            )
+        elif self.clip:
             by_features, squared_norm, finish = self._norms(
                 rows, views, forward, backward, update
             )
@@ -187,6 +204,7 @@ class ShardTrainer:
             features_gradient=layer.collectives.reduce_scatter(by_features),
             is_finite=is_finite,
             squared_norm=squared_norm,
+            row_gradients=row_gradients,
             finish=finish,
         )
 
@@ -240,21 +258,20 @@ class ShardTrainer:
         by_features = block_softmax.features_gradient(
             by_logit, features, view.block
         )
-        self._assign(by_logit, features, view.block, slots, update)
+        gradient = block_softmax.block_gradient(by_logit, features)
+        self._assign(gradient, view.block, slots, update)
         return by_features
 
     def _assign(
         self,
-        by_logit: tf.Tensor,
-        features: tf.Tensor,
+        gradient: block_softmax.Block,
         block: block_softmax.Block,
         slots: tuple[block_softmax.Block, ...],
         update: block_softmax.Update,
     ) -> None:
         """New values of a block's variables."""
         new_block, new_slots = block_softmax.updated_block(
-            by_logit,
-            features,
+            gradient,
             block,
             slots,
             update,
@@ -265,6 +282,37 @@ class ShardTrainer:
             for variable, value in zip(variables, values):
                 variable.assign(value)
 
+    # === Replicated ===
+
+    def _gradients(
+        self,
+        rows: class_sharded_dense.Rows,
+        views: list[block_softmax.View],
+        forward: class_sharded_dense.Forward,
+        backward: block_softmax.Backward,
+        update: block_softmax.Update,
+    ) -> tuple[tf.Tensor, list[tf.Tensor], Callable]:
+        """Gradients of features and rows, which wait for the other workers'."""
+        by_features: list[tf.Tensor] = []
+        row_gradients: list[tf.Tensor] = []
+        for view, maximum, kept in zip(views, forward.maxima, forward.kept):
+            with tf.control_dependencies(by_features[-1:]):
+                part, gradient = block_softmax.gradients(
+                    rows.features, view, maximum, kept, backward
+                )
+            by_features.append(part)
+            row_gradients += gradient
+
+        def finish(scale: tf.Tensor, summed: list[tf.Tensor]) -> None:
+            scaled = update._replace(scale=scale)
+            pairs = zip(summed[::2], summed[1::2])
+            for pair, view, slots in zip(pairs, views, self.slots):
+                self._assign_in_place(
+                    block_softmax.Block(*pair), view.block, slots, scaled
+                )
+
+        return tf.add_n(by_features), row_gradients, finish
+
     # === Clipping ===
 
     def _norms(
@@ -274,7 +322,7 @@ class ShardTrainer:
         forward: class_sharded_dense.Forward,
         backward: block_softmax.Backward,
         update: block_softmax.Update,
-    ) -> tuple[tf.Tensor, tf.Tensor, Callable[[tf.Tensor], None]]:
+    ) -> tuple[tf.Tensor, tf.Tensor, Callable]:
         """Gradient of the features, squared norm of the rows', and the rest."""
         by_features: list[tf.Tensor] = []
         grams, by_logits = [], []
@@ -295,7 +343,7 @@ class ShardTrainer:
             rows.features, tf.add_n(grams)
         )
 
-        def finish(scale: tf.Tensor) -> None:
+        def finish(scale: tf.Tensor, _: Sequence[tf.Tensor] = ()) -> None:
             scaled = update._replace(scale=scale)
             done: list[tf.Tensor] = []
             for view, by_logit, slots in zip(views, by_logits, self.slots):
@@ -327,7 +375,8 @@ class ShardTrainer:
             by_logit = block_softmax.logit_gradients(
                 features, view, None, None, backward
             )
-        self._assign(by_logit, features, view.block, slots, update)
+        gradient = block_softmax.block_gradient(by_logit, features)
+        self._assign(gradient, view.block, slots, update)
         return update.scale + 0.0
 
     # === Sampled classes ===
@@ -415,8 +464,7 @@ class ShardTrainer:
             by_logit, features, view.block
         )
         new_block, new_slots = block_softmax.updated_block(
-            by_logit,
-            features,
+            block_softmax.block_gradient(by_logit, features),
             view.block,
             slots,
             update,
@@ -436,7 +484,3 @@ class _Draw(NamedTuple):
     view: block_softmax.View
     drawn: tf.Tensor
     variables: block_softmax.Block
-
-
-def _all_finite(tensor: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_all(tf.math.is_finite(tensor))

@@ -9,6 +9,7 @@ Only the upper branch is served (paper, section 3.3 and Fig. 1).
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,8 +20,10 @@ from sicot_tf import runs
 from sicot_tf.data import records
 from sicot_tf.distribute import checkpoints
 from sicot_tf.model import backbones
+from sicot_tf.model import class_sharded_dense
 from sicot_tf.model import initial_weights
 from sicot_tf.model import mixed_stream
+from sicot_tf.model import shard_trainer
 from sicot_tf.model import word_attention
 
 
@@ -120,20 +123,19 @@ def _build_streams(
 
 
 def build_classifier(
-    num_classes: int, embedding_dim: int, *, seed: int = 0
-) -> keras.layers.Dense:
+    num_classes: int, embedding_dim: int, **settings: Any
+) -> class_sharded_dense.ClassShardedDense:
     """The classifier that both streams share: softmax regression with bias.
 
-    It maps `[batch, embedding_dim]` to logits `[batch, num_classes]` float32,
-    also under a mixed dtype policy.
+    Args:
+        settings: of `ClassShardedDense`; without `collectives` it holds all
+            classes, and maps `[batch, embedding_dim]` to logits
+            `[batch, num_classes]` float32.
     """
-    classifier = keras.layers.Dense(
-        num_classes,
-        dtype=keras.DTypePolicy("float32"),
-        name="classifier",
+    classifier = class_sharded_dense.ClassShardedDense(
+        num_classes, name="classifier", **settings
     )
     classifier.build((None, embedding_dim))
-    initial_weights.seed_initial_weights([classifier], seed)
     return classifier
 
 
@@ -188,9 +190,39 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
     layer.embeddings.assign(word_vectors / (scale or 1.0))
 
 
+def checkpoint_contents(
+    streams: keras.Model,
+    trainer: shard_trainer.ShardTrainer,
+    optimizer: keras.optimizers.Optimizer,
+) -> tuple[list[Any], list[checkpoints.RowSlice]]:
+    """What a checkpoint of a training run holds.
+
+    Returns:
+        Variables that are the same on every worker, and rows: of classifier
+        and word vectors with the optimizers' slots, which belong to a class
+        or a word each and move with it when there are more of them.
+    """
+    variables, slices = [], trainer.row_slices()
+    for variable in streams.variables + optimizer.variables:
+        # The optimizer calls a slot "<optimizer>/word_vectors_embeddings_...".
+        if "word_vectors" in variable.path:
+            slices.append(
+                checkpoints.RowSlice(
+                    name=variable.path,
+                    variable=variable.value,
+                    first_row=0,
+                    total_rows=variable.shape[0],
+                    row_axis="words",
+                )
+            )
+        else:
+            variables.append(variable)
+    return variables, slices
+
+
 def restore_visual(
     run: runs.Run,
-) -> tuple[keras.Model, keras.layers.Dense, int]:
+) -> tuple[keras.Model, class_sharded_dense.ClassShardedDense, int]:
     """The visual stream and the classifier of a run's last checkpoint.
 
     The other streams are not even built.
@@ -205,11 +237,13 @@ def restore_visual(
         run.model, streams="visual", backbone_weights="none"
     )
     stream = visual_stream(build_streams(model_config))
+    # In one block: a served graph has one product for all classes.
+    num_classes = run.dataset["num_classes"]
     classifier = build_classifier(
-        run.dataset["num_classes"], stream.output.shape[-1]
+        num_classes, stream.output.shape[-1], block_size=num_classes
     )
     step = checkpoints.restore_variables(
-        run.path / "checkpoints", stream.variables + classifier.variables
+        run.path / "checkpoints", stream.variables, classifier.row_slices()
     )
     return stream, classifier, step
 

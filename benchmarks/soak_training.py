@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -65,6 +66,15 @@ def _last_step(run_dir: pathlib.Path) -> int:
     return rows[-1]["step"] if rows else 0
 
 
+def _wait_for(process: subprocess.Popen, happened: Callable) -> bool:
+    """Whether it happened before the process, with two workers, ended."""
+    while process.poll() is None:
+        if happened() and len(_workers(process.pid)) != 1:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def soak_kills(
     dataset: pathlib.Path,
     work_dir: pathlib.Path,
@@ -80,46 +90,39 @@ def soak_kills(
     _run(_command(dataset, calm, *flags), work_dir / "calm.log")
     calm_seconds = time.monotonic() - started
     rng = random.Random(seed)
-    num_done, num_commands = 0, 0
+    last_step = _last_step(calm)
+    num_done, num_commands, code = 0, 0, None
     started = time.monotonic()
     progress = tqdm.tqdm(total=num_kills, desc="kills", unit="kill")
-    last_step = _last_step(calm)
-    while num_commands == 0 or process.returncode != 0:
+    while code != 0:
         num_commands += 1
+        if num_commands > num_kills + 1:
+            raise RuntimeError(f"Training fails: see {work_dir}/killed.log")
         with open(work_dir / "killed.log", "a") as output:
             process = subprocess.Popen(
                 _command(dataset, killed, *flags), stdout=output, stderr=output
             )
-        while process.poll() is None:
-            if num_done == num_kills:
-                process.wait()
-                break
-            # A tenth of the kills hits the start, the others a random step.
+        while num_done < num_kills and process.poll() is None:
+            # A tenth of the kills hits the start; the others are spread over
+            # the steps that are left.
             goal = 0
             if rng.random() > 0.1:
-                # Spread over what is left of the run.
                 step = checkpoints.latest_step(killed / "checkpoints") or 0
-                left = max(1, (last_step - step) // (num_kills - num_done))
-                goal = step + rng.randint(1, max(2, left + 5))
-            while process.poll() is None and (
-                len(_workers(process.pid)) < 2 or _last_step(killed) < goal
-            ):
-                time.sleep(0.01)
-                if _last_step(killed) >= last_step:
-                    break
-            time.sleep(rng.random() * 2)
-            if process.poll() is None and _workers(process.pid):
-                os.kill(rng.choice(_workers(process.pid)), signal.SIGKILL)
-                num_done += 1
-                progress.update()
-                # The others notice, and all are started again.
-                before = set(_workers(process.pid))
-                while process.poll() is None and before & set(
-                    _workers(process.pid)
-                ):
-                    time.sleep(0.05)
-        if num_commands > num_kills + 1:
-            raise RuntimeError(f"Training fails: see {work_dir}/killed.log")
+                stride = (last_step - step) // (num_kills - num_done)
+                goal = step + rng.randint(1, max(2, stride))
+            if _wait_for(process, lambda: _last_step(killed) >= goal):
+                time.sleep(rng.random())
+                workers = _workers(process.pid)
+                if workers:
+                    os.kill(rng.choice(workers), signal.SIGKILL)
+                    num_done += 1
+                    progress.update()
+                    # All of them end, and are started again.
+                    _wait_for(
+                        process,
+                        lambda: not set(workers) & set(_workers(process.pid)),
+                    )
+        code = process.wait()
     progress.close()
     same_curve = (calm / "metrics.jsonl").read_bytes() == (
         killed / "metrics.jsonl"

@@ -6,6 +6,7 @@ vocabulary.txt   the words in the order of their ids, from 1
 metrics.jsonl    the loss curve and validation accuracies
 checkpoints/     the last few
 logs/            for TensorBoard
+worker_logs/     what the workers of --num_workers printed, but the first
 """
 
 import dataclasses

@@ -9,6 +9,7 @@ run that was killed goes on from its last checkpoint with the same loss curve.
 import argparse
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +24,10 @@ from sicot_tf import runs
 from sicot_tf import training_job
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
+from sicot_tf.distribute import checkpoints
 from sicot_tf.distribute import cluster
 from sicot_tf.distribute import collectives as collectives_module
+from sicot_tf.distribute import local_workers
 from sicot_tf.distribute import watchdog
 
 _EXAMPLES = """
@@ -380,6 +383,18 @@ def main(argv: list[str] | None = None) -> None:
             config.WorkersConfig,
         )
     )
+    # The workers that are started here get the same arguments and TF_CONFIG.
+    if workers_config.num_workers > 1 and cluster.num_workers() == 1:
+        code = local_workers.run(
+            workers_config.num_workers,
+            "sicot_tf.train",
+            sys.argv[1:] if argv is None else argv,
+            log_dir=arguments.run_dir / "worker_logs",
+            progress=lambda: (
+                checkpoints.latest_step(arguments.run_dir / "checkpoints") or 0
+            ),
+        )
+        raise SystemExit(code)
     with watchdog.worker_failures():
         run_dir = train(
             arguments.dataset,

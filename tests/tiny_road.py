@@ -15,8 +15,10 @@ import tempfile
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+import tensorflow as tf
 
 from sicot_tf.data import generations
+from sicot_tf.distribute import checkpoints
 
 COLOURS = {
     "red": (200, 30, 30),
@@ -128,6 +130,18 @@ def trained(streams: str) -> pathlib.Path:
         *("--streams", streams, "--epochs", 15, *TRAIN_FLAGS),
     )
     return run_dir
+
+
+def read_checkpoint(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
+    """Every tensor of a run's last checkpoint, whole, by its name."""
+    step = checkpoints.latest_step(run_dir / "checkpoints")
+    reader = tf.train.load_checkpoint(
+        str(run_dir / "checkpoints" / f"step-{step:08d}" / "variables")
+    )
+    return {
+        name: reader.get_tensor(name)
+        for name in sorted(reader.get_variable_to_shape_map())
+    }
 
 
 @functools.cache

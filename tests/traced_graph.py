@@ -36,7 +36,7 @@ def num_collectives(
 def tensor_shapes(
     function: tf.types.experimental.ConcreteFunction,
 ) -> set[tuple[int, ...]]:
-    """Shapes of everything that is computed; all must be known."""
+    """Shapes of everything that is computed; None where not known."""
     shapes = set()
     for node in ops(function):
         for shape in node.attr["_output_shapes"].list.shape:

@@ -65,7 +65,7 @@ class ClassShardedDense(keras.layers.Layer):
     Args:
         num_classes: of all workers together.
         seed: with the number of a class, decides its initial row, whatever
-            the number of workers.
+            the number of workers. None: zeros, to be restored.
         label_smoothing: share of the label's probability that is spread over
             all classes.
         head_memory: bytes of logits that a step may keep for the backward
@@ -81,7 +81,7 @@ class ClassShardedDense(keras.layers.Layer):
         self,
         num_classes: int,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         label_smoothing: float = 0.0,
         head_memory: int = 256 * 2**20,
         block_size: int = 16_384,
@@ -116,7 +116,11 @@ class ClassShardedDense(keras.layers.Layer):
             self.kernels.append(
                 self.add_weight(
                     shape=(last - first, self.embedding_dim),
-                    initializer=self._initial_rows(first),
+                    initializer=(
+                        "zeros"
+                        if self.seed is None
+                        else self._initial_rows(first)
+                    ),
                     # `block_softmax` casts; in `call` as everywhere else.
                     autocast=False,
                     name=f"kernel_{number}",

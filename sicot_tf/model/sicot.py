@@ -240,7 +240,10 @@ def restore_visual(
     # In one block: a served graph has one product for all classes.
     num_classes = run.dataset["num_classes"]
     classifier = build_classifier(
-        num_classes, stream.output.shape[-1], block_size=num_classes
+        num_classes,
+        stream.output.shape[-1],
+        seed=None,
+        block_size=num_classes,
     )
     step = checkpoints.restore_variables(
         run.path / "checkpoints", stream.variables, classifier.row_slices()

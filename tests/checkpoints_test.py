@@ -15,6 +15,7 @@ import tensorflow as tf
 import worker_processes
 
 from sicot_tf.distribute import checkpoints
+from sicot_tf.distribute import row_slices
 
 _NUM_CLASSES = 1003
 _CLASSES = [f"sku-{label:04d}" for label in range(_NUM_CLASSES)]
@@ -51,7 +52,7 @@ def _make_slices(
                 else np.full((last - row, *tensor.shape[1:]), fill, np.float32)
             )
             slices.append(
-                checkpoints.RowSlice(
+                row_slices.RowSlice(
                     name, tf.Variable(value), row, num_rows, "classes"
                 )
             )
@@ -63,7 +64,7 @@ def _make_words(fill=None, num_rows=5):
     value = np.arange(10, dtype=np.float32).reshape(5, 2)
     if fill is not None:
         value = np.full([num_rows, 2], fill, np.float32)
-    return checkpoints.RowSlice(
+    return row_slices.RowSlice(
         "word_vectors", tf.Variable(value), 0, len(value), "words"
     )
 
@@ -429,6 +430,18 @@ class CheckpointsTest(tf.test.TestCase):
         path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
         self._assert_not_restored("has format 2, expected 1")
 
+    def test_checkpoints_of_the_first_version(self):
+        """Breaks if a run of 0.1.0 silently starts over at step 0."""
+        tf.train.CheckpointManager(
+            tf.train.Checkpoint(position=tf.Variable([0, 7])),
+            str(self.folder),
+            max_to_keep=1,
+        ).save(checkpoint_number=7)
+        problem = "checkpoints of sicot_tf 0.1.0.*in another --run_dir"
+        self._assert_not_restored(problem)
+        with self.assertRaisesRegex(ValueError, problem):
+            checkpoints.restore_variables(self.folder, [])
+
     # === Other rows, other tensors ===
 
     def test_another_list_of_classes(self):
@@ -490,7 +503,7 @@ class CheckpointsTest(tf.test.TestCase):
             (
                 "received float16",
                 [],
-                [checkpoints.RowSlice("k", half, 0, 1003, "classes")],
+                [row_slices.RowSlice("k", half, 0, 1003, "classes")],
             ),
         ):
             with self.subTest(problem):

@@ -132,7 +132,12 @@ _CASES_OF_WORKERS = {
     1: [*_CASES, *_LARGE_CASES],
     2: [*_CASES, *_LARGE_CASES],
     3: ["one_stream_recomputed", "two_streams_kept", "large_recomputed"],
-    4: ["one_stream_kept", "two_streams_recomputed", "large_kept", "smallest"],
+    4: [
+        "one_stream_recomputed",
+        "two_streams_recomputed",
+        "large_recomputed",
+        "smallest",
+    ],
 }
 # An odd number of features: bfloat16 travels in pairs.
 _BFLOAT16 = _Case(
@@ -386,7 +391,7 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
     def test_memory_does_not_grow_with_classes(self, kind):
         """Breaks if a tensor of rows times classes is made."""
         largest = {}
-        for num_classes, block_size in ((1003, 64), (4012, 64), (1003, 128)):
+        for num_classes, block_size in ((500, 64), (2000, 64), (500, 128)):
             case = _Case(
                 num_classes=num_classes,
                 block_size=block_size,
@@ -412,10 +417,10 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
             for shape in shapes:
                 self.assertNotEqual(sorted(shape), [24, num_classes])
         # A block's logits or kernel, both 24 times its classes (62 or 63 of
-        # at most 64, 125 or 126 of at most 128).
-        self.assertLessEqual(largest[4012, 64], 24 * 64)
-        self.assertLessEqual(largest[1003, 64], 24 * 64)
-        self.assertGreater(largest[1003, 128], 24 * 64)
+        # at most 64, 125 of at most 128).
+        self.assertLessEqual(largest[2000, 64], 24 * 64)
+        self.assertLessEqual(largest[500, 64], 24 * 64)
+        self.assertGreater(largest[500, 128], 24 * 64)
 
     def results(self, num_workers, name):
         results = shard_workers.results("class_sharded_dense_test", num_workers)
@@ -592,15 +597,15 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
     def test_row_slices(self):
         """Breaks if a checkpoint gets rows in another order."""
         layer = _built(1003, collectives=(3, 1), block_size=126, name="head")
-        slices = layer.row_slices()
-        for name, shape in (("head/kernel", [1003, 3]), ("head/bias", [1003])):
+        slices = layer.slices()
+        for name in ("head/kernel", "head/bias"):
             parts = [each for each in slices if each.name == name]
             self.assertLen(parts, 3)
             # 1003 classes are 335, 334 and 334.
             rows = [335]
             for each in parts:
                 self.assertEqual(each.first_row, rows[-1])
-                self.assertEqual(each.tensor_shape, shape)
+                self.assertEqual(each.total_rows, 1003)
                 self.assertEqual(each.row_axis, "classes")
                 rows.append(each.last_row)
             self.assertEqual(rows[-1], 669)

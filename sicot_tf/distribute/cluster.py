@@ -2,14 +2,13 @@
 
 import concurrent.futures
 import contextlib
+import faulthandler
 import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterable
-from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -27,16 +26,16 @@ def make_strategy(
 ) -> tf.distribute.MultiWorkerMirroredStrategy:
     """The strategy of every run; without `TF_CONFIG` it is one worker.
 
-    Returns when all workers have started. TensorFlow itself waits for late
-    ones without a word and without an end (2.21: more than 7 minutes), so a
-    thread names them every 10 s and ends this process after `start_timeout`
-    seconds with `exit_codes.START_AGAIN`.
+    Returns when all workers have started. Late ones are named every 10 s;
+    after `start_timeout` seconds this process ends with
+    `exit_codes.START_AGAIN`.
 
     Ring collectives over gRPC work on any machine, NCCL only between GPUs,
     so the choice is left to TensorFlow where there are GPUs.
 
     Raises:
         ValueError: if `TF_CONFIG` is broken or there are several GPUs.
+        OSError: if this worker's port is taken.
     """
     gpus = tf.config.get_visible_devices("GPU")
     if len(gpus) > 1:
@@ -48,10 +47,19 @@ def make_strategy(
     options = tf.distribute.experimental.CommunicationOptions(
         implementation=implementation.AUTO if gpus else implementation.RING
     )
-    with _naming_late_workers(start_timeout):
+    if num_workers() > 1:
+        # TensorFlow 2.21 would wait for late workers without a word and
+        # without an end (seen: 7 minutes), and holds Python's lock meanwhile:
+        # no thread and no signal handler runs. So they meet before.
+        _meet(start_timeout)
+        # For one that is lost just now; ends with code 1 and a traceback.
+        faulthandler.dump_traceback_later(start_timeout, exit=True, file=2)
+    try:
         return tf.distribute.MultiWorkerMirroredStrategy(
             communication_options=options
         )
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def num_workers() -> int:
@@ -129,6 +137,8 @@ def _read() -> tuple[list[str], int]:
             f"its cluster has the jobs {others}; all processes of a training "
             "job are workers (validation is done by them, too)"
         )
+    if not all(isinstance(each, list) for each in jobs.values()):
+        raise _broken("the jobs of its cluster are not lists of addresses")
     chiefs, workers = jobs.get("chief", []), jobs.get("worker", [])
     if job not in jobs or not 0 <= index < len(jobs[job]):
         raise _broken(
@@ -156,50 +166,51 @@ def _broken(reason: str) -> ValueError:
     )
 
 
-@contextlib.contextmanager
-def _naming_late_workers(start_timeout: float) -> Iterator[None]:
-    """Says who is late while the block waits; ends the process at last."""
-    if num_workers() == 1:
-        yield
-        return
-    done = threading.Event()
-    thread = threading.Thread(
-        target=_name_late_workers, args=(start_timeout, done), daemon=True
-    )
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-
-
-def _name_late_workers(start_timeout: float, done: threading.Event) -> None:
-    """The thread of `_naming_late_workers`."""
-    started = time.monotonic()
+def _meet(start_timeout: float) -> None:
+    """Returns when all workers listen, this one in place of its server."""
+    started = said = time.monotonic()
     me = f"worker {worker_index()} of {num_workers()}"
-    left = start_timeout
-    while not done.wait(min(left, _SECONDS_BETWEEN_MESSAGES)):
-        late = named(unreachable())
-        reason = (
-            f"no answer yet from {late}"
-            if late
-            else "all addresses answer, yet they form no cluster (the "
-            "same TF_CONFIG cluster on all? one still ending?)"
+    with _listen(addresses()[worker_index()]) as listener:
+        listener.setblocking(False)
+        while late := unreachable():
+            with contextlib.suppress(BlockingIOError):
+                # Or the queue of probes by the others would fill up.
+                while True:
+                    listener.accept()[0].close()
+            now = time.monotonic()
+            waited = f"{now - started:.0f} of {start_timeout:.0f} s"
+            if now - started >= start_timeout:
+                _say(
+                    f"{me}: gave up after {waited}: no answer from "
+                    f"{named(late)}. Start all workers again, or wait longer "
+                    "with --start_timeout. Ends with exit code "
+                    f"{exit_codes.START_AGAIN}."
+                )
+                raise SystemExit(exit_codes.START_AGAIN)
+            if now - said >= _SECONDS_BETWEEN_MESSAGES:
+                said = now
+                _say(
+                    f"{me}: waiting, {waited}: no answer yet from {named(late)}"
+                )
+            time.sleep(0.2)
+
+
+def _listen(address: str) -> socket.socket:
+    """A socket that listens on the port of an address."""
+    port = int(address.rsplit(":", 1)[1])
+    dual = socket.has_dualstack_ipv6()
+    try:
+        return socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if dual else socket.AF_INET,
+            dualstack_ipv6=dual,
         )
-        waited = time.monotonic() - started
-        left = start_timeout - waited
-        print(
-            f"{me}: waiting for the others, {waited:.0f} of "
-            f"{start_timeout:.0f} s: {reason}",
-            file=sys.stderr,
-            flush=True,
-        )
-        if left <= 0 and not done.is_set():
-            print(
-                f"{me}: gave up after {waited:.0f} s: {reason}. Start "
-                "all workers again, or wait longer with --start_timeout. "
-                f"Ends with exit code {exit_codes.START_AGAIN}.",
-                file=sys.stderr,
-                flush=True,
-            )
-            os._exit(exit_codes.START_AGAIN)
+    except OSError as error:
+        raise OSError(
+            f"Worker {worker_index()} cannot listen on port {port} ({error}). "
+            "Does it run already, or does another worker have this index?"
+        ) from error
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -6,12 +6,16 @@ the workers needs gather and reduce-scatter of features as well.
 """
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 # MultiWorkerMirroredStrategy numbers its groups from 1.
 _GROUP_KEY = 1000
+# Characters that one worker can tell the others.
+_MAX_ANSWER = 2000
 
 
 class Collectives:
@@ -104,6 +108,35 @@ class Collectives:
     def wait_for_all(self) -> None:
         """Returns when every worker has come here."""
         self.sum_now(np.zeros(1, np.float32))
+
+    def call_on_all(self, function: Callable[[], Any]) -> list[str]:
+        """Calls a function on all workers; returns when all are through.
+
+        Returns:
+            The text of what it gave, by worker.
+
+        Raises:
+            ValueError, OSError: on all workers, that of the first that failed.
+        """
+        if self.num_workers == 1:
+            return [str(function())]
+        kind, cause = 0, None
+        try:
+            text = str(function())
+        except ValueError as error:
+            kind, text, cause = 1, str(error), error
+        except (OSError, tf.errors.OpError) as error:
+            kind, text, cause = 2, f"Worker {self.worker_index}: {error}", error
+        codes = [kind, *(ord(letter) for letter in text[:_MAX_ANSWER])]
+        # float32 like all that goes through collectives; exact below 2^24.
+        row = np.zeros([1, 1 + _MAX_ANSWER], np.float32)
+        row[0, : len(codes)] = codes
+        gathered = self.gather(tf.constant(row)).numpy().astype(int)
+        texts = ["".join(map(chr, row[row > 0])) for row in gathered[:, 1:]]
+        for kind, text in zip(gathered[:, 0], texts, strict=True):
+            if kind:
+                raise (ValueError if kind == 1 else OSError)(text) from cause
+        return texts
 
     def _arguments(self) -> dict:
         """Arguments that all raw collectives share.

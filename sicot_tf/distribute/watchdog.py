@@ -105,7 +105,7 @@ class Watchdog:
                     if gone
                     else "A worker hangs, perhaps this one. "
                 )
-                + f"{_NEXT}\nIt was here:\n{''.join(stack[-4:])}"
+                + f"{_NEXT}\nIt was here:\n{''.join(stack)}"
             )
 
     def _watch_workers(self) -> None:

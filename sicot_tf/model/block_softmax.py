@@ -139,14 +139,26 @@ class Backward(NamedTuple):
     on_all: float
 
 
+class LogitGradients(NamedTuple):
+    """Gradients by the logits of a block.
+
+    by_logit: `[N, num_rows]` float32. by_bias: `[num_rows]` float32, their
+    sum over the rows.
+    """
+
+    by_logit: tf.Tensor
+    by_bias: tf.Tensor
+
+
+@tf.function(jit_compile=True)
 def logit_gradients(
     features: tf.Tensor,
     view: View,
     maximum: tf.Tensor,
     kept: tf.Tensor | None,
     backward: Backward,
-) -> tf.Tensor:
-    """`[N, num_rows]` float32: `upstream * (softmax - wanted)`.
+) -> LogitGradients:
+    """`upstream * (softmax - wanted)`.
 
     Args:
         maximum: `[N]` float32, of this block.
@@ -164,10 +176,12 @@ def logit_gradients(
     num_rows = exponentials.shape[1]
     is_target = view.labels[:, None] == tf.range(num_rows, dtype=tf.int64)[None]
     wanted = tf.where(is_target, backward.on_target, 0.0) + backward.on_all
-    return exponentials * factor[:, None] - wanted * backward.upstream[:, None]
+    by_logit = (
+        exponentials * factor[:, None] - wanted * backward.upstream[:, None]
+    )
+    return LogitGradients(by_logit, tf.reduce_sum(by_logit, axis=0))
 
 
-@tf.function(jit_compile=True)
 def gradients(
     features: tf.Tensor,
     view: View,
@@ -176,14 +190,13 @@ def gradients(
     backward: Backward,
 ) -> tuple[tf.Tensor, Block]:
     """`[N, dim]` gradient of the features by this block, and the block's."""
-    by_logit = logit_gradients(features, view, maximum, kept, backward)
+    of_logits = logit_gradients(features, view, maximum, kept, backward)
     return (
-        features_gradient(by_logit, features, view.block),
-        block_gradient(by_logit, features),
+        features_gradient(of_logits, features, view.block),
+        block_gradient(of_logits, features),
     )
 
 
-@tf.function(jit_compile=True)
 def norm_gradients(
     features: tf.Tensor,
     view: View,
@@ -191,19 +204,18 @@ def norm_gradients(
     kept: tf.Tensor | None,
     backward: Backward,
     keep: bool,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+) -> tuple[tf.Tensor, tf.Tensor, LogitGradients | None]:
     """The backward pass up to the block's own gradient, of which only norms.
 
     Returns:
         `[N, dim]` gradient of the features by this block, the Gram matrix
-        `[N, N]` of the gradients by logits, and these gradients
-        `[N, num_rows]` if `keep`.
+        `[N, N]` of the gradients by logits, and these gradients if `keep`.
     """
-    by_logit = logit_gradients(features, view, maximum, kept, backward)
+    of_logits = logit_gradients(features, view, maximum, kept, backward)
     return (
-        features_gradient(by_logit, features, view.block),
-        tf.matmul(by_logit, by_logit, transpose_b=True),
-        by_logit if keep else None,
+        features_gradient(of_logits, features, view.block),
+        tf.matmul(of_logits.by_logit, of_logits.by_logit, transpose_b=True),
+        of_logits if keep else None,
     )
 
 
@@ -264,17 +276,17 @@ def updated_block(
 
 
 def features_gradient(
-    by_logit: tf.Tensor, features: tf.Tensor, block: Block
+    of_logits: LogitGradients, features: tf.Tensor, block: Block
 ) -> tf.Tensor:
     """`[N, dim]` float32; the product in the dtype of the features."""
     kernel = tf.cast(block.kernel, features.dtype)
-    product = tf.matmul(tf.cast(by_logit, features.dtype), kernel)
+    product = tf.matmul(tf.cast(of_logits.by_logit, features.dtype), kernel)
     return tf.cast(product, tf.float32)
 
 
-def block_gradient(by_logit: tf.Tensor, features: tf.Tensor) -> Block:
+def block_gradient(of_logits: LogitGradients, features: tf.Tensor) -> Block:
     """Gradient by kernel and bias; the product in the features' dtype."""
     kernel = tf.matmul(
-        tf.cast(by_logit, features.dtype), features, transpose_a=True
+        tf.cast(of_logits.by_logit, features.dtype), features, transpose_a=True
     )
-    return Block(tf.cast(kernel, tf.float32), tf.reduce_sum(by_logit, axis=0))
+    return Block(tf.cast(kernel, tf.float32), of_logits.by_bias)

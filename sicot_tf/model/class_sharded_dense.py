@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf.distribute import checkpoints
 from sicot_tf.distribute import collectives as collectives_module
+from sicot_tf.distribute import row_slices
 from sicot_tf.model import block_softmax
 
 # Initial rows are drawn by so many at once, each draw keyed by its number.
@@ -74,7 +74,7 @@ class ClassShardedDense(keras.layers.Layer):
         collectives: of the job; None: this process is alone.
 
     The layer's configuration holds no word of the workers. Its rows lie in
-    the sliced checkpoint (`row_slices`), not in a `.keras` file.
+    the sliced checkpoint (`slices`), not in a `.keras` file.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class ClassShardedDense(keras.layers.Layer):
 
         return initializer
 
-    def row_slices(self) -> list[checkpoints.RowSlice]:
+    def slices(self) -> list[row_slices.RowSlice]:
         """The rows as a checkpoint knows them."""
         slices = []
         for (first, _), block in zip(self.block_ranges(), self.blocks):
@@ -182,9 +182,9 @@ class ClassShardedDense(keras.layers.Layer):
 
     def row_slice(
         self, name: str, variable: tf.Variable, first_class: int
-    ) -> checkpoints.RowSlice:
+    ) -> row_slices.RowSlice:
         """Rows of this layer, or what an optimizer holds for them."""
-        return checkpoints.RowSlice(
+        return row_slices.RowSlice(
             name=f"{self.name}/{name}",
             variable=variable,
             first_row=first_class,

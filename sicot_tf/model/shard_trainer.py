@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from sicot_tf.distribute import checkpoints
+from sicot_tf.distribute import row_slices
 from sicot_tf.model import block_softmax
 from sicot_tf.model import class_sharded_dense
 from sicot_tf.model import row_optimizers
@@ -108,20 +108,12 @@ class ShardTrainer:
             for block in layer.blocks
         ]
         # Compiled once for each size of block, of which there are two.
-        self._update_in_place = tf.function(
-            self._update_in_place, jit_compile=True
-        )
-        self._finish_in_place = tf.function(
-            self._finish_in_place, jit_compile=True
-        )
         self._assign_in_place = tf.function(self._assign, jit_compile=True)
-        self._update_sampled = tf.function(
-            self._update_sampled, jit_compile=True
-        )
+        self._updated = tf.function(self._updated, jit_compile=True)
 
-    def row_slices(self) -> list[checkpoints.RowSlice]:
+    def slices(self) -> list[row_slices.RowSlice]:
         """Rows and slots as a checkpoint knows them."""
-        slices = self.layer.row_slices()
+        slices = self.layer.slices()
         for (first, _), slots in zip(self.layer.block_ranges(), self.slots):
             for slot_name, slot in zip(self.optimizer.slot_names, slots):
                 for name, variable in slot._asdict().items():
@@ -252,15 +244,14 @@ class ShardTrainer:
         update: block_softmax.Update,
     ) -> tf.Tensor:
         """Backward pass and update of one block of variables."""
-        by_logit = block_softmax.logit_gradients(
+        by_features, gradient = block_softmax.gradients(
             features, view, maximum, kept, backward
         )
-        by_features = block_softmax.features_gradient(
-            by_logit, features, view.block
-        )
-        gradient = block_softmax.block_gradient(by_logit, features)
-        self._assign(gradient, view.block, slots, update)
-        return by_features
+        # While a product still reads the kernel, XLA would write another.
+        with tf.control_dependencies([by_features]):
+            done = self._assign_in_place(gradient, view.block, slots, update)
+        with tf.control_dependencies([done]):
+            return tf.identity(by_features)
 
     def _assign(
         self,
@@ -268,8 +259,22 @@ class ShardTrainer:
         block: block_softmax.Block,
         slots: tuple[block_softmax.Block, ...],
         update: block_softmax.Update,
-    ) -> None:
-        """New values of a block's variables."""
+    ) -> tf.Tensor:
+        """New values of a block's variables; something to wait for."""
+        new_blocks = self._updated(gradient, block, slots, update)
+        for variables, values in zip((block, *slots), new_blocks):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+        return update.scale + 0.0
+
+    def _updated(
+        self,
+        gradient: block_softmax.Block,
+        block: block_softmax.Block,
+        slots: tuple[block_softmax.Block, ...],
+        update: block_softmax.Update,
+    ) -> tuple[block_softmax.Block, ...]:
+        """New rows and slots."""
         new_block, new_slots = block_softmax.updated_block(
             gradient,
             block,
@@ -278,9 +283,7 @@ class ShardTrainer:
             self.optimizer,
             self.weight_decay,
         )
-        for variables, values in zip((block, *slots), (new_block, *new_slots)):
-            for variable, value in zip(variables, values):
-                variable.assign(value)
+        return new_block, *new_slots
 
     # === Replicated ===
 
@@ -325,10 +328,10 @@ class ShardTrainer:
     ) -> tuple[tf.Tensor, tf.Tensor, Callable]:
         """Gradient of the features, squared norm of the rows', and the rest."""
         by_features: list[tf.Tensor] = []
-        grams, by_logits = [], []
+        grams, kept_gradients = [], []
         for view, maximum, kept in zip(views, forward.maxima, forward.kept):
-            with tf.control_dependencies(by_features[-1:]):
-                part, gram, by_logit = block_softmax.norm_gradients(
+            with tf.control_dependencies(by_features[-1:] + grams[-1:]):
+                part, gram, of_logits = block_softmax.norm_gradients(
                     rows.features,
                     view,
                     maximum,
@@ -338,7 +341,7 @@ class ShardTrainer:
                 )
             by_features.append(part)
             grams.append(gram)
-            by_logits.append(by_logit)
+            kept_gradients.append(of_logits)
         squared_norm = block_softmax.squared_norm(
             rows.features, tf.add_n(grams)
         )
@@ -346,38 +349,24 @@ class ShardTrainer:
         def finish(scale: tf.Tensor, _: Sequence[tf.Tensor] = ()) -> None:
             scaled = update._replace(scale=scale)
             done: list[tf.Tensor] = []
-            for view, by_logit, slots in zip(views, by_logits, self.slots):
+            for view, of_logits, slots in zip(
+                views, kept_gradients, self.slots
+            ):
                 with tf.control_dependencies(done[-1:]):
+                    if of_logits is None:
+                        of_logits = block_softmax.logit_gradients(
+                            rows.features, view, None, None, backward
+                        )
+                    gradient = block_softmax.block_gradient(
+                        of_logits, rows.features
+                    )
                     done.append(
-                        self._finish_in_place(
-                            rows.features,
-                            view,
-                            by_logit,
-                            backward,
-                            slots,
-                            scaled,
+                        self._assign_in_place(
+                            gradient, view.block, slots, scaled
                         )
                     )
 
         return tf.add_n(by_features), squared_norm, finish
-
-    def _finish_in_place(
-        self,
-        features: tf.Tensor,
-        view: block_softmax.View,
-        by_logit: tf.Tensor | None,
-        backward: block_softmax.Backward,
-        slots: tuple[block_softmax.Block, ...],
-        update: block_softmax.Update,
-    ) -> tf.Tensor:
-        """The update that `norm_gradients` left out; something to wait for."""
-        if by_logit is None:
-            by_logit = block_softmax.logit_gradients(
-                features, view, None, None, backward
-            )
-        gradient = block_softmax.block_gradient(by_logit, features)
-        self._assign(gradient, view.block, slots, update)
-        return update.scale + 0.0
 
     # === Sampled classes ===
 
@@ -387,8 +376,10 @@ class ShardTrainer:
         """Classes of a block that this step sees."""
         num_rows = view.block.bias.shape[0]
         num_labels = view.labels.shape[0]
-        num_drawn = max(
-            -int(-self.sample_rate * num_rows // 1), min(num_labels, num_rows)
+        # One more than labels, or the others might have no chance.
+        num_drawn = min(
+            num_rows,
+            max(-int(-self.sample_rate * num_rows // 1), num_labels + 1),
         )
         seed = tf.random.experimental.stateless_fold_in(
             tf.random.experimental.stateless_fold_in(
@@ -438,40 +429,16 @@ class ShardTrainer:
             block_softmax.Block(*(tf.gather(each, draw.drawn) for each in slot))
             for slot in slots
         )
-        by_features, new_blocks = self._update_sampled(
-            features, draw.view, maximum, kept, backward, drawn_slots, update
+        by_features, gradient = block_softmax.gradients(
+            features, draw.view, maximum, kept, backward
+        )
+        new_blocks = self._updated(
+            gradient, draw.view.block, drawn_slots, update
         )
         for variables, values in zip((draw.variables, *slots), new_blocks):
             for variable, value in zip(variables, values):
                 variable.scatter_update(tf.IndexedSlices(value, draw.drawn))
         return by_features
-
-    def _update_sampled(
-        self,
-        features: tf.Tensor,
-        view: block_softmax.View,
-        maximum: tf.Tensor,
-        kept: tf.Tensor | None,
-        backward: block_softmax.Backward,
-        slots: tuple[block_softmax.Block, ...],
-        update: block_softmax.Update,
-    ) -> tuple[tf.Tensor, tuple[block_softmax.Block, ...]]:
-        """Gradient of the features, and new rows and slots."""
-        by_logit = block_softmax.logit_gradients(
-            features, view, maximum, kept, backward
-        )
-        by_features = block_softmax.features_gradient(
-            by_logit, features, view.block
-        )
-        new_block, new_slots = block_softmax.updated_block(
-            block_softmax.block_gradient(by_logit, features),
-            view.block,
-            slots,
-            update,
-            self.optimizer,
-            self.weight_decay,
-        )
-        return by_features, (new_block, *new_slots)
 
 
 class _Draw(NamedTuple):

@@ -19,6 +19,7 @@ from sicot_tf import config
 from sicot_tf import runs
 from sicot_tf.data import records
 from sicot_tf.distribute import checkpoints
+from sicot_tf.distribute import row_slices
 from sicot_tf.model import backbones
 from sicot_tf.model import class_sharded_dense
 from sicot_tf.model import initial_weights
@@ -194,7 +195,7 @@ def checkpoint_contents(
     streams: keras.Model,
     trainer: shard_trainer.ShardTrainer,
     optimizer: keras.optimizers.Optimizer,
-) -> tuple[list[Any], list[checkpoints.RowSlice]]:
+) -> tuple[list[Any], list[row_slices.RowSlice]]:
     """What a checkpoint of a training run holds.
 
     Returns:
@@ -202,12 +203,12 @@ def checkpoint_contents(
         and word vectors with the optimizers' slots, which belong to a class
         or a word each and move with it when there are more of them.
     """
-    variables, slices = [], trainer.row_slices()
+    variables, slices = [], trainer.slices()
     for variable in streams.variables + optimizer.variables:
         # The optimizer calls a slot "<optimizer>/word_vectors_embeddings_...".
         if "word_vectors" in variable.path:
             slices.append(
-                checkpoints.RowSlice(
+                row_slices.RowSlice(
                     name=variable.path,
                     variable=variable.value,
                     first_row=0,
@@ -246,7 +247,7 @@ def restore_visual(
         block_size=num_classes,
     )
     step = checkpoints.restore_variables(
-        run.path / "checkpoints", stream.variables, classifier.row_slices()
+        run.path / "checkpoints", stream.variables, classifier.slices()
     )
     return stream, classifier, step
 

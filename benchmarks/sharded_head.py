@@ -21,6 +21,7 @@ threads, which other work on the machine disturbs less. Linux only.
 
 import argparse
 import collections
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -31,16 +32,13 @@ import signal
 import socket
 import statistics
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
-import tqdm
 
 from sicot_tf import config
 from sicot_tf import plan
@@ -445,69 +443,410 @@ def keras_fits(case: Case) -> bool:
 
 
 class Wire(NamedTuple):
-    """What worker 0 sent in a step, and how long it took.
+    """A step of worker 0 and what it sent.
 
-    sent: bytes that its sockets had acknowledged. overhead: of the transport
-    for the same collectives with next to nothing in them. expected: by
-    `plan`. num_collectives: of each kind, in the traced step.
+    num_collectives: of each kind, in the traced step. sent: bytes that the
+    other end has acknowledged. expected: by `plan.sent_bytes`. overhead: of
+    the transport, for the same collectives with next to nothing in them.
     """
 
-    sent: float
-    overhead: float
-    expected: int
+    milliseconds: float
     num_collectives: dict[str, int]
-    seconds: dict[str, float]
+    sent: float
+    expected: int
+    overhead: float
 
 
-def measure_wire(case: Case, with_backbone: bool) -> Wire:
-    """Runs on every worker."""
+def measure_wire(case: Case, ways: tuple[str, ...]) -> dict[str, Wire]:
+    """Steps of a classifier, or of a whole small model; on every worker."""
     strategy = cluster.make_strategy()
-    num_workers = cluster.num_workers()
-    resolver = strategy.cluster_resolver
-    collectives = collectives_module.Collectives(num_workers, resolver.task_id)
+    collectives = collectives_module.Collectives(
+        cluster.num_workers(), strategy.cluster_resolver.task_id
+    )
     trainer = make_trainer(case, collectives)
-    num_packed = 0
-    steps = {}
-    if with_backbone:
-        step, num_packed = _training_step(case, trainer, strategy)
-        steps["kept"] = step
-    else:
-        rows = make_rows(case, case.num_rows // num_workers)
-        for way in ("kept", "recomputed"):
-            traced = make_step(trainer, way, rows, strategy)
-            steps[way] = functools.partial(traced, *rows)
+    found = {}
+    for way in ways:
+        if way == "training step":
+            step, arguments = make_training_step(case, trainer, strategy)
+        else:
+            arguments = make_rows(
+                case, case.num_rows // collectives.num_workers
+            )
+            step = make_step(trainer, way, arguments, strategy)
+        found[way] = _measure_wire(
+            case, step, functools.partial(step, *arguments), collectives
+        )
+    return found
+
+
+def _measure_wire(
+    case: Case,
+    traced: tf.types.experimental.ConcreteFunction,
+    step: Callable,
+    collectives: collectives_module.Collectives,
+) -> Wire:
+    sizes = _collective_sizes(traced)
+    reduced = sum(sizes["CollectiveReduceV2"])
 
     @tf.function
     def nearly_empty() -> tf.Tensor:
-        one = tf.ones([num_workers, 1])
-        first = collectives.gather(one[:1])
-        second = collectives.gather(first[:1] + 1.0)
-        third = collectives.reduce_scatter(second[:1] + one)
-        if with_backbone:
-            third = collectives.all_reduce(third[0])
-        return third
+        one = tf.ones([collectives.num_workers, 1])
+        for _ in sizes["CollectiveGatherV2"]:
+            one = collectives.gather(one[:1])
+        for _ in sizes["CollectiveAllToAllV2"]:
+            one += collectives.reduce_scatter(one)
+        for _ in sizes["CollectiveReduceV2"]:
+            one = collectives.all_reduce(one)
+        return one
 
-    sent, seconds = {}, {}
-    for name, step in {**steps, "nearly empty": nearly_empty}.items():
-        step()
+    sent, times = [], []
+    for function in (step, nearly_empty):
+        function()
         collectives.wait_for_all()
-        before, start = _sent_bytes(), time.perf_counter()
+        before = _sent_bytes()
         for _ in range(_STEPS_ON_THE_WIRE):
-            step()
-        seconds[name] = (time.perf_counter() - start) / _STEPS_ON_THE_WIRE
-        sent[name] = (_sent_bytes() - before) / _STEPS_ON_THE_WIRE
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+        collectives.wait_for_all()
+        sent.append((_sent_bytes() - before) / _STEPS_ON_THE_WIRE)
     job = plan.Job(
         num_classes=case.num_classes,
         embedding_dim=case.dim,
-        num_workers=num_workers,
+        num_workers=collectives.num_workers,
         global_batch_size=case.num_rows,
         num_streams=1,
-        backbone_parameters=num_packed,
+        backbone_parameters=reduced,
     )
     return Wire(
-        sent["kept"],
-        sent["nearly empty"],
+        1e3 * statistics.median(times[:_STEPS_ON_THE_WIRE]),
+        {name: len(each) for name, each in sizes.items() if each},
+        sent[0],
         sum(plan.sent_bytes(job, "sharded").values()),
-        _count_collectives(traced if not with_backbone else step_graph(steps)),
-        seconds,
+        sent[1],
     )
+
+
+def make_training_step(
+    case: Case,
+    trainer: shard_trainer.ShardTrainer,
+    strategy: tf.distribute.Strategy,
+) -> tuple[tf.types.experimental.ConcreteFunction, tuple]:
+    """The step of `sicot_tf.train` with a small backbone, 128 features."""
+    model_config = dataclasses.replace(
+        config.ModelConfig(),
+        streams="visual",
+        backbone="SmallCNN",
+        backbone_weights="none",
+        image_size=32,
+    )
+    train_config = config.TrainConfig()
+    streams = sicot.build_streams(model_config)
+    optimizer = training_step.make_optimizer(train_config)
+    optimizer.build(streams.trainable_variables)
+    collectives = trainer.layer.collectives
+    trainer.layer.head_memory = _HEAD_MEMORY["kept"]
+    trainer.clip = train_config.clip_norm > 0
+    step = training_step.make_training_step(
+        strategy,
+        streams,
+        trainer,
+        optimizer,
+        training_step.make_schedule(train_config, steps_per_epoch=100),
+        train_config,
+        tf.zeros([case.num_classes]),
+        collectives=collectives,
+    )
+    num_rows = case.num_rows // collectives.num_workers
+    _, labels, weights = make_rows(case, num_rows)
+    batch = {
+        "image": tf.zeros([num_rows, 32, 32, 3]),
+        "label": labels,
+        "weight": tf.ones_like(weights),
+    }
+    arguments = (
+        batch,
+        tf.constant(float(case.num_rows)),
+        tf.constant(0, tf.int64),
+        tf.constant(0.0),
+    )
+    return step.get_concrete_function(*arguments), arguments
+
+
+def _collective_sizes(
+    traced: tf.types.experimental.ConcreteFunction,
+) -> dict[str, list[int]]:
+    """Numbers that each collective gives back, by its kind."""
+    graph = traced.graph.as_graph_def(add_shapes=True)
+    sizes = collections.defaultdict(list)
+    for nodes in (
+        graph.node,
+        *(function.node_def for function in graph.library.function),
+    ):
+        for node in nodes:
+            if node.op.startswith("Collective"):
+                shape = node.attr["_output_shapes"].list.shape[0]
+                size = tf.TensorShape(shape).num_elements()
+                # The shape of a gather is not inferred.
+                sizes[node.op].append(size or 0)
+    return sizes
+
+
+def _sent_bytes() -> int:
+    """Bytes that other processes have acknowledged, over all TCP sockets."""
+    # The other end may still be reading.
+    time.sleep(0.2)
+    total = 0
+    for path in pathlib.Path("/proc/self/fd").iterdir():
+        try:
+            if not os.readlink(path).startswith("socket:"):
+                continue
+            copy = socket.socket(fileno=os.dup(int(path.name)))
+        except FileNotFoundError:
+            continue
+        with copy:
+            if copy.family in (socket.AF_INET, socket.AF_INET6):
+                information = copy.getsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_INFO, 256
+                )
+                # tcpi_bytes_acked in linux/tcp.h.
+                total += struct.unpack_from("Q", information, 120)[0]
+    return total
+
+
+# === Tables ===
+
+
+def print_times(
+    cases: list[Case], num_rounds: int
+) -> dict[Case, dict[str, Ratio]]:
+    """Steps and plain Keras over products and floor; what the aims need."""
+    over_floor = collections.defaultdict(dict)
+    print("\nTime of a step")
+    print(
+        f"{'':33}{'way':<20}{'ms':>8}  {'over products':<19}"
+        f"{'over floor':<19}{'CPU over floor'}"
+    )
+    for case in cases:
+        for plain_keras in (False, True):
+            if plain_keras and not keras_fits(case):
+                print(f"{case}  Keras{'':17}skipped: not enough memory")
+                continue
+            [(times, chosen)] = in_fresh_processes(
+                time_steps, case, plain_keras, num_rounds
+            )
+            ways = [name for name in times if name not in _FLOOR]
+            if plain_keras:
+                # The faster one.
+                ways = [min(ways, key=lambda way: milliseconds(times, way))]
+            else:
+                _print_floor(case, times, chosen)
+            for way in ways:
+                over_floor[case][way] = ratio(times, way, "floor")
+                print(
+                    f"{case}  {way:<20}{milliseconds(times, way):8.1f} "
+                    f"{str(ratio(times, way, 'products')):<19} "
+                    f"{str(over_floor[case][way]):<19} "
+                    f"{ratio(times, way, 'floor', clock=1)}",
+                    flush=True,
+                )
+    return over_floor
+
+
+def _print_floor(
+    case: Case, times: dict[str, list], chosen: dict[str, str]
+) -> None:
+    ops = {name: milliseconds(times, name) for name in _FLOOR}
+    products = ", ".join(
+        f"{name.split()[0]} {ops[name]:.1f} ({chosen[name]})"
+        for name in _FLOOR[:3]
+    )
+    total = sum(ops.values()) + ops["exponential"]
+    print(
+        f"{case}  floor {total:.1f} ms = products: {products}; update "
+        f"{ops['update']:.1f}; exponentials 2 x {ops['exponential']:.1f}",
+        flush=True,
+    )
+
+
+def print_memory(cases: list[Case]) -> dict[Case, dict[str, float]]:
+    """Peaks over the size of the weights; of the steps alone is returned."""
+    peaks = collections.defaultdict(dict)
+    print("\nPeak memory over the weights (2 are weights and momentum)")
+    print(f"{'':33}{'way':<20}{'steps':>8}{'with building':>15}")
+    for case in cases:
+        for way in (*_WAYS, "Keras", "Keras, XLA"):
+            if way.startswith("Keras") and not keras_fits(case):
+                print(f"{case}  {way:<20}  skipped: not enough memory")
+                continue
+            [(steps, building)] = in_fresh_processes(measure_memory, case, way)
+            peaks[case][way] = steps
+            print(f"{case}  {way:<20}{steps:8.2f}{building:15.2f}", flush=True)
+    return peaks
+
+
+def print_wire(cases: list[Case]) -> dict[tuple[Case, str], Wire]:
+    """Collectives and bytes of a step on two workers."""
+    found = {}
+    print(
+        "\nOn the wire, a step of 2 workers: bytes that worker 0 sends; "
+        "overhead: of the\ntransport, for the same collectives with next to "
+        "nothing in them"
+    )
+    print(
+        f"{'':33}{'':<16}{'sent':>11}{'expected':>11}{'overhead':>10}"
+        f"{'rest':>8}  collectives"
+    )
+    for case in cases:
+        ways = ("kept", "training step") if case.dim == 128 else ("kept",)
+        wires = in_fresh_processes(measure_wire, case, ways, num_workers=2)[0]
+        for way, wire in wires.items():
+            found[case, way] = wire
+            kinds = ", ".join(
+                f"{count} {name.removeprefix('Collective')}"
+                for name, count in wire.num_collectives.items()
+            )
+            print(
+                f"{case}  {way:<16}{wire.sent:11,.0f}{wire.expected:11,}"
+                f"{wire.overhead:10,.0f}{_rest(wire):8.2%}  {kinds}",
+                flush=True,
+            )
+    return found
+
+
+def _rest(wire: Wire) -> float:
+    """What neither formula nor overhead explain, over the formula."""
+    return (wire.sent - wire.overhead) / wire.expected - 1
+
+
+def print_growth(base: Case, cases: list[Case], num_rounds: int) -> None:
+    """How a step grows with each of its sizes, and on two workers."""
+    print("\nGrowth, ms of a step; in brackets over the first line")
+    first: dict[str, float] = {}
+    for case in [base, *cases]:
+        [(times, _)] = in_fresh_processes(time_steps, case, False, num_rounds)
+        _print_growth(
+            case,
+            1,
+            {way: milliseconds(times, way) for way in _WAYS[:2]},
+            first,
+        )
+    for case in (base, base._replace(num_rows=2 * base.num_rows)):
+        wires = in_fresh_processes(
+            measure_wire, case, _WAYS[:2], num_workers=2
+        )[0]
+        values = {way: wire.milliseconds for way, wire in wires.items()}
+        _print_growth(case, 2, values, first)
+
+
+def _print_growth(
+    case: Case,
+    num_workers: int,
+    values: dict[str, float],
+    first: dict[str, float],
+) -> None:
+    columns = ""
+    for way, value in values.items():
+        over = value / first.setdefault(way, value)
+        columns += f"  {way} {value:8.1f} ({over:5.2f})"
+    print(f"{case}  workers {num_workers} {columns}", flush=True)
+
+
+def print_verdict(
+    over_floor: dict[Case, dict[str, Ratio]],
+    peaks: dict[Case, dict[str, float]],
+    wires: dict[tuple[Case, str], Wire],
+) -> None:
+    """Each aim, what was measured, and whether it is met."""
+    print("\nAims")
+
+    def line(what: str, value: float, aim: float, beside: str = "") -> None:
+        verdict = "met" if value <= aim else "NOT MET"
+        print(f"{what:<58}{value:8.2f}{aim:7.2f}  {verdict:<8}{beside}")
+
+    for case, ratios in over_floor.items():
+        plain = [each for way, each in ratios.items() if "Keras" in way]
+        beside = f"plain Keras {plain[0].median:.2f}" if plain else ""
+        if case.num_classes >= 100_000:
+            for way, aim in _AIMS.items():
+                line(
+                    f"{case}  {way}, over floor",
+                    ratios[way].median,
+                    aim,
+                    beside,
+                )
+        for way in _AIMS:
+            cost = ratios[f"{way} clipped"].median / ratios[way].median
+            print(f"{case}  clipping costs, {way:<10}{cost:10.2f}")
+    for case, found in peaks.items():
+        if case.num_classes >= 1_000_000 and case.dim == 128:
+            line(
+                f"{case}  recomputed, memory over weights",
+                found["recomputed"],
+                _MEMORY_AIM,
+            )
+    for (case, way), wire in wires.items():
+        counts = wire.num_collectives
+        reduced = counts.get("CollectiveReduceV2", 0)
+        line(
+            f"{case}  {way}, collectives of the head",
+            sum(counts.values()) - reduced,
+            5,
+        )
+        if way == "training step":
+            line(f"{case}  {way}, of the backbone", reduced, 1)
+        line(
+            f"{case}  {way}, |bytes / formula - 1|", abs(_rest(wire)), _WIRE_AIM
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--num_classes", type=int, nargs="+", default=[10**4, 10**5, 10**6]
+    )
+    parser.add_argument("--dim", type=int, nargs="+", default=[128, 512])
+    parser.add_argument("--num_rows", type=int, default=128)
+    parser.add_argument(
+        "--num_rounds", type=int, default=9, help="of at most 60 seconds"
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="10k and 100k classes, 128 features, 3 rounds",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.num_classes, arguments.dim = [10**4, 10**5], [128]
+        arguments.num_rounds = 3
+    cases = [
+        Case(num_classes, dim, arguments.num_rows)
+        for dim in arguments.dim
+        for num_classes in arguments.num_classes
+    ]
+    print(
+        f"TensorFlow {tf.__version__}, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f} (of other work, if above 0)"
+    )
+    over_floor = print_times(cases, arguments.num_rounds)
+    peaks = print_memory(cases)
+    base = cases[0]._replace(num_classes=sorted(arguments.num_classes)[-2:][0])
+    wires = print_wire([base._replace(dim=dim) for dim in arguments.dim])
+    num_rows = (32, 512) if arguments.quick else (32, 64, 256, 512)
+    others = [base._replace(num_rows=each) for each in num_rows]
+    others += [
+        case
+        for case in cases
+        if case.num_rows == base.num_rows
+        and (case.dim == base.dim) != (case.num_classes == base.num_classes)
+    ]
+    print_growth(base, others, arguments.num_rounds)
+    print_verdict(over_floor, peaks, wires)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from unittest import mock
@@ -79,6 +80,17 @@ class ClusterTest(tf.test.TestCase):
                 self.assertRaisesRegex(ValueError, f"{reason}.*Expected"),
             ):
                 cluster.worker_index()
+
+    def test_taken_port(self):
+        """Breaks if two workers with one index share a port in silence."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            workers = {"worker": ["127.0.0.1:1", f"127.0.0.1:{port}"]}
+            with (
+                _tf_config(cluster=workers),
+                self.assertRaisesRegex(OSError, f"listen on port {port}"),
+            ):
+                cluster.make_strategy(start_timeout=1)
 
     def test_late_worker(self):
         """Breaks if a worker waits for ever, or does not say for whom."""

@@ -98,7 +98,9 @@ class WorkersTest(tf.test.TestCase):
             self._assert_starts_again(workers[index])
             text = self._texts()[index]
             self.assertIn(f"worker {index} of 3: ", text)
-            self.assertIn(f"worker 0 ({addresses[0]}) is gone", text)
+            self.assertIn(
+                f"no answer any more from worker 0 ({addresses[0]})", text
+            )
             self.assertIn("goes on from its last checkpoint", text)
 
     def test_worker_raises(self):

@@ -227,12 +227,14 @@ class WorkersConfig:
         "second time",
     )
     start_timeout: float = _setting(
-        300.0, "seconds to wait for the other workers, and for the first step"
+        300.0,
+        "seconds to wait for the other workers, the first step and a "
+        "checkpoint",
     )
     worker_timeout: float = _setting(
         120.0,
-        "seconds after which a step, a validation batch or a checkpoint that "
-        "waits for another worker ends this one",
+        "seconds after which a step or a validation batch that waits for "
+        "another worker ends this one",
     )
 
 

@@ -227,7 +227,11 @@ def _train_steps(
             # Weights that lead to no finite step are not worth keeping.
             saves = step % checkpoint_steps == 0 or is_last or stops
             if saves and not num_skipped:
-                with guard.limit(seconds, f"The checkpoint of step {step}"):
+                # A disk may be slow without a worker being lost.
+                with guard.limit(
+                    workers_config.start_timeout,
+                    f"The checkpoint of step {step}",
+                ):
                     job.checkpoints.save(
                         epoch=step // steps_per_epoch, step=step
                     )

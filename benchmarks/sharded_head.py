@@ -21,27 +21,19 @@ which other work on the machine disturbs less. Linux only.
 
 import argparse
 import collections
-import functools
 import os
-import statistics
-import time
-from collections.abc import Callable
-from typing import NamedTuple
 
+import sharded_head_measures as measures
 import sharded_head_meters as meters
 import sharded_head_steps as steps
 import tensorflow as tf
 
-from sicot_tf import plan
-from sicot_tf.distribute import cluster
-from sicot_tf.distribute import collectives as collectives_module
-
 _EXAMPLES = """
 examples:
-  # 10k, 100k and 1M classes, 128 and 512 features: 15 minutes on 2 cores
+  # 10k, 100k and 1M classes, 128 and 512 features: 20 minutes on 2 cores
   TF_CPP_MIN_LOG_LEVEL=2 python benchmarks/sharded_head.py
 
-  # 10k and 100k classes, 128 features: 3 minutes
+  # 10k and 100k classes, 128 features: 2 minutes
   TF_CPP_MIN_LOG_LEVEL=2 python benchmarks/sharded_head.py --quick
 
   # one shape
@@ -53,68 +45,13 @@ _TIME_AIMS = {"kept": 1.25, "recomputed": 1.6}
 _MEMORY_AIM = 2.6
 _WIRE_AIM = 0.05
 _COLLECTIVES_AIM = 5
-_STEPS_ON_THE_WIRE = 20
 
-Case = steps.Case
-
-# === Time ===
-
-
-class Timing(NamedTuple):
-    """Of one way to make a step; ratios: median, lowest, highest."""
-
-    milliseconds: float
-    over_products: tuple[float, float, float]
-    over_floor: tuple[float, float, float]
-    processor_over_floor: tuple[float, float, float]
-
-
-def time_steps(
-    case: Case, plain_keras: bool, num_rounds: int
-) -> tuple[dict[str, Timing], str]:
-    """Steps and their floor in one process, and what the floor is made of."""
-    floor, chosen = steps.make_floor(case)
-    if plain_keras:
-        ways = steps.make_keras_steps(case)
-    else:
-        rows, trainer = steps.make_rows(case), steps.make_trainer(case)
-        ways = {
-            way: functools.partial(steps.make_step(trainer, way, rows), *rows)
-            for way in steps.WAYS
-        }
-    times = meters.time_rounds(floor | ways, num_rounds, max_seconds=60)
-
-    def ratios(way: str, clock: int, ops: tuple[str, ...]) -> tuple:
-        found = [
-            each[clock]
-            / sum(steps.FLOOR[op] * times[op][number][clock] for op in ops)
-            for number, each in enumerate(times[way])
-        ]
-        return statistics.median(found), min(found), max(found)
-
-    def milliseconds(name: str) -> float:
-        return 1e3 * statistics.median(wall for wall, _ in times[name])
-
-    timings = {
-        way: Timing(
-            milliseconds(way),
-            ratios(way, 0, steps.PRODUCTS),
-            ratios(way, 0, tuple(steps.FLOOR)),
-            ratios(way, 1, tuple(steps.FLOOR)),
-        )
-        for way in ways
-    }
-    parts = [
-        f"{count} x {name} {milliseconds(name):.1f} ms"
-        + (f" ({chosen[name]})" if name in chosen else "")
-        for name, count in steps.FLOOR.items()
-    ]
-    return timings, ", ".join(parts)
+# === Tables ===
 
 
 def print_times(
-    cases: list[Case], num_rounds: int
-) -> dict[Case, dict[str, Timing]]:
+    cases: list[steps.Case], num_rounds: int
+) -> dict[steps.Case, dict[str, measures.Timing]]:
     """Steps over products and floor."""
     found = collections.defaultdict(dict)
     print("\nTime of a step")
@@ -128,13 +65,13 @@ def print_times(
                 print(f"{case}  Keras: skipped, not enough memory")
                 continue
             [(timings, floor)] = meters.in_fresh_processes(
-                time_steps, case, plain_keras, num_rounds
+                measures.time_steps, case, plain_keras, num_rounds
             )
             if plain_keras:
                 way = min(timings, key=lambda way: timings[way].milliseconds)
                 timings = {way: timings[way]}
             else:
-                print(f"{case}  floor: {floor}")
+                print(f"{case}  floor, ms:{floor}")
             for way, timing in timings.items():
                 ratios = "".join(
                     f"{middle:6.2f} ({low:.2f}-{high:.2f})".ljust(19)
@@ -148,36 +85,7 @@ def print_times(
     return found
 
 
-# === Memory ===
-
-
-def measure_memory(case: Case, way: str) -> tuple[float, float]:
-    """Peaks over the weights: of steps, and of building and steps."""
-    # Libraries, compiler and its caches are there afterwards.
-    _step_alone(case._replace(num_classes=1000), way)()
-    before = meters.resident_bytes()
-    meters.forget_peak()
-    step = _step_alone(case, way)
-    building = meters.peak_resident_bytes()
-    meters.forget_peak()
-    for _ in range(3):
-        step()
-    stepping = meters.peak_resident_bytes()
-    return (
-        (stepping - before) / case.weight_bytes,
-        (max(building, stepping) - before) / case.weight_bytes,
-    )
-
-
-def _step_alone(case: Case, way: str) -> Callable:
-    if way in steps.KERAS_WAYS:
-        return steps.make_keras_steps(case)[way]
-    rows = steps.make_rows(case)
-    traced = steps.make_step(steps.make_trainer(case), way, rows)
-    return functools.partial(traced, *rows)
-
-
-def print_memory(cases: list[Case]) -> dict[Case, dict[str, float]]:
+def print_memory(cases: list[steps.Case]) -> dict[steps.Case, dict[str, float]]:
     """Peaks over the weights; those of the steps alone are returned."""
     found = collections.defaultdict(dict)
     print("\nPeak memory over the weights; weights and momentum are 2")
@@ -188,109 +96,16 @@ def print_memory(cases: list[Case]) -> dict[Case, dict[str, float]]:
                 print(f"{case}  {way}: skipped, not enough memory")
                 continue
             [(stepping, both)] = meters.in_fresh_processes(
-                measure_memory, case, way
+                measures.measure_memory, case, way
             )
             found[case][way] = stepping
             print(f"{case}  {way:<20}{stepping:8.2f}{both:15.2f}", flush=True)
     return found
 
 
-# === Two workers ===
-
-
-class Wire(NamedTuple):
-    """A step of worker 0 and what it sent.
-
-    num_collectives: of each kind, in the traced step. sent: bytes that the
-    other worker acknowledged. expected: by `plan.sent_bytes`. overhead: of
-    the transport, for the same collectives with next to nothing in them.
-    """
-
-    milliseconds: float
-    num_collectives: dict[str, int]
-    sent: float
-    expected: int
-    overhead: float
-
-    @property
-    def rest(self) -> float:
-        """What neither formula nor overhead explain, over the formula."""
-        return (self.sent - self.overhead) / self.expected - 1
-
-
-def measure_wire(case: Case, ways: tuple[str, ...]) -> dict[str, Wire]:
-    """Steps of a classifier, or of a whole small model; on every worker."""
-    strategy = cluster.make_strategy()
-    collectives = collectives_module.Collectives(
-        cluster.num_workers(), cluster.worker_index()
-    )
-    trainer = steps.make_trainer(case, collectives)
-    found = {}
-    for way in ways:
-        if way == "training step":
-            step, arguments = steps.make_training_step(case, trainer, strategy)
-        else:
-            arguments = steps.make_rows(case, collectives.num_workers)
-            step = steps.make_step(trainer, way, arguments, strategy)
-        sizes = meters.collective_sizes(step)
-        milliseconds, sent = _repeat(
-            functools.partial(step, *arguments), collectives
-        )
-        _, overhead = _repeat(_nearly_empty(sizes, collectives), collectives)
-        job = plan.Job(
-            num_classes=case.num_classes,
-            embedding_dim=case.dim,
-            num_workers=collectives.num_workers,
-            global_batch_size=case.num_rows,
-            num_streams=1,
-            # All that is packed with its gradients, too.
-            backbone_parameters=sum(sizes.get("CollectiveReduceV2", [])),
-        )
-        found[way] = Wire(
-            milliseconds,
-            {kind: len(each) for kind, each in sizes.items()},
-            sent,
-            sum(plan.sent_bytes(job, "sharded").values()),
-            overhead,
-        )
-    return found
-
-
-def _repeat(
-    step: Callable, collectives: collectives_module.Collectives
-) -> tuple[float, float]:
-    """Median milliseconds of a step, and bytes that it sends."""
-    step()
-    collectives.wait_for_all()
-    before, times = meters.sent_bytes(), []
-    for _ in range(_STEPS_ON_THE_WIRE):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    sent = meters.sent_bytes() - before
-    return 1e3 * statistics.median(times), sent / _STEPS_ON_THE_WIRE
-
-
-def _nearly_empty(
-    sizes: dict[str, list[int]], collectives: collectives_module.Collectives
-) -> Callable:
-    """The collectives of a step, a number for each worker in each."""
-
-    @tf.function
-    def step() -> tf.Tensor:
-        one = tf.ones([collectives.num_workers, 1])
-        for _ in sizes.get("CollectiveGatherV2", []):
-            one = collectives.gather(one[:1])
-        for _ in sizes.get("CollectiveAllToAllV2", []):
-            one += collectives.reduce_scatter(one)
-        for _ in sizes.get("CollectiveReduceV2", []):
-            one = collectives.all_reduce(one)
-        return one
-
-    return step
-
-
-def print_wire(cases: list[Case]) -> dict[tuple[Case, str], Wire]:
+def print_wire(
+    cases: list[steps.Case],
+) -> dict[tuple[steps.Case, str], measures.Wire]:
     """Collectives and bytes of a step on two workers."""
     found = {}
     print(
@@ -305,7 +120,7 @@ def print_wire(cases: list[Case]) -> dict[tuple[Case, str], Wire]:
         # The small backbone has 128 features.
         ways = ("kept", "training step") if case.dim == 128 else ("kept",)
         wires = meters.in_fresh_processes(
-            measure_wire, case, ways, num_workers=2
+            measures.measure_wire, case, ways, num_workers=2
         )[0]
         for way, wire in wires.items():
             found[case, way] = wire
@@ -321,11 +136,10 @@ def print_wire(cases: list[Case]) -> dict[tuple[Case, str], Wire]:
     return found
 
 
-# === Growth ===
-
-
 def print_growth(
-    timings: dict[Case, dict[str, Timing]], base: Case, num_rounds: int
+    timings: dict[steps.Case, dict[str, measures.Timing]],
+    base: steps.Case,
+    num_rounds: int,
 ) -> None:
     """How a step grows with C, D, N and workers, over that of `base`."""
     ways = steps.WAYS[:2]
@@ -346,13 +160,13 @@ def print_growth(
     ]:
         if num_workers > 1:
             found = meters.in_fresh_processes(
-                measure_wire, case, ways, num_workers=num_workers
+                measures.measure_wire, case, ways, num_workers=num_workers
             )[0]
         elif case in timings:
             found = timings[case]
         else:
             [(found, _)] = meters.in_fresh_processes(
-                time_steps, case, False, num_rounds
+                measures.time_steps, case, False, num_rounds
             )
         columns = "".join(
             f"  {way} {found[way].milliseconds:8.1f} "
@@ -362,13 +176,10 @@ def print_growth(
         print(f"{case}  workers {num_workers}{columns}", flush=True)
 
 
-# === Aims ===
-
-
 def print_verdict(
-    timings: dict[Case, dict[str, Timing]],
-    peaks: dict[Case, dict[str, float]],
-    wires: dict[tuple[Case, str], Wire],
+    timings: dict[steps.Case, dict[str, measures.Timing]],
+    peaks: dict[steps.Case, dict[str, float]],
+    wires: dict[tuple[steps.Case, str], measures.Wire],
 ) -> None:
     """What clipping costs, and each aim with what was measured."""
     print("\nClipped over not clipped")
@@ -379,9 +190,13 @@ def print_verdict(
             print(f"{case}  {way:<20}{cost:8.2f}")
     print("\nAims")
 
-    def line(what: str, value: float, aim: float, beside: str = "") -> None:
+    def line(
+        what: str, value: float, aim: float, beside: str = "", form: str = ".2f"
+    ) -> None:
         verdict = "met" if value <= aim else "NOT MET"
-        print(f"{what:<62}{value:7.2f} <= {aim:4.2f}  {verdict:<9}{beside}")
+        print(
+            f"{what:<67}{value:>6{form}} <= {aim:{form}}  {verdict:<9}{beside}"
+        )
 
     for case, found in timings.items():
         if case.num_classes < 100_000:
@@ -399,25 +214,34 @@ def print_verdict(
             )
     for case, found in peaks.items():
         if case.num_classes >= 1_000_000 and case.dim == 128:
+            plain = [
+                f"{way}: {found[way]:.2f}"
+                for way in steps.KERAS_WAYS
+                if way in found
+            ]
             line(
                 f"{case}  memory, recomputed, over the weights",
                 found["recomputed"],
                 _MEMORY_AIM,
-                "".join(
-                    f"{way}: {found[way]:.2f}; " for way in list(found)[4:]
-                ),
+                "; ".join(plain),
             )
     for (case, way), wire in wires.items():
         counts = dict(wire.num_collectives)
         if way == "training step":
             reduced = counts.pop("CollectiveReduceV2", 0)
-            line(f"{case}  collectives of the backbone", reduced, 1)
+            line(f"{case}  collectives, backbone", reduced, 1, form="d")
         line(
-            f"{case}  collectives of the head, {way}",
+            f"{case}  collectives, classifier, {way}",
             sum(counts.values()),
             _COLLECTIVES_AIM,
+            form="d",
         )
-        line(f"{case}  bytes off the formula, {way}", abs(wire.rest), _WIRE_AIM)
+        line(
+            f"{case}  bytes off the formula, {way}",
+            abs(wire.rest),
+            _WIRE_AIM,
+            form=".1%",
+        )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -444,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.num_classes, arguments.dim = [10**4, 10**5], [128]
         arguments.num_rounds = 3
     cases = [
-        Case(num_classes, dim, arguments.num_rows)
+        steps.Case(num_classes, dim, arguments.num_rows)
         for dim in arguments.dim
         for num_classes in arguments.num_classes
     ]

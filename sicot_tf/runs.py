@@ -43,18 +43,13 @@ class Run:
         """The classes in the order of their labels."""
         return dataset.read_classes(self.path / "classes.jsonl")
 
-    @property
-    def row_names(self) -> dict[str, list[str]]:
-        """What the rows of classifier and word vectors stand for."""
-        return read_row_names(self.path)
-
 
 def read_row_names(path: pathlib.Path) -> dict[str, list[str]]:
     """SKU ids and words of a run or a dataset, in the order of their rows.
 
     Row 0 of the word vectors belongs to padding.
     """
-    classes = dataset.read_classes(path / "classes.jsonl")
+    classes = dataset.iterate_classes(path / "classes.jsonl")
     words = (path / "vocabulary.txt").read_text("utf-8").splitlines()
     return {
         "classes": [each["sku_id"] for each in classes],

@@ -53,7 +53,14 @@ class Data:
                 "shard_index": cluster.worker_index(),
             }
         files = dataset.RecordFiles(generation, "train", **own_files)
-        classes = dataset.read_classes(generation / "classes.jsonl")
+        train_counts, is_head = np.array(
+            [
+                (each["train"], each["head"])
+                for each in dataset.iterate_classes(
+                    generation / "classes.jsonl"
+                )
+            ]
+        ).T
         return cls(
             generation=generation,
             files=files,
@@ -63,9 +70,9 @@ class Data:
                 train_config.global_batch_size,
                 num_workers,
             ),
-            num_classes=len(classes),
-            train_counts=np.array([each["train"] for each in classes]),
-            is_head=np.array([each["head"] for each in classes], np.float32),
+            num_classes=len(train_counts),
+            train_counts=train_counts,
+            is_head=is_head.astype(np.float32),
         )
 
     def training_batches(

@@ -10,6 +10,7 @@ the Beam job writes beside every file.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -198,10 +199,19 @@ def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
     return config.read_json(generation / generations.MANIFEST)
 
 
-def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a `classes.jsonl`, in the order of their labels."""
+def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """The rows of a `classes.jsonl`, in the order of their labels.
+
+    As a list, a million of them take 1 GiB.
+    """
     with open(path, encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
+        for line in lines:
+            yield json.loads(line)
+
+
+def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
+    """`iterate_classes` as a list."""
+    return list(iterate_classes(path))
 
 
 def num_steps_per_epoch(num_records: int, batch_size: int) -> int:

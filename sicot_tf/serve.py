@@ -8,9 +8,10 @@ means a model that is ready.
 import argparse
 import os
 import pathlib
+import select
 import signal
+import socket
 import sys
-import threading
 from concurrent import futures
 
 import grpc
@@ -48,9 +49,7 @@ examples:
 def main(argv: list[str] | None = None) -> None:
     """Loads, serves, and drains on SIGTERM."""
     arguments = _parse_arguments(argv)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _StopSignal()
     try:
         model = load_latest(
             arguments.model_name,
@@ -87,7 +86,7 @@ def load_latest(
     base_path: pathlib.Path,
     *,
     enable_warmup: bool,
-    stop: threading.Event,
+    stop: "_StopSignal",
 ) -> servable.Servable | None:
     """Loads the highest version; waits until there is one.
 
@@ -122,6 +121,34 @@ def load_latest(
             )
         stop.wait(_POLL_SECONDS)
     return None
+
+
+class _StopSignal:
+    """Set by SIGTERM or SIGINT.
+
+    Python runs handlers in the main thread only, and a signal that the kernel
+    hands to another thread wakes no lock the main one sleeps on. The byte
+    that the interpreter writes to a socket does, whichever thread it was.
+    """
+
+    def __init__(self):
+        self._reader, writer = socket.socketpair()
+        writer.setblocking(False)
+        self._is_set = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
+        signal.set_wakeup_fd(writer.detach())
+
+    def _set(self, *_: object) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Returns once a signal came, or after the time."""
+        if not self._is_set:
+            select.select([self._reader], [], [], seconds)
 
 
 def start(

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tqdm
@@ -29,6 +28,7 @@ from sicot_tf.distribute import cluster
 from sicot_tf.distribute import collectives as collectives_module
 from sicot_tf.distribute import local_workers
 from sicot_tf.distribute import watchdog
+from sicot_tf.model import training_step
 
 _EXAMPLES = """
 examples:
@@ -95,9 +95,7 @@ def train(
         train_config,
         write=worker_index == 0,
     )
-    # Equal seeds and op determinism make a curve repeatable bit for bit.
-    keras.utils.set_random_seed(train_config.seed)
-    tf.config.experimental.enable_op_determinism()
+    training_step.make_repeatable(train_config.seed)
     strategy = cluster.make_strategy(workers_config.start_timeout)
     collectives = collectives_module.Collectives(num_workers, worker_index)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 
+from sicot_tf.model import batch_normalization
 from sicot_tf.model import efficientnet_lite
 from sicot_tf.model import initial_weights
 
@@ -65,7 +66,7 @@ def build_backbone(
     elif name == "EfficientNetLite0":
         model = efficientnet_lite.EfficientNetLite0(image_size, None)
     else:
-        model = _name_layers(_build_application(name, image_size, None))
+        model = _refine_layers(_build_application(name, image_size, None))
     model = keras.Model(model.inputs[0], model.outputs[0], name="backbone")
     initial_weights.seed_initial_weights(model, seed)
     if weights == "imagenet":
@@ -181,11 +182,12 @@ def _build_application(
         ) from error
 
 
-def _name_layers(model: keras.Model) -> keras.Model:
+def _refine_layers(model: keras.Model) -> keras.Model:
     """The same layers, automatic names numbered from the model's start.
 
     Xception has a `conv2d_7` in a process that built seven others before,
     and a `conv2d_3` in the next: seeds and checkpoints go by these names.
+    Batch normalization becomes the fused one.
     """
     counts: dict[str, int] = {}
     names = {}
@@ -196,15 +198,16 @@ def _name_layers(model: keras.Model) -> keras.Model:
         if stem.replace("_", "") == type(layer).__name__.lower():
             counts[stem] = counts.get(stem, 0) + 1
             names[layer.name] = f"{stem}_{counts[stem]}"
-    if not names:
-        return model
 
-    def rename(layer: keras.Layer) -> keras.Layer:
+    def refine(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         config["name"] = names.get(layer.name, layer.name)
-        return type(layer).from_config(config)
+        layer_class = type(layer)
+        if layer_class is keras.layers.BatchNormalization:
+            layer_class = batch_normalization.BatchNormalization
+        return layer_class.from_config(config)
 
-    return keras.models.clone_model(model, clone_function=rename)
+    return keras.models.clone_model(model, clone_function=refine)
 
 
 # === Weights ===

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from sicot_tf.model import batch_normalization
+
 # Kernel size, stride, expansion, filters and repeats of each stage.
 _STAGES = (
     (3, 1, 1, 16, 1),
@@ -168,7 +170,7 @@ def _convolve(
         x = keras.layers.Conv2D(
             filters, kernel_size, kernel_initializer=initializer, **options
         )(x)
-    x = keras.layers.BatchNormalization(
+    x = batch_normalization.BatchNormalization(
         momentum=0.99, epsilon=1e-3, name=f"{name}_norm"
     )(x)
     if activation:

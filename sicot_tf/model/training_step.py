@@ -76,6 +76,18 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
+def make_repeatable(seed: int) -> None:
+    """Makes equal seeds train the same bit for bit, in the whole process."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    # An AddN of three terms or more begins with the one whose memory it may
+    # reuse (tensorflow/core/kernels/aggregate_ops.cc), whichever that is in
+    # this run. This pass makes one of several sums of two.
+    tf.config.optimizer.set_experimental_options(
+        {"arithmetic_optimization": False}
+    )
+
+
 def make_schedule(
     train_config: config.TrainConfig, steps_per_epoch: int
 ) -> StepDecay:
@@ -180,11 +192,10 @@ def make_training_step(
         # === Forward ===
         old_statistics = [tf.identity(each.value) for each in statistics]
         inputs = {name: batch[name] for name in streams.input}
-        with tf.GradientTape() as tape:
-            outputs = streams(inputs, training=True)
-            # Both streams pass the shared classifier as one stack of rows.
-            rows = [outputs["x_v"]] + ([outputs["x_m"]] if cotrain else [])
-            features = tf.concat(rows, axis=0)
+        outputs = streams(inputs, training=True)
+        # Both streams pass the shared classifier as one stack of rows.
+        rows = [outputs["x_v"]] + ([outputs["x_m"]] if cotrain else [])
+        features = tf.concat(rows, axis=0)
         labels, weights = batch["label"], batch["weight"]
         upstream = losses.row_weights(
             weights,
@@ -204,10 +215,12 @@ def make_training_step(
             step=tf.cast(optimizer.iterations.value, tf.int64),
             logit_offset=logit_offset,
         )
-        gradients = tape.gradient(
+        gradients = tf.gradients(
             features,
-            variables,
-            output_gradients=tf.cast(head.features_gradient, features.dtype),
+            [variable.value for variable in variables],
+            tf.cast(head.features_gradient, features.dtype),
+            # Sums of two, where a tape has one AddN: see `make_repeatable`.
+            aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
         )
         sums = row_sums(batch, outputs, head, upstream)
 

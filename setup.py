@@ -39,6 +39,8 @@ setuptools.setup(
         "tensorflow-serving-api==2.21.0",
         "apache-beam==2.77.0",
         "numpy>=2.0,<2.5",
+        # What only all records of a data set together decide, out of core.
+        "duckdb>=2,<3",
         "gensim>=4.4,<5",
         # Checksums of TFRecords; Beam and the reader both need it.
         "google-crc32c>=1.5",
@@ -60,6 +62,7 @@ setuptools.setup(
         "dev": [
             # Schemas of Kubernetes inside the wheel.
             "kubernetes-validate>=1.37",
+            "mlcroissant>=1.1,<2",
             "pre-commit",
             "pytest>=8",
             "ruff==0.17.5",
@@ -68,6 +71,13 @@ setuptools.setup(
     entry_points={
         "console_scripts": [
             "sicot-build-dataset = beam_jobs.build_dataset:main",
+            "sicot-build-product-index = beam_jobs.build_product_index:main",
+            "sicot-dataset-statistics = beam_jobs.dataset_statistics:main",
+            "sicot-dataset-status = beam_jobs.status:main",
+            "sicot-imaterialist-records = beam_jobs.imaterialist_records:main",
+            "sicot-replay-rejects = beam_jobs.replay_rejects:main",
+            "sicot-validate-dataset = beam_jobs.validate_dataset:main",
+            "sicot-webvision-records = beam_jobs.webvision_records:main",
             "sicot-plan = sicot_tf.plan:main",
             "sicot-train = sicot_tf.train:main",
             "sicot-evaluate = sicot_tf.evaluate:main",

@@ -4,15 +4,18 @@ import collections
 import concurrent.futures
 import hashlib
 import heapq
+import itertools
+import json
 import math
 import os
 import pathlib
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs import record_files
-from beam_jobs import store_records
+from beam_jobs import resolve_records
 from sicot_tf import config
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
@@ -21,6 +24,7 @@ from sicot_tf.data import records
 def describe_generation(
     work: pathlib.Path,
     survey: record_files.Survey,
+    resolver: resolve_records.Resolver,
     dataset_config: config.DatasetConfig,
 ) -> dict[str, Any]:
     """Adds classes and rejects to a generation whose shards are written.
@@ -32,25 +36,25 @@ def describe_generation(
         RuntimeError: if records read and records written or rejected differ.
     """
     generation = work / "generation"
-    summaries = list(store_records.read_lines(work / "results/summaries.jsonl"))
-    sku_ids = config.read_json(work / "words_and_labels.json")["sku_ids"]
-    train_counts = collections.Counter()
-    for summary in summaries:
-        if summary["split"] == "train":
-            for sku_id, (count, _) in summary["classes"].items():
-                train_counts[sku_id] += count
-    threshold = head_threshold(
-        list(train_counts.values()),
-        dataset_config.head_threshold,
-        dataset_config.head_share,
+    long_tail = _write_classes(
+        resolver, dataset_config, generation / "classes.jsonl"
     )
-    _write_classes(summaries, sku_ids, threshold, generation / "classes.jsonl")
     rejected = _merge_rejects(
-        [work / "lines", work / "results"], generation / "rejects.jsonl"
+        sorted((work / "parts").glob("*.rejects.jsonl")),
+        resolver.reject_lines(work / "rows"),
+        generation / "rejects.jsonl",
     )
+    summaries = [
+        config.read_json(path)
+        for path in sorted((work / "summaries").glob("*.json"))
+    ]
     splits = {
         split: _describe_split(
-            [each for each in summaries if each["split"] == split]
+            [
+                each
+                for each in summaries
+                if each["shard"].startswith(f"{split}-")
+            ]
         )
         for split in records.SPLITS
     }
@@ -69,12 +73,10 @@ def describe_generation(
         "counts": counts,
         "unknown_fields": survey.unknown_fields,
         "splits": splits,
-        "num_classes": len(sku_ids),
-        "long_tail": _describe_long_tail(
-            list(train_counts.values()), threshold
-        ),
+        "num_classes": long_tail["num_head_classes"]
+        + long_tail["num_tail_classes"],
+        "long_tail": long_tail,
         "image_size": dataset_config.image_size,
-        "word_vector_dim": dataset_config.word_vector_dim,
         "files": _describe_files(generation),
     }
 
@@ -120,47 +122,52 @@ def _describe_split(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _write_classes(
-    summaries: Sequence[Mapping[str, Any]],
-    sku_ids: Sequence[str],
-    threshold: int,
+    resolver: resolve_records.Resolver,
+    dataset_config: config.DatasetConfig,
     path: pathlib.Path,
-) -> None:
+) -> dict[str, Any]:
     """One line for each class, in the order of the labels."""
-    counts = {split: collections.Counter() for split in records.SPLITS}
-    names: dict[str, str] = {}
-    for summary in summaries:
-        for sku_id, (count, name) in summary["classes"].items():
-            counts[summary["split"]][sku_id] += count
-            if name and sku_id not in names:
-                names[sku_id] = name
+    train_counts = [counts["train"] for _, _, counts in resolver.class_counts()]
+    threshold = head_threshold(
+        train_counts, dataset_config.head_threshold, dataset_config.head_share
+    )
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for label, sku_id in enumerate(sku_ids):
+        for label, (sku_id, name, counts) in enumerate(resolver.class_counts()):
             row = {
                 "label": label,
                 "sku_id": sku_id,
-                "sku_name": names.get(sku_id),
-                **{split: counts[split][sku_id] for split in records.SPLITS},
-                "head": counts["train"][sku_id] >= threshold,
+                "sku_name": name,
+                **counts,
+                "head": counts["train"] >= threshold,
             }
             file.write(raw_records.to_json(row) + "\n")
+    return _describe_long_tail(train_counts, threshold)
 
 
 def _merge_rejects(
-    folders: Sequence[pathlib.Path], path: pathlib.Path
+    parts: Sequence[pathlib.Path],
+    of_all_together: Iterator[str],
+    path: pathlib.Path,
 ) -> dict[str, int]:
-    """Joins the sorted rejects of both pipelines; counts the reasons."""
+    """Joins the sorted rejects of all stages; counts the reasons."""
     counts = collections.Counter()
-    sources = [
-        store_records.read_lines(part)
-        for folder in folders
-        for part in sorted(folder.glob("rejects-*.jsonl"))
-    ]
-    merged = heapq.merge(*sources, key=lambda row: (row["file"], row["line"]))
+    merged = heapq.merge(
+        itertools.chain.from_iterable(map(_read_lines, parts)),
+        of_all_together,
+        key=lambda line: int(line.partition("\t")[0]),
+    )
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in merged:
-            counts[row["reason"]] += 1
-            file.write(raw_records.to_json(row) + "\n")
+        for line in merged:
+            text = line.partition("\t")[2]
+            counts[json.loads(text)["reason"]] += 1
+            file.write(text + "\n")
     return dict(sorted(counts.items()))
+
+
+def _read_lines(path: pathlib.Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            yield line.removesuffix("\n")
 
 
 def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:

@@ -2,12 +2,14 @@
 
 import collections
 import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
+import pathlib
 import posixpath
 import zlib
 from collections.abc import Iterator
@@ -15,33 +17,62 @@ from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import tqdm
 from apache_beam.io import filesystem
 from apache_beam.io import filesystems
 
 from sicot_tf.data import raw_records
+from sicot_tf.data import records
 
 _MISSING = "missing"
+# Rows surveyed at once; images looked up at once.
 _CHUNK = 4096
+# Remote file systems answer in tens of milliseconds.
+_NUM_THREADS = 16
+
+# A part: rows of one or more files in the order of all rows. `content` is
+# JSON text; `reason` and `message` say what is wrong with a row, else null.
+PART_SCHEMA = pa.schema(
+    {
+        "row": pa.int64(),
+        "file": pa.string(),
+        "folder": pa.string(),
+        "line": pa.int64(),
+        "content": pa.string(),
+        "reason": pa.string(),
+        "message": pa.string(),
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
     """One record file: its place, and the name it has in outputs."""
 
-    index: int
     path: str
     name: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What one pass over the inputs tells; `sha256` also covers the images."""
+    """What one pass over the record files tells.
+
+    Attributes:
+        num_records: rows of all files, good or not.
+        num_parts: how many parts they were spooled into.
+        unknown_fields: how many records have a field outside the contract.
+        inputs: name and SHA-256 of each file.
+        images_sha256: of all image paths with size and time of change;
+            it changes whenever a picture may have.
+    """
 
     num_records: int
+    num_parts: int
     unknown_fields: dict[str, int]
     inputs: list[dict[str, str]]
-    sha256: str
+    images_sha256: str
 
 
 def open_file(path: str) -> BinaryIO:
@@ -55,7 +86,7 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
     """The files that paths or globs mean, sorted by path.
 
     Raises:
-        ValueError: if a pattern matches nothing.
+        ValueError: if a pattern matches nothing, or something else.
     """
     paths = set()
     for pattern in patterns:
@@ -69,59 +100,134 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
             raise ValueError(f"No record file matches {pattern!r}.")
         paths.update(each.path for each in match.metadata_list)
     ordered = sorted(paths)
+    for path in ordered:
+        raw_records.check_format(path)
     names = [posixpath.basename(path) for path in ordered]
     if len(set(names)) < len(names):
         names = ordered
     return [
-        RecordFile(index, path, name)
-        for index, (path, name) in enumerate(zip(ordered, names, strict=True))
+        RecordFile(path, name)
+        for path, name in zip(ordered, names, strict=True)
     ]
 
 
-def survey(files: Sequence[RecordFile], title_field: str) -> Survey:
-    """Reads all record files and the bytes of all images once.
+def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
+    """The file of a part."""
+    return folder / f"part-{part:06d}.parquet"
+
+
+def survey(
+    files: Sequence[RecordFile],
+    title_field: str,
+    folder: pathlib.Path,
+    *,
+    part_records: int,
+) -> Survey:
+    """Reads all record files once and spools their rows into parts.
+
+    Parts are what a worker takes at a time and what an interrupted job need
+    not do again. Pictures are looked at (size and time), not read.
+
+    Args:
+        folder: where the parts are written.
+        part_records: rows of a part.
 
     Raises:
         ValueError: if a record file can't be read to its end.
     """
     digest = hashlib.sha256()
     inputs = []
-    num_records = 0
     unknown_fields = collections.Counter()
     known = raw_records.known_fields(title_field)
+    parts = _PartWriter(folder, part_records)
     with (
-        concurrent.futures.ThreadPoolExecutor() as pool,
-        tqdm.tqdm(desc="Fingerprints", unit=" records") as progress,
+        concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
+        tqdm.tqdm(desc="Record files", unit=" records") as progress,
     ):
         for file in files:
-            inputs.append({"name": file.name, "sha256": _sha256(file.path)})
-            folder = posixpath.dirname(file.path)
+            with _naming(file):
+                sha256 = _sha256(file.path)
+            inputs.append({"name": file.name, "sha256": sha256})
+            file_folder = posixpath.dirname(file.path)
             for rows in _read_chunks(file):
                 images = []
-                for row in rows:
+                for line, row, content in rows:
+                    parts.add(file.name, file_folder, line, row, content)
                     if isinstance(row, dict):
                         unknown_fields.update(row.keys() - known)
                         images.append(row.get("image"))
-                images = [each for each in images if isinstance(each, str)]
                 paths = [
-                    raw_records.resolve_image(folder, image) for image in images
+                    raw_records.resolve_image(file_folder, image)
+                    for image in images
+                    if isinstance(image, str)
                 ]
-                digests = pool.map(_sha256, paths)
-                for pair in zip(images, digests, strict=True):
+                for pair in zip(paths, pool.map(_state, paths), strict=True):
                     digest.update(json.dumps(pair).encode())
-                num_records += len(rows)
                 progress.update(len(rows))
-    digest.update(json.dumps(inputs).encode())
-    return Survey(num_records, dict(unknown_fields), inputs, digest.hexdigest())
+    parts.flush()
+    return Survey(
+        parts.num_rows,
+        parts.num_parts,
+        dict(unknown_fields),
+        inputs,
+        digest.hexdigest(),
+    )
+
+
+class _PartWriter:
+    """Spools rows into Parquet files of equal length."""
+
+    def __init__(self, folder: pathlib.Path, part_records: int):
+        self.num_rows = 0
+        self.num_parts = 0
+        self._folder = folder
+        self._part_records = part_records
+        self._rows: list[dict[str, Any]] = []
+
+    def add(
+        self, file: str, folder: str, line: int, row: Any, content: str
+    ) -> None:
+        reason = message = None
+        if isinstance(row, records.RecordError):
+            reason, message = row.reason, str(row)
+        self._rows.append(
+            {
+                "row": self.num_rows,
+                "file": file,
+                "folder": folder,
+                "line": line,
+                "content": content,
+                "reason": reason,
+                "message": message,
+            }
+        )
+        self.num_rows += 1
+        if len(self._rows) == self._part_records:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            pq.write_table(
+                pa.Table.from_pylist(self._rows, PART_SCHEMA),
+                part_path(self._folder, self.num_parts),
+                compression="zstd",
+            )
+            self.num_parts += 1
+            self._rows = []
 
 
 def _read_chunks(file: RecordFile) -> Iterator[list[Any]]:
-    """Lists of rows; what breaks a whole file is told with its name."""
+    with _naming(file), open_file(file.path) as stream:
+        rows = raw_records.read_rows(stream, file.name)
+        while chunk := list(itertools.islice(rows, _CHUNK)):
+            yield chunk
+
+
+@contextlib.contextmanager
+def _naming(file: RecordFile) -> Iterator[None]:
+    """What breaks a whole file is told with its name."""
     try:
-        with open_file(file.path) as stream:
-            rows = raw_records.read_rows(stream, file.name)
-            while chunk := list(itertools.islice(rows, _CHUNK)):
-                yield [row for _, row, _ in chunk]
+        yield
     except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         raise ValueError(
             f"The record file {file.path} can't be read: {error}"
@@ -129,11 +235,17 @@ def _read_chunks(file: RecordFile) -> Iterator[list[Any]]:
 
 
 def _sha256(path: str) -> str:
-    """SHA-256 of a local file; what a remote file system offers instead."""
+    """SHA-256 of a file."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state(path: str) -> Any:
+    """What changes with a file: size and time, or what a remote one offers."""
     try:
         if "://" in path:
             return str(filesystems.FileSystems.checksum(path))
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        status = os.stat(path)
+        return status.st_size, status.st_mtime_ns
     except (OSError, ValueError):
         return _MISSING

@@ -2,6 +2,8 @@
 
 import argparse
 import collections
+import concurrent.futures
+import multiprocessing
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,5 +81,51 @@ def run(
     in_namespace = MetricsFilter().with_namespace(METRICS_NAMESPACE)
     counters = collections.Counter()
     for each in result.metrics().query(in_namespace)["counters"]:
-        counters[each.key.metric.name] += each.committed
+        # Java job servers tell attempted counts only, some metrics nothing.
+        counters[each.key.metric.name] += each.result or 0
+    return counters
+
+
+def run_each(
+    pipeline_options: beam_options.PipelineOptions,
+    inputs: Sequence[Any],
+    transform: beam.PTransform,
+) -> collections.Counter[str]:
+    """`run` for inputs that have nothing to do with each other.
+
+    On this machine with several processes each takes the next input when it
+    has finished one. FnApiRunner's own processes divide all inputs at the
+    start, and a pipeline waits for ever when one of them is killed (Beam
+    2.77).
+
+    Raises:
+        RuntimeError: if a process was killed.
+    """
+    if not inputs:
+        return collections.Counter()
+    num_processes = pipeline_options.view_as(
+        beam_options.DirectOptions
+    ).direct_num_workers
+    runner = pipeline_options.view_as(beam_options.StandardOptions).runner
+    if runner != "FnApiRunner" or num_processes <= 1:
+        return run(pipeline_options, inputs, transform)
+    counters = collections.Counter()
+    alone = make_pipeline_options()
+    with concurrent.futures.ProcessPoolExecutor(
+        min(num_processes, len(inputs)),
+        # Neither TensorFlow nor gRPC survive a fork.
+        multiprocessing.get_context("spawn"),
+    ) as pool:
+        jobs = [pool.submit(run, alone, [each], transform) for each in inputs]
+        try:
+            for job in concurrent.futures.as_completed(jobs):
+                counters += job.result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise RuntimeError(
+                "A process of this job was killed; if nobody did so, memory "
+                "was short: take fewer processes. The same command goes on "
+                "where this one ended."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     return counters

@@ -1,29 +1,30 @@
-"""First pipeline of `build_dataset`: record files to sorted, staged records.
+"""First pipeline of `build_dataset`: parts of raw records to stored records.
 
-Image bytes never travel: the worker that decodes an image appends the JPEG to
-a staged file, and only its place goes through the shuffle. All else leaves
-the pipeline as JSON Lines, grouped by file and sorted by key, so that the
-number of workers leaves no trace. Both folders have to be visible to all
-workers.
+A part is worked on by one worker: rows are checked, pictures decoded and
+appended to one file of the part, titles split into words. What is known of
+each record goes into a Parquet file, which appears last and marks the part as
+finished: after a kill only unfinished parts are done again. No picture and no
+record passes the shuffle.
 """
 
-import collections
+import concurrent.futures
+import dataclasses
 import hashlib
+import itertools
 import json
-import math
 import os
 import pathlib
-import posixpath
 import uuid
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import BinaryIO
 
 import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
-from apache_beam.transforms import window
-from apache_beam.utils import windowed_value
 
 from beam_jobs import record_files
 from beam_jobs import runners
@@ -33,324 +34,327 @@ from sicot_tf.data import records
 from sicot_tf.data import stored_images
 from sicot_tf.data import titles
 
-# File stem in the work folder, then sort key and JSON text of one line.
-Line = tuple[str, tuple[str, str]]
+# Pictures that are read ahead of the one being decoded.
+_READ_AHEAD = 16
 
-
-def reject(record: Mapping[str, Any], error: Exception) -> Any:
-    """A record's line in the rejects, with the reason it can't be used."""
-    reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
-    if isinstance(error, records.RecordError):
-        reason, message = error.reason, str(error)
-    content = json.loads(record["content"])
-    known = isinstance(content, dict)
-    line = {
-        "record_id": content.get("record_id") if known else None,
-        "reason": reason,
-        "message": message,
-        "file": record["file"],
-        "line": record["line"],
-        "record": content,
+# What is known of a record that can be used, one row each.
+FACTS_SCHEMA = pa.schema(
+    {
+        # Its place among all records of all files.
+        "row": pa.int64(),
+        "record_id": pa.string(),
+        "sku_id": pa.string(),
+        "sku_name": pa.string(),
+        "title": pa.string(),
+        "words": pa.list_(pa.string()),
+        "source": pa.string(),
+        # As given; null where it is to be found.
+        "split": pa.string(),
+        "group": pa.string(),
+        # The JPEG in the part's file of pictures.
+        "part": pa.int32(),
+        "offset": pa.int64(),
+        "length": pa.int32(),
+        "sha256": pa.binary(32),
+        # By which similar pictures are found.
+        "luma_hash": pa.uint64(),
+        "chroma_hash": pa.uint64(),
+        # Decide the split, and the place in the order of stored records.
+        "split_hash": pa.uint64(),
+        "order_hash": pa.uint64(),
     }
-    Metrics.counter(runners.METRICS_NAMESPACE, f"rejected_{reason}").inc()
-    stem = f"rejects-{record['file_index']:05d}"
-    sort_key = f"{record['line']:012d}"
-    return beam.pvalue.TaggedOutput(
-        "rejects", (stem, (sort_key, raw_records.to_json(line)))
+)
+
+
+def part_files(folder: pathlib.Path, part: int) -> dict[str, pathlib.Path]:
+    """The files of a finished part: `facts`, `rejects` and `jpegs`."""
+    return {
+        "facts": folder / f"part-{part:06d}.parquet",
+        "rejects": folder / f"part-{part:06d}.rejects.jsonl",
+        "jpegs": folder / f"part-{part:06d}.jpegs",
+    }
+
+
+def count_part(facts: pathlib.Path) -> dict[str, int]:
+    """How many records of a finished part are `done` and `rejected`."""
+    metadata = pq.read_schema(facts).metadata
+    return {
+        "done": int(metadata[b"read"]),
+        "rejected": int(metadata[b"rejected"]),
+    }
+
+
+def images_sha256(folder: pathlib.Path) -> str:
+    """One hash for the pictures of all parts, however they were divided."""
+    total = sum(
+        int(pq.read_schema(path).metadata[b"images"], 16)
+        for path in folder.glob("part-*.parquet")
+    )
+    return f"{total % 2**256:064x}"
+
+
+def reject_line(row: Mapping[str, Any], reason: str, message: str) -> str:
+    """A row's line in the rejects, with the reason it can't be used."""
+    content = json.loads(row["content"])
+    known = isinstance(content, dict)
+    return raw_records.to_json(
+        {
+            "record_id": content.get("record_id") if known else None,
+            "reason": reason,
+            "message": message,
+            "file": row["file"],
+            "line": row["line"],
+            "record": content,
+        }
     )
 
 
-class ReadRecordsFn(beam.DoFn):
-    """Record files to checked records by record id."""
+class StorePartFn(beam.DoFn):
+    """The number of a part to the part's files; yields nothing.
 
-    def __init__(self, dataset_config: config.DatasetConfig):
+    The metadata of the facts tell how many rows were `read` and `rejected`,
+    and `images`: the sum (mod 2 ** 256) of one hash for each row's place and
+    its picture as read, so that all parts' sums make one that does not depend
+    on how rows were divided.
+    """
+
+    def __init__(
+        self,
+        rows_folder: str,
+        output_folder: str,
+        dataset_config: config.DatasetConfig,
+    ):
+        self._rows_folder = pathlib.Path(rows_folder)
+        self._output_folder = pathlib.Path(output_folder)
         self._config = dataset_config
-        self._num_read = Metrics.counter(
-            runners.METRICS_NAMESPACE, "records_read"
-        )
+        self._counters = {
+            name: Metrics.counter(runners.METRICS_NAMESPACE, name)
+            for name in (
+                "records_read",
+                "images_stored",
+                "images_unchanged",
+                "image_bytes",
+                "parts_stored",
+                "parts_reused",
+            )
+        }
 
-    def process(self, file: record_files.RecordFile) -> Iterator[Any]:
-        folder = posixpath.dirname(file.path)
-        with record_files.open_file(file.path) as stream:
-            for line, row, content in raw_records.read_rows(stream, file.name):
-                self._num_read.inc()
-                record = {
-                    "file_index": file.index,
-                    "file": file.name,
-                    "line": line,
-                    "content": content,
-                }
+    def setup(self) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(_READ_AHEAD)
+
+    def teardown(self) -> None:
+        self._pool.shutdown()
+
+    def process(self, part: int) -> Iterator[None]:
+        files = part_files(self._output_folder, part)
+        if files["facts"].exists():
+            self._counters["parts_reused"].inc()
+            return
+        part_work = _PartWork(part)
+        rows = pq.read_table(
+            record_files.part_path(self._rows_folder, part)
+        ).to_pylist()
+        self._counters["records_read"].inc(len(rows))
+        parsed = list(self._parse_all(rows, part_work))
+        temporary = {
+            name: path.with_name(f".{uuid.uuid4().hex}")
+            for name, path in files.items()
+        }
+        with temporary["jpegs"].open("wb") as jpegs:
+            stored = list(self._store_all(parsed, jpegs, part_work))
+            jpegs.flush()
+            os.fsync(jpegs.fileno())
+        facts = list(self._tokenize_all(stored, part_work))
+        with temporary["rejects"].open("w", encoding="utf-8") as file:
+            for _, line in sorted(part_work.rejects):
+                file.write(line + "\n")
+        table = pa.Table.from_pylist(facts, FACTS_SCHEMA)
+        table = table.replace_schema_metadata(
+            {
+                "read": str(len(rows)),
+                "rejected": str(len(part_work.rejects)),
+                "images": f"{part_work.images % 2**256:064x}",
+            }
+        )
+        pq.write_table(table, temporary["facts"], compression="zstd")
+        # Facts last: they mark the part as finished.
+        for name in ("jpegs", "rejects", "facts"):
+            os.replace(temporary[name], files[name])
+        self._counters["parts_stored"].inc()
+        yield from ()
+
+    def _parse_all(
+        self, rows: Iterable[dict[str, Any]], part_work: "_PartWork"
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Rows that hold to the contract, with what they say."""
+        for row in rows:
+            try:
+                if row["reason"]:
+                    raise records.RecordError(row["reason"], row["message"])
+                record = raw_records.parse_record(
+                    json.loads(row["content"]),
+                    title_field=self._config.title_field,
+                    strict=self._config.strict,
+                )
+            except Exception as error:  # One record must not end the job.
+                part_work.reject(row, error)
+            else:
+                yield row, record
+
+    def _store_all(
+        self,
+        parsed: Iterable[tuple[dict[str, Any], dict[str, Any]]],
+        jpegs: BinaryIO,
+        part_work: "_PartWork",
+    ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """Appends the pictures; facts of the records whose picture is good."""
+        parsed = iter(parsed)
+        while batch := list(itertools.islice(parsed, _READ_AHEAD)):
+            contents = self._pool.map(_read_or_error, batch)
+            for (row, record), content in zip(batch, contents, strict=True):
                 try:
-                    record |= self._parse(row, folder)
-                except Exception as error:  # One record must not end the job.
-                    yield reject(record, error)
-                else:
-                    yield record["record_id"], record
+                    part_work.add_image(row["row"], content)
+                    image = self._to_stored_image(content, record["box"])
+                except Exception as error:  # As above.
+                    part_work.reject(row, error)
+                    continue
+                # A full disk, in turn, has to end the job.
+                place = jpegs.tell(), len(image.jpeg)
+                jpegs.write(image.jpeg)
+                self._counters["images_stored"].inc()
+                self._counters["images_unchanged"].inc(image.jpeg == content)
+                self._counters["image_bytes"].inc(len(image.jpeg))
+                yield row, self._facts(row, record, part_work, place, image)
 
-    def _parse(self, row: Any, folder: str) -> dict[str, Any]:
-        if isinstance(row, records.RecordError):
-            raise row
-        record = raw_records.parse_record(
-            row,
-            title_field=self._config.title_field,
-            strict=self._config.strict,
+    def _to_stored_image(
+        self, content: bytes | Exception, box: list[float] | None
+    ) -> stored_images.StoredImage:
+        if isinstance(content, Exception):
+            # Without the folder, which is not the same everywhere.
+            message = getattr(content, "strerror", None) or str(content)
+            raise records.RecordError("missing_image", message) from content
+        return stored_images.to_stored_image(
+            content,
+            image_size=self._config.image_size,
+            jpeg_quality=self._config.jpeg_quality,
+            min_image_side=self._config.min_image_side,
+            max_image_pixels=self._config.max_image_pixels,
+            box=box,
         )
-        split = record["split"] or raw_records.assign_split(
-            record["record_id"],
-            seed=self._config.seed,
-            val_percent=self._config.val_percent,
-            test_percent=self._config.test_percent,
-        )
+
+    def _facts(
+        self,
+        row: Mapping[str, Any],
+        record: Mapping[str, Any],
+        part_work: "_PartWork",
+        place: tuple[int, int],
+        image: stored_images.StoredImage,
+    ) -> dict[str, Any]:
+        seed = self._config.seed
         return {
+            "row": row["row"],
             "record_id": record["record_id"],
             "sku_id": record["sku_id"],
             "sku_name": record["sku_name"],
             "title": record["title"],
             "source": record["source"] or "",
-            "split": split,
-            "box": record["box"],
-            "image": raw_records.resolve_image(folder, record["image"]),
+            "split": record["split"],
+            "group": record["group"],
+            "part": part_work.part,
+            "offset": place[0],
+            "length": place[1],
+            "sha256": hashlib.sha256(image.jpeg).digest(),
+            "luma_hash": image.hashes[0],
+            "chroma_hash": image.hashes[1],
+            "split_hash": raw_records.stable_hash(
+                seed, "split", record["group"] or record["record_id"]
+            ),
+            "order_hash": raw_records.stable_hash(
+                seed, "order", record["record_id"]
+            ),
         }
 
-
-class KeepFirstFn(beam.DoFn):
-    """Of records with one id the first by file and line."""
-
-    def process(self, group: tuple[str, Iterable[dict]]) -> Iterator[Any]:
-        first, *others = sorted(
-            group[1], key=lambda record: (record["file_index"], record["line"])
-        )
-        yield first
-        for record in others:
-            yield reject(
-                record,
-                records.RecordError(
-                    "duplicate_id",
-                    f"record_id {first['record_id']!r} was seen before: "
-                    f"{first['file']}, line {first['line']}.",
-                ),
-            )
-
-
-class StoreImageFn(beam.DoFn):
-    """Decodes the image and appends the JPEG to this bundle's staged file."""
-
-    def __init__(
-        self, staging_folder: str, dataset_config: config.DatasetConfig
-    ):
-        self._folder = staging_folder
-        self._config = dataset_config
-        self._num_stored = Metrics.counter(
-            runners.METRICS_NAMESPACE, "images_stored"
-        )
-        self._num_same = Metrics.counter(
-            runners.METRICS_NAMESPACE, "images_unchanged"
-        )
-        self._num_bytes = Metrics.counter(
-            runners.METRICS_NAMESPACE, "image_bytes"
-        )
-
-    def start_bundle(self) -> None:
-        self._path = os.path.join(self._folder, uuid.uuid4().hex)
-        self._file = open(self._path, "wb")
-
-    def process(self, record: dict[str, Any]) -> Iterator[Any]:
+    def _tokenize_all(
+        self,
+        stored: list[tuple[dict[str, Any], dict[str, Any]]],
+        part_work: "_PartWork",
+    ) -> Iterator[dict[str, Any]]:
+        """Adds the words of the titles."""
         try:
-            data = self._read(record["image"])
-            jpeg = stored_images.to_stored_jpeg(
-                data,
-                image_size=self._config.image_size,
-                jpeg_quality=self._config.jpeg_quality,
-                min_image_side=self._config.min_image_side,
-                max_image_pixels=self._config.max_image_pixels,
-                box=record["box"],
-            )
-        except Exception as error:  # One record must not end the job.
-            yield reject(record, error)
-            return
-        # A full disk, in turn, has to end it.
-        digest = hashlib.sha256(jpeg).hexdigest()
-        place = [self._path, self._file.tell(), len(jpeg), digest]
-        self._file.write(jpeg)
-        self._num_stored.inc()
-        self._num_same.inc(jpeg == data)
-        self._num_bytes.inc(len(jpeg))
-        yield {**record, "staged": place}
-
-    def _read(self, path: str) -> bytes:
-        try:
-            with record_files.open_file(path) as file:
-                return file.read()
-        except (OSError, ValueError) as error:
-            raise records.RecordError("missing_image", str(error)) from error
-
-    def finish_bundle(self) -> None:
-        self._file.close()
-
-
-class TokenizeFn(beam.DoFn):
-    """Adds the words of the titles; counts those of the training titles."""
-
-    def start_bundle(self) -> None:
-        self._word_counts = collections.Counter()
-
-    def process(self, batch: list[dict[str, Any]]) -> Iterator[Any]:
-        try:
-            batch_words = titles.tokenize([record["title"] for record in batch])
+            all_words = titles.tokenize([facts["title"] for _, facts in stored])
         except Exception:  # Find the record below.
-            batch_words = [None] * len(batch)
-        for record, words in zip(batch, batch_words, strict=True):
+            all_words = [None] * len(stored)
+        for (row, facts), words in zip(stored, all_words, strict=True):
             try:
                 if words is None:
-                    (words,) = titles.tokenize([record["title"]])
-            except Exception as error:  # One record must not end the job.
-                yield reject(record, error)
-                continue
-            if record["split"] == "train":
-                self._word_counts.update(words)
-            yield {**record, "words": words}
-
-    def finish_bundle(self) -> Iterator[Any]:
-        for word_count in self._word_counts.items():
-            yield beam.pvalue.TaggedOutput(
-                "word_counts",
-                windowed_value.WindowedValue(
-                    word_count,
-                    window.GlobalWindow().max_timestamp(),
-                    (window.GlobalWindow(),),
-                ),
-            )
+                    (words,) = titles.tokenize([facts["title"]])
+            except Exception as error:  # As above.
+                part_work.reject(row, error)
+            else:
+                yield {**facts, "words": words}
 
 
-def shard_stem(split: str, index: int, num_shards: int) -> str:
-    """The name of a shard's files, without their endings."""
-    return f"{split}-{index:05d}-of-{num_shards:05d}"
+@dataclasses.dataclass
+class _PartWork:
+    """What comes together while a part is worked on."""
+
+    part: int
+    images: int = 0
+    rejects: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+
+    def add_image(self, row: int, content: bytes | Exception) -> None:
+        """Takes a picture as it was read into the fingerprint."""
+        state = b"missing"
+        if isinstance(content, bytes):
+            state = hashlib.sha256(content).digest()
+        digest = hashlib.sha256(f"{row}|".encode() + state).digest()
+        self.images += int.from_bytes(digest, "big")
+
+    def reject(self, row: Mapping[str, Any], error: Exception) -> None:
+        reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
+        if isinstance(error, records.RecordError):
+            reason, message = error.reason, str(error)
+        Metrics.counter(runners.METRICS_NAMESPACE, f"rejected_{reason}").inc()
+        line = reject_line(row, reason, message)
+        # The place leads the line, so that files merge by it.
+        self.rejects.append((row["row"], f"{row['row']}\t{line}"))
 
 
-def to_shard_line(
-    record: Mapping[str, Any],
-    split_bytes: Mapping[str, int],
-    shard_megabytes: int,
-    seed: int,
-) -> Line:
-    """The shard of a record and its place therein, both by a hash of the id.
-
-    Shards are ranges of the hash: one after the other they are in its order.
-    """
-    split = record["split"]
-    num_shards = max(1, math.ceil(split_bytes[split] / (shard_megabytes << 20)))
-    digest = hashlib.blake2b(
-        f"{seed}|{split}|{record['record_id']}".encode(), digest_size=8
-    ).digest()
-    index = int.from_bytes(digest, "big") * num_shards >> 64
-    # Two ids may share a hash; no two records share an id.
-    sort_key = f"{digest.hex()}|{record['record_id']}"
-    stem = shard_stem(split, index, num_shards)
-    return stem, (sort_key, raw_records.to_json(record))
+def _read_or_error(
+    row_and_record: tuple[dict[str, Any], dict[str, Any]],
+) -> bytes | Exception:
+    row, record = row_and_record
+    try:
+        path = raw_records.resolve_image(row["folder"], record["image"])
+        with record_files.open_file(path) as file:
+            return file.read()
+    except Exception as error:  # Told where the picture is needed.
+        return error
 
 
-class WriteLinesFn(beam.DoFn):
-    """Sorts the lines of one file and writes them at once."""
-
-    def __init__(self, folder: str):
-        self._folder = pathlib.Path(folder)
-
-    def process(
-        self, group: tuple[str, Iterable[tuple[str, str]]]
-    ) -> Iterator[str]:
-        stem, lines = group
-        path = self._folder / f"{stem}.jsonl"
-        temporary = path.with_name(f".{uuid.uuid4().hex}")
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{text}\n" for _, text in sorted(lines))
-        os.replace(temporary, path)
-        yield stem
-
-
-def read_lines(path: pathlib.Path) -> Iterator[Any]:
-    """The values of a file of `WriteLinesFn`; without lines there is none."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-@beam.typehints.with_input_types(record_files.RecordFile)
-@beam.typehints.with_output_types(str)
+@beam.typehints.with_input_types(int)
 class StoreRecords(beam.PTransform):
-    """Record files to sorted shards of records, word counts and rejects.
+    """Numbers of parts to the files of the parts.
 
-    Writes `<split>-SSSSS-of-NNNNN.jsonl`, `word_counts.jsonl` and
-    `rejects-FFFFF.jsonl` (F: input file) into `lines_folder`; yields the
-    stems. A file without lines is not written.
+    Args:
+        rows_folder: where `record_files.survey` wrote the parts.
+        output_folder: where the parts' files go; all workers have to see both.
     """
 
     def __init__(
         self,
-        lines_folder: str,
-        staging_folder: str,
+        rows_folder: str,
+        output_folder: str,
         dataset_config: config.DatasetConfig,
     ):
         super().__init__()
-        self._lines_folder = lines_folder
-        self._staging_folder = staging_folder
-        self._config = dataset_config
+        self._store_part = StorePartFn(
+            rows_folder, output_folder, dataset_config
+        )
 
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
-        parsed = files | "ReadRecords" >> beam.ParDo(
-            ReadRecordsFn(self._config)
-        ).with_outputs("rejects", main="records")
-        unique = (
-            parsed.records
-            | "GroupById" >> beam.GroupByKey()
-            | "KeepFirst"
-            >> beam.ParDo(KeepFirstFn()).with_outputs("rejects", main="records")
-        )
-        stored = unique.records | "StoreImage" >> beam.ParDo(
-            StoreImageFn(self._staging_folder, self._config)
-        ).with_outputs("rejects", main="records")
-        tokenized = (
-            stored.records
-            | "Batch" >> beam.BatchElements(256, 4096)
-            | "Tokenize"
-            >> beam.ParDo(TokenizeFn()).with_outputs(
-                "rejects", "word_counts", main="records"
-            )
-        )
-        split_bytes = (
-            tokenized.records
-            | "SizeBySplit"
-            >> beam.Map(lambda record: (record["split"], record["staged"][2]))
-            | "SumBySplit" >> beam.CombinePerKey(sum)
-        )
-        shard_lines = tokenized.records | "AssignShard" >> beam.Map(
-            to_shard_line,
-            split_bytes=beam.pvalue.AsDict(split_bytes),
-            shard_megabytes=self._config.shard_megabytes,
-            seed=self._config.seed,
-        ).with_output_types(Line)
-        word_count_lines = (
-            tokenized.word_counts
-            | "SumWords" >> beam.CombinePerKey(sum)
-            | "WordCountLine"
-            >> beam.MapTuple(
-                lambda word, count: (
-                    "word_counts",
-                    (word, json.dumps([word, count], ensure_ascii=False)),
-                )
-            ).with_output_types(Line)
-        )
+    def expand(self, parts: beam.PCollection) -> beam.PCollection:
         return (
-            (
-                parsed.rejects,
-                unique.rejects,
-                stored.rejects,
-                tokenized.rejects,
-                shard_lines,
-                word_count_lines,
-            )
-            | "AllLines" >> beam.Flatten().with_output_types(Line)
-            | "GroupByFile" >> beam.GroupByKey()
-            | "WriteLines" >> beam.ParDo(WriteLinesFn(self._lines_folder))
+            parts
+            | "SpreadParts" >> beam.Reshuffle()
+            | "StorePart" >> beam.ParDo(self._store_part).with_output_types(int)
         )

@@ -1,197 +1,153 @@
-"""Second pipeline of `build_dataset`: staged records to TFRecord shards."""
+"""Second pipeline of `build_dataset`: resolved records to TFRecord shards.
 
-import collections
+A shard is written by one worker, which reads the pictures from the parts'
+files. Its summary appears last and marks it as finished: after a kill only
+unfinished shards are written again.
+"""
+
 import hashlib
 import os
 import pathlib
 import uuid
-from collections.abc import Container
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from beam_jobs import runners
 from beam_jobs import store_records
 from sicot_tf import config
-from sicot_tf.data import raw_records
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 
 
-def training_words(
-    record: dict[str, Any], vocabulary: Container[str], require_words: bool
-) -> list[str]:
-    """The words a training record keeps: those of the vocabulary.
-
-    Raises:
-        records.RecordError: `no_words` if none is left and one is required.
-    """
-    words = [word for word in record["words"] if word in vocabulary]
-    if require_words and not words:
-        raise records.RecordError(
-            "no_words",
-            f"No word of the title {record['title']!r:.100} is in the "
-            "vocabulary.",
-        )
-    return words
-
-
 class WriteShardFn(beam.DoFn):
-    """The lines of one shard to its TFRecord file and a summary of it.
+    """A shard's stem to its TFRecord file and offsets; yields nothing.
 
-    A summary has the number of `records`, of `titles_without_words`, and for
-    each SKU id the number of records and the first name.
+    The summary has `shard`, the number of `records` and of
+    `titles_without_words`.
     """
 
     def __init__(
         self,
-        lines_folder: str,
+        shards_folder: str,
+        parts_folder: str,
         output_folder: str,
-        words_and_labels: str,
-        require_words: bool,
+        summaries_folder: str,
+        vocabulary_path: str,
     ):
-        self._lines_folder = pathlib.Path(lines_folder)
+        self._shards_folder = pathlib.Path(shards_folder)
+        self._parts_folder = pathlib.Path(parts_folder)
         self._output_folder = pathlib.Path(output_folder)
-        self._words_and_labels = words_and_labels
-        self._require_words = require_words
-        self._num_written = Metrics.counter(
-            runners.METRICS_NAMESPACE, "records_written"
-        )
+        self._summaries_folder = pathlib.Path(summaries_folder)
+        self._vocabulary_path = vocabulary_path
+        self._counters = {
+            name: Metrics.counter(runners.METRICS_NAMESPACE, name)
+            for name in ("records_written", "shards_written", "shards_reused")
+        }
 
     def setup(self) -> None:
-        tables = config.read_json(self._words_and_labels)
         first = records.PADDING_ID + 1
-        self._word_ids = {
-            word: i for i, word in enumerate(tables["vocabulary"], first)
-        }
-        self._labels = {
-            sku_id: label for label, sku_id in enumerate(tables["sku_ids"])
-        }
+        with open(self._vocabulary_path, encoding="utf-8") as file:
+            self._word_ids = {
+                word.removesuffix("\n"): i for i, word in enumerate(file, first)
+            }
 
-    def process(self, stem: str) -> Iterator[Any]:
-        classes: dict[str, list[Any]] = {}
-        counts = collections.Counter()
-        rejects = []
-
-        def encode_all() -> Iterator[bytes]:
-            path = self._lines_folder / f"{stem}.jsonl"
-            for record in store_records.read_lines(path):
-                image = _read_staged(*record["staged"])
-                try:
-                    words, example = self._encode(record, image)
-                except Exception as error:  # One record must not end the job.
-                    rejects.append(store_records.reject(record, error))
-                    continue
-                sku_id, sku_name = record["sku_id"], record["sku_name"]
-                count, name = classes.get(sku_id, (0, None))
-                classes[sku_id] = [count + 1, name or sku_name]
-                counts["records"] += 1
-                counts["titles_without_words"] += not words
-                yield example
-
+    def process(self, stem: str) -> Iterator[None]:
+        summary_path = self._summaries_folder / f"{stem}.json"
+        if summary_path.exists():
+            self._counters["shards_reused"].inc()
+            return
+        summary = {"shard": stem, "records": 0, "titles_without_words": 0}
         path = self._output_folder / f"{stem}.tfrecord"
-        temporary = path.with_name(f".{uuid.uuid4().hex}")
-        offsets = tfrecords.write(temporary, encode_all())
+        temporary = self._summaries_folder / f".{uuid.uuid4().hex}"
+        offsets = tfrecords.write(temporary, self._encode_all(stem, summary))
         os.replace(temporary, path)
         with temporary.open("wb") as file:
             np.save(file, np.array(offsets, np.uint64))
         os.replace(temporary, path.with_suffix(".offsets.npy"))
-        self._num_written.inc(counts["records"])
-        summary = {
-            "shard": stem,
-            "split": stem.partition("-")[0],
-            "records": counts["records"],
-            "titles_without_words": counts["titles_without_words"],
-            "classes": classes,
-        }
-        yield "summaries", (stem, raw_records.to_json(summary))
-        yield from rejects
+        config.write_json(summary_path, summary)
+        self._counters["records_written"].inc(summary["records"])
+        self._counters["shards_written"].inc()
+        yield from ()
 
-    def _encode(
-        self, record: dict[str, Any], image: bytes
-    ) -> tuple[list[str], bytes]:
-        """The words a record keeps, and the record as a TFRecord example."""
-        label = self._labels.get(record["sku_id"])
-        words = record["words"]
-        if record["split"] == "train":
-            words = training_words(record, self._word_ids, self._require_words)
-        elif label is None:
-            raise records.RecordError(
-                "class_not_in_train",
-                f"No training record of class {record['sku_id']!r} is left.",
+    def _encode_all(
+        self, stem: str, summary: dict[str, Any]
+    ) -> Iterator[bytes]:
+        is_train = stem.startswith("train-")
+        source = pq.ParquetFile(self._shards_folder / f"{stem}.parquet")
+        for batch in source.iter_batches(batch_size=1024):
+            for record in batch.to_pylist():
+                words = record["words"]
+                if is_train:
+                    words = [word for word in words if word in self._word_ids]
+                summary["records"] += 1
+                summary["titles_without_words"] += not words
+                yield records.encode_example(
+                    record_id=record["record_id"],
+                    image=self._read_image(record),
+                    sku_id=record["sku_id"],
+                    label=record["label"],
+                    title=record["title"],
+                    words=words,
+                    word_ids=[
+                        self._word_ids.get(word, records.PADDING_ID)
+                        for word in words
+                    ],
+                    source=record["source"],
+                )
+
+    def _read_image(self, record: dict[str, Any]) -> bytes:
+        files = store_records.part_files(self._parts_folder, record["part"])
+        with files["jpegs"].open("rb") as file:
+            file.seek(record["offset"])
+            data = file.read(record["length"])
+        if hashlib.sha256(data).digest() != record["sha256"]:
+            raise OSError(
+                f"The picture at byte {record['offset']} of {files['jpegs']} "
+                "is not what was written there. Check the disk, and that all "
+                "workers see one folder; then remove the folder "
+                f"{self._parts_folder.parent} and run the job again."
             )
-        return words, records.encode_example(
-            record_id=record["record_id"],
-            image=image,
-            sku_id=record["sku_id"],
-            label=label,
-            title=record["title"],
-            words=words,
-            word_ids=[
-                self._word_ids.get(word, records.PADDING_ID) for word in words
-            ],
-            source=record["source"],
-        )
-
-
-def _read_staged(path: str, offset: int, length: int, sha256: str) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(length)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise OSError(
-            f"The staged image at byte {offset} of {path} is not what was "
-            "written there. Check the disk, and that all workers see one "
-            "folder, then run the job again."
-        )
-    return data
+        return data
 
 
 @beam.typehints.with_input_types(str)
-@beam.typehints.with_output_types(str)
 class WriteShards(beam.PTransform):
-    """Stems of shards to TFRecord files, offsets, summaries and rejects.
+    """Stems of shards to TFRecord files, offsets and summaries.
 
-    Reads `<stem>.jsonl` of `lines_folder`, writes `<stem>.tfrecord` and
+    Reads `<stem>.parquet` of `shards_folder`, writes `<stem>.tfrecord` and
     `<stem>.offsets.npy` (uint64, the first byte of each record) into
-    `output_folder`, `summaries.jsonl` and `rejects-FFFFF.jsonl` into
-    `results_folder`; yields the stems of the latter.
+    `output_folder`, and `<stem>.json` into `summaries_folder`.
 
     Args:
-        words_and_labels: path of a JSON file with `vocabulary`, the words in
-            the order of their ids, and `sku_ids` in the order of the labels.
+        vocabulary_path: the words, one a line, in the order of their ids.
     """
 
     def __init__(
         self,
-        lines_folder: str,
+        shards_folder: str,
+        parts_folder: str,
         output_folder: str,
-        results_folder: str,
-        words_and_labels: str,
-        require_words: bool,
+        summaries_folder: str,
+        vocabulary_path: str,
     ):
         super().__init__()
         self._write_shard = WriteShardFn(
-            lines_folder, output_folder, words_and_labels, require_words
+            shards_folder,
+            parts_folder,
+            output_folder,
+            summaries_folder,
+            vocabulary_path,
         )
-        self._results_folder = results_folder
 
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
-        written = (
+        return (
             stems
             | "SpreadShards" >> beam.Reshuffle()
             | "WriteShard"
-            >> beam.ParDo(self._write_shard).with_outputs(
-                "rejects", main="summaries"
-            )
-        )
-        return (
-            (written.summaries, written.rejects)
-            | "AllLines" >> beam.Flatten().with_output_types(store_records.Line)
-            | "GroupByFile" >> beam.GroupByKey()
-            | "WriteLines"
-            >> beam.ParDo(store_records.WriteLinesFn(self._results_folder))
+            >> beam.ParDo(self._write_shard).with_output_types(int)
         )

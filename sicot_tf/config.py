@@ -79,11 +79,38 @@ class DatasetConfig:
     )
     word_vector_dim: int = _setting(128, "size of the word2vec vectors")
     word2vec_epochs: int = _setting(10, "passes of word2vec over the titles")
+    unknown_words: str = _setting(
+        "mean_of_characters",
+        "vectors of words that a file of --word_vectors lacks; random where "
+        "no character is known either",
+        choices=("mean_of_characters", "random", "zero"),
+    )
     val_percent: int = _setting(
         10, "validation share of records that carry no split"
     )
     test_percent: int = _setting(
         10, "test share of records that carry no split"
+    )
+    val_per_class: int = _setting(
+        0,
+        "validation records of each class, instead of the percentages, for "
+        "records that carry no split",
+    )
+    test_per_class: int = _setting(0, "the same for test records")
+    min_train_per_class: int = _setting(
+        1, "records of a class that val_per_class and test_per_class leave"
+    )
+    duplicates: str = _setting(
+        "drop",
+        "drop: of a picture a class keeps one, training pictures that are in "
+        "val or test (or nearly) leave, similar ones stay on one side of a "
+        "split; keep: only record ids are looked at",
+        choices=("drop", "keep"),
+    )
+    near_duplicate_distance: int = _setting(
+        3,
+        "pictures whose hashes of 128 bits differ in at most so many bits are "
+        "similar; -1: only equal ones are",
     )
     shard_megabytes: int = _setting(128, "size of a TFRecord shard")
     seed: int = _setting(0, "seed of order, splits and word vectors")

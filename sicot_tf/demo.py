@@ -72,6 +72,11 @@ def run_road(
         "beam_jobs.build_dataset",
         *("--input", records / "records.jsonl", "--output", dataset),
     )
+    _run(
+        "2b. Look at the data",
+        "beam_jobs.dataset_statistics",
+        *("--dataset", dataset, "--output", directory / "statistics"),
+    )
     for number, streams in (("3a", "visual"), ("3b", "cotrain")):
         _run(
             f"{number}. Train: {streams}"
@@ -109,6 +114,7 @@ def run_road(
     print(report.format_table(tables))
     sentences = report.headline(tables, metrics["comparison"])
     print("\n" + "\n".join(sentences) + "\n")
+    print(f"The data        {directory / 'statistics' / 'statistics.html'}")
     print(f"Report          {evaluation / 'report.html'}")
     print(f"Plots           {evaluation}/*.svg")
     print(f"Attention page  {run_root / 'cotrain' / 'attention.html'}")

@@ -23,7 +23,6 @@ from PIL import Image
 from beam_jobs import build_dataset
 from beam_jobs import dataset_summary
 from beam_jobs import runners
-from beam_jobs import store_records
 from sicot_tf import config
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -34,8 +33,13 @@ _CONFIG = dataclasses.replace(
     head_threshold=3,
     word_vector_dim=4,
     word2vec_epochs=1,
+    # Most tests are about other things and use a picture several times.
+    duplicates="keep",
 )
-_FLAGS = "--head_threshold 3 --word_vector_dim 4 --word2vec_epochs 1".split()
+_FLAGS = (
+    "--head_threshold 3 --word_vector_dim 4 --word2vec_epochs 1 "
+    "--duplicates keep"
+).split()
 
 
 def _write_images(folder):
@@ -95,12 +99,18 @@ def _rows():
     ]
 
 
-def _build(inputs, output, dataset_config=_CONFIG, num_processes=1):
+def _build(inputs, output, dataset_config=_CONFIG, **settings):
+    extras = {
+        name: settings.pop(name)
+        for name in ("frozen_test", "keep_labels", "word_vectors")
+        if name in settings
+    }
     return build_dataset.build(
-        [str(path) for path in inputs],
+        build_dataset.Inputs([str(path) for path in inputs], **extras),
         output,
         dataset_config,
-        runners.make_pipeline_options(num_processes=num_processes),
+        runners.make_pipeline_options(),
+        **settings,
     )
 
 
@@ -197,8 +207,7 @@ class BuildDatasetTest(tf.test.TestCase):
         self.assertEqual(counters["records_written"], 10)
         # Only the JPEG file is small, baseline and without metadata.
         self.assertEqual(counters["images_unchanged"], 1)
-        for reason, count in counts["rejected"].items():
-            self.assertEqual(counters[f"rejected_{reason}"], count)
+        self.assertEqual(counters["rejected_missing_image"], 2)
 
     def test_records_hold_what_the_contract_says(self):
         """If it fails, training reads other words, labels or pictures."""
@@ -290,12 +299,14 @@ class BuildDatasetTest(tf.test.TestCase):
         """If it fails, results depend on the run, or on PYTHONHASHSEED, or on
         the number of processes."""
         with contextlib.redirect_stdout(io.StringIO()):
-            again = _build([self._input], self._folder / "again")
+            again = _build(
+                [self._input], self._folder / "again", part_records=5
+            )
         parallel = self._folder / "parallel"
         finished = subprocess.run(
             _command(
                 "--input", self._input, "--output", parallel,
-                "--num_processes", 2, *_FLAGS,
+                "--num_processes", 2, "--part_records", 7, *_FLAGS,
             ),
             env={**os.environ, "PYTHONHASHSEED": "7"},
             capture_output=True,
@@ -377,6 +388,7 @@ class BuildDatasetTest(tf.test.TestCase):
             config.with_preset(config.DatasetConfig, "paper"),
             word_vector_dim=4,
             word2vec_epochs=1,
+            duplicates="keep",
         )
         generation = _build([path], self._folder / "paper", paper)
         # 40 distinct words, floor(40 * 5 / 100) = 2 leave at each end:
@@ -443,33 +455,63 @@ class BuildDatasetTest(tf.test.TestCase):
         vectors = np.load(generation / "word_vectors.npy")
         self.assertEqual(vectors.tolist(), [[0, 0, 0, 0]])
 
-    def test_a_killed_build_leaves_nothing_visible(self):
-        """If it fails, training may start on half a data set."""
+    def test_a_killed_build_goes_on(self):
+        """If it fails, training may start on half a data set, or a kill costs
+        all that was done."""
         output = self._folder / "killed"
-        process = subprocess.Popen(
-            _command(
-                "--input", self._input, "--output", output,
-                "--word2vec_epochs", 1_000_000_000,
-            ),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        command = _command(
+            "--input", self._input, "--output", output, "--part_records", 1,
+            *_FLAGS,
         )  # fmt: skip
-        # Killed once it has staged images; the epochs never end.
-        while not list(output.glob(".work-*/titles.txt")):
-            self.assertIsNone(process.poll())
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        (left_behind,) = output.iterdir()
-        self.assertStartsWith(left_behind.name, ".work-")
-        with self.assertRaisesRegex(ValueError, "Build it first"):
-            generations.resolve_generation(output)
-        generation = _build([self._input], output)
+        finished = []
+        # Killed with two pictures done, then with half of them.
+        for num_parts in (2, 12):
+            process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            while len(finished) < num_parts:
+                self.assertIsNone(process.poll())
+                finished = list(output.glob(".work-*/parts/part-*.parquet"))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            for left_behind in output.iterdir():
+                self.assertStartsWith(left_behind.name, ".work-")
+            with self.assertRaisesRegex(ValueError, "Build it first"):
+                generations.resolve_generation(output)
+        num_finished = len(list(output.glob(".work-*/parts/part-*.parquet")))
+        generation = _build([self._input], output, part_records=1)
         self.assertCountEqual(
             [path.name for path in output.iterdir()],
             ["LATEST", generation.name],
         )
         self.assertEqual(_contents(generation), _contents(self._generation))
+        counters = config.read_json(generation / "run.json")["beam_counters"]
+        self.assertEqual(
+            counters["parts_stored"], len(self._rows) + 1 - num_finished
+        )
+
+    def test_two_builds_of_one_thing(self):
+        """If it fails, two processes write into one folder."""
+        output = self._folder / "twice"
+        process = subprocess.Popen(
+            _command(
+                "--input", self._input, "--output", output, *_FLAGS,
+                "--word2vec_epochs", 1_000_000_000,
+            ),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        # The epochs never end.
+        while not list(output.glob(".work-*/titles.txt")):
+            self.assertIsNone(process.poll())
+            time.sleep(0.05)
+        endless = dataclasses.replace(_CONFIG, word2vec_epochs=1_000_000_000)
+        with self.assertRaisesRegex(ValueError, "Another process works"):
+            _build([self._input], output, endless)
+        # Another one may be built meanwhile.
+        _build([self._input], output)
+        process.kill()
+        process.wait()
 
     def test_resolve_generation(self):
         """If it fails, commands find another data set, or none."""
@@ -513,43 +555,6 @@ class BuildDatasetTest(tf.test.TestCase):
 
 
 class PartsTest(tf.test.TestCase):
-    def test_what_nobody_foresaw_is_a_reject(self):
-        """If it fails, one odd record ends a job of a million."""
-        folder = self.enterContext(tempfile.TemporaryDirectory())
-        good = {
-            "record_id": "r1",
-            "split": "train",
-            "title": "bag",
-            "file": "records.jsonl",
-            "file_index": 0,
-            "line": 3,
-            "content": '{"record_id": "r1"}',
-        }
-
-        def assert_rejected(output):
-            stem, (sort_key, line) = output.value
-            self.assertEqual(output.tag, "rejects")
-            self.assertEqual(stem, "rejects-00000")
-            self.assertEqual(sort_key, "000000000003")
-            self.assertContainsSubset(
-                {"reason": "unexpected_error", "record_id": "r1"},
-                json.loads(line),
-            )
-
-        store_image = store_records.StoreImageFn(folder, _CONFIG)
-        store_image.start_bundle()
-        # A record without an image is what parsing never lets through.
-        assert_rejected(*store_image.process(good))
-        store_image.finish_bundle()
-        tokenize = store_records.TokenizeFn()
-        tokenize.start_bundle()
-        first, second, third = tokenize.process(
-            [good, {**good, "title": None}, good]
-        )
-        self.assertEqual(first["words"], ["bag"])
-        assert_rejected(second)
-        self.assertEqual(third["words"], ["bag"])
-
     def test_head_threshold(self):
         """If it fails, head and tail are cut elsewhere than documented."""
         counts = [9, 7, 7, 3, 2, 1, 1, 1, 1, 1]

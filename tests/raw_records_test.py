@@ -1,6 +1,7 @@
 """Tests of reading record files and of the contract of raw records."""
 
 import gzip
+import hashlib
 import io
 import json
 import unittest
@@ -25,6 +26,7 @@ _PARSED = {
     "category": None,
     "box": None,
     "split": None,
+    "group": None,
     "source": None,
     "lang": None,
     "license": None,
@@ -131,6 +133,7 @@ class ParseRecordTest(unittest.TestCase):
             "category": "bags",
             "box": [0, 1, 2.5, 3],
             "split": "test",
+            "group": "session-1",
             "source": "shop",
             "lang": "en",
             "license": "CC0",
@@ -226,27 +229,18 @@ class PathAndSplitTest(unittest.TestCase):
             "gs://bucket/set/b.jpg",
         )
 
-    def test_assign_split(self):
-        """If it fails, splits move between runs or have the wrong size."""
+    def test_stable_hash(self):
+        """If it fails, splits and orders move between runs and versions.
 
-        def assign(record_id, seed=0, val_percent=10):
-            return raw_records.assign_split(
-                str(record_id),
-                seed=seed,
-                val_percent=val_percent,
-                test_percent=20,
-            )
-
-        splits = [assign(i) for i in range(10_000)]
-        # Binomial with n = 10,000: the standard deviation is at most 46.
-        self.assertAlmostEqual(splits.count("val"), 1000, delta=150)
-        self.assertAlmostEqual(splits.count("test"), 2000, delta=200)
-        self.assertNotEqual(splits, [assign(i, seed=1) for i in range(10_000)])
-        # A larger validation share takes records in, and gives none away.
-        wider = [assign(i, val_percent=20) for i in range(500)]
-        for old, new in zip(splits, wider):
-            if old == "val":
-                self.assertEqual(new, "val")
+        The first 8 bytes of BLAKE2b-64 of "0|split|r1", big end first.
+        """
+        expected = hashlib.blake2b(b"0|split|r1", digest_size=8).hexdigest()
+        self.assertEqual(
+            raw_records.stable_hash(0, "split", "r1"), int(expected, 16)
+        )
+        self.assertNotEqual(
+            raw_records.stable_hash(0, "order", "r1"), int(expected, 16)
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,17 @@ from absl.testing import absltest
 from absl.testing import parameterized
 
 _ROOT = pathlib.Path(__file__).parent.parent
-_PAGES = ("README.md", "docs/raw_records.md", "saved_models/README.md")
+_PAGES = (
+    "README.md",
+    "docs/dataset_statistics.md",
+    "docs/many_workers.md",
+    "docs/product_index.md",
+    "docs/public_datasets.md",
+    "docs/raw_records.md",
+    "docs/runners.md",
+    "docs/word_vectors.md",
+    "saved_models/README.md",
+)
 
 
 def _commands(page):

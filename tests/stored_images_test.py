@@ -34,7 +34,7 @@ def _store(data, **changes):
         "min_image_side": 8,
         "max_image_pixels": 10_000,
     }
-    return stored_images.to_stored_jpeg(data, **{**settings, **changes})
+    return stored_images.to_stored_image(data, **{**settings, **changes}).jpeg
 
 
 def _pixels(jpeg):

@@ -1,20 +1,22 @@
 """Generations: complete folders named by their content, and LATEST.
 
-A job writes into a hidden work folder, renames what is complete to
-`DIR/<generation>/` and points `DIR/LATEST` to it. Readers name DIR and get
-the newest; what they have open stays as it is.
+A job writes into a hidden work folder, where it can go on after a kill,
+renames what is complete to `DIR/<generation>/` and points `DIR/LATEST` to
+it. Readers name DIR and get the newest; what they have open stays as it is.
 """
 
 import contextlib
-import glob
+import fcntl
 import os
 import pathlib
-import platform
 import shutil
 from collections.abc import Iterator
+from typing import TextIO
 
 MANIFEST = "manifest.json"
 LATEST = "LATEST"
+_WORK = ".work-"
+_LOCK = ".lock"
 
 
 def resolve_generation(path: pathlib.Path | str) -> pathlib.Path:
@@ -37,25 +39,78 @@ def resolve_generation(path: pathlib.Path | str) -> pathlib.Path:
     return generation
 
 
-@contextlib.contextmanager
-def work_folder(
-    directory: pathlib.Path, generation: str
-) -> Iterator[pathlib.Path]:
-    """A hidden folder in `directory`, removed in the end either way.
+def check_complete(generation: pathlib.Path) -> None:
+    """Raises ValueError if a folder that is there has no manifest."""
+    if not (generation / MANIFEST).is_file():
+        raise ValueError(
+            f"{generation} has lost its {MANIFEST}. Remove the folder, then "
+            "build again."
+        )
 
-    Those that killed processes of this host left behind are removed as well.
+
+@contextlib.contextmanager
+def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+    """A hidden folder in `directory` that outlives a killed or failed job.
+
+    The next job of the same name goes on in it; it is removed once a job has
+    come to its end.
+
+    Raises:
+        ValueError: if another process works in it.
     """
-    # Process ids mean nothing to another host that shares the disk.
-    host = platform.node()
-    for stale in directory.glob(f".work-*-{glob.escape(host)}-*"):
-        if not _is_alive(int(stale.name.rpartition("-")[2])):
-            shutil.rmtree(stale)
-    work = directory / f".work-{generation}-{host}-{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
+    directory.mkdir(parents=True, exist_ok=True)
+    work = directory / f"{_WORK}{name}"
+    lock = _lock(work)
+    if lock is None:
+        raise ValueError(
+            f"Another process works in {work}. Wait until it has finished, or "
+            "end it."
+        )
+    with lock:
+        work.mkdir(exist_ok=True)
         yield work.absolute()
-    finally:
-        shutil.rmtree(work)
+        _remove(work)
+
+
+def remove_abandoned(directory: pathlib.Path, pattern: str) -> None:
+    """Removes work folders that no process works in."""
+    for path in directory.glob(f"{_WORK}{pattern}{_LOCK}"):
+        work = path.with_name(path.name.removesuffix(_LOCK))
+        lock = _lock(work)
+        if lock is not None:
+            with lock:
+                _remove(work)
+
+
+def is_worked_on(work: pathlib.Path) -> bool:
+    """Whether a process works in a work folder."""
+    lock = _lock(work)
+    if lock is not None:
+        lock.close()
+    return lock is None
+
+
+def _lock(work: pathlib.Path) -> TextIO | None:
+    """The lock of a work folder, which ends with the process; None if held."""
+    path = work.with_name(work.name + _LOCK)
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The holder before may just have removed it.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            file.close()
+            return None
+        except FileNotFoundError:
+            pass
+        file.close()
+
+
+def _remove(work: pathlib.Path) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    work.with_name(work.name + _LOCK).unlink()
 
 
 def publish(finished: pathlib.Path, generation: pathlib.Path) -> None:
@@ -75,13 +130,3 @@ def point_latest(generation: pathlib.Path) -> None:
     temporary = pointer.with_name(f".{LATEST}.{os.getpid()}.tmp")
     temporary.write_text(generation.name + "\n", encoding="utf-8")
     os.replace(temporary, pointer)
-
-
-def _is_alive(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # It is another user's.
-    return True

@@ -33,6 +33,9 @@ REJECT_REASONS = {
     "unknown_split": "split is none of train, val, validation, test",
     "bad_box": "box is not 0 <= min < max inside the image",
     "duplicate_id": "an earlier record has the same record_id",
+    "duplicate_image": "another record of the class has the same picture",
+    "image_in_test": "a training picture that also is in val or test, or "
+    "nearly",
     "missing_image": "the image file can't be read",
     "empty_file": "the image file has no bytes",
     "not_an_image": "the file is none of the image formats we read",
@@ -61,11 +64,7 @@ def read_rows(
     Raises:
         ValueError: if the ending is none of `FORMATS`.
     """
-    if not name.endswith(FORMATS):
-        raise ValueError(
-            f"Expected a record file ending in one of {', '.join(FORMATS)}, "
-            f"received {name!r}."
-        )
+    check_format(name)
     if name.endswith(".parquet"):
         rows = _read_parquet(file)
     else:
@@ -75,6 +74,15 @@ def read_rows(
         rows = _read_csv(file) if is_csv else _read_json_lines(file)
     for line, row, content in rows:
         yield line, row, to_json(content)
+
+
+def check_format(name: str) -> None:
+    """Raises ValueError if a file's ending is none of `FORMATS`."""
+    if not name.endswith(FORMATS):
+        raise ValueError(
+            f"Expected a record file ending in one of {', '.join(FORMATS)}, "
+            f"received {name!r}."
+        )
 
 
 def to_json(value: Any) -> str:
@@ -274,14 +282,9 @@ def resolve_image(folder: str, image: str) -> str:
     return image if "://" in image else posixpath.join(folder, image)
 
 
-def assign_split(
-    record_id: str, *, seed: int, val_percent: int, test_percent: int
-) -> str:
-    """Train, val or test by a hash of the id: new records move no old one."""
+def stable_hash(seed: int, purpose: str, text: str) -> int:
+    """64 bits that only seed, purpose and text decide."""
     digest = hashlib.blake2b(
-        f"{seed}|split|{record_id}".encode(), digest_size=8
+        f"{seed}|{purpose}|{text}".encode(), digest_size=8
     ).digest()
-    percent = int.from_bytes(digest, "big") % 100
-    if percent < val_percent:
-        return "val"
-    return "test" if percent < val_percent + test_percent else "train"
+    return int.from_bytes(digest, "big")

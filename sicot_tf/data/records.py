@@ -20,6 +20,7 @@ OPTIONAL_FIELDS = (
     "category",
     "box",
     "split",
+    "group",
     "source",
     "lang",
     "license",

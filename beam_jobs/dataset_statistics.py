@@ -1,0 +1,277 @@
+"""The statistics of a dataset generation as a page, plots, CSV and JSON.
+
+    TFRecord shards -> SummarizeShards (Beam) -> numbers, plots, page,
+        description (Croissant)
+
+Every record is read once; what is kept of it are counts. Equal generations
+give equal bytes.
+"""
+
+import argparse
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from apache_beam.options import pipeline_options as beam_options
+
+from beam_jobs import class_and_word_tables
+from beam_jobs import croissant
+from beam_jobs import long_tail_statistics
+from beam_jobs import progress
+from beam_jobs import runners
+from beam_jobs import shard_summaries
+from beam_jobs import statistics_page
+from beam_jobs import statistics_plots
+from sicot_tf import config
+from sicot_tf.data import dataset
+from sicot_tf.data import generations
+from sicot_tf.data import records
+from sicot_tf.evaluation import plots
+
+_EPILOG = """\
+writes into the output folder
+  statistics.html   the page; one file that loads nothing else
+  statistics.json   every number of the page
+  classes.csv       one row for each class, with its rank by training images
+  words.csv         one row for each word of the vocabulary
+  *.svg, *.png      the plots
+  croissant.json    a description that other tools read (mlcommons.org)
+
+examples
+  python -m beam_jobs.dataset_statistics --dataset dataset
+  python -m beam_jobs.dataset_statistics --dataset dataset --output about \\
+      --num_processes 8
+"""
+
+
+def write_statistics(
+    generation: pathlib.Path,
+    output: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+) -> dict[str, Any]:
+    """Writes the statistics of a generation; the folder appears as a whole.
+
+    Args:
+        generation: folder of a complete generation.
+        output: the folder to write; what an earlier run wrote is replaced.
+        pipeline_options: from `runners.make_pipeline_options`.
+
+    Returns:
+        What `statistics.json` holds.
+
+    Raises:
+        ValueError: if `output` is something else, or the generation holds no
+            records, or not those of its manifest.
+    """
+    if output.exists() and not (output / "statistics.json").is_file():
+        raise ValueError(
+            f"Expected {output} to be absent or an earlier result, found "
+            "something else there. Name another --output."
+        )
+    manifest = dataset.read_manifest(generation)
+    class_counts, is_head = class_and_word_tables.read_class_counts(generation)
+    seed = manifest["config"]["seed"]
+    sampled = class_and_word_tables.draw_classes(generation, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{output.name}-", dir=output.parent
+    ) as folder:
+        work = pathlib.Path(folder).absolute()
+        summary = _summarize(
+            generation,
+            manifest,
+            is_head,
+            [each["label"] for each in sampled],
+            work,
+            pipeline_options,
+        )
+        statistics = {
+            "generation": generation.name,
+            **long_tail_statistics.describe(
+                manifest, class_counts, is_head, summary["counts"]
+            ),
+        }
+        finished = work / "statistics"
+        # Unlike the temporary folder, readable by others.
+        finished.mkdir()
+        most_frequent = class_and_word_tables.write_tables(
+            generation, manifest, class_counts, summary["counts"], finished
+        )
+        examples = {
+            split: _rows(summary, f"split/{split}") for split in records.SPLITS
+        }
+        for each in sampled:
+            each["records"] = _rows(summary, f"class/{each['label']}")
+        _draw_plots(statistics, class_counts["train"], finished)
+        statistics_page.write_page(
+            finished / "statistics.html",
+            statistics=statistics,
+            most_frequent=most_frequent,
+            sampled_classes=sampled,
+            examples=examples,
+            plots=finished,
+        )
+        statistics["most_frequent_words"] = most_frequent
+        statistics["contact_sheet"] = [
+            {**each, "records": [row["record_id"] for row in each["records"]]}
+            for each in sampled
+        ]
+        statistics["examples"] = {
+            split: [
+                {k: v for k, v in row.items() if k != "thumbnail"}
+                for row in rows
+            ]
+            for split, rows in examples.items()
+        }
+        config.write_json(finished / "statistics.json", statistics)
+        base = os.path.relpath(generation.resolve(), output.resolve())
+        config.write_json(
+            finished / "croissant.json",
+            croissant.describe(
+                generation.name, manifest, pathlib.Path(base).as_posix()
+            ),
+        )
+        # A folder can't be renamed onto another one.
+        if output.exists():
+            output.rename(work / "replaced")
+        finished.rename(output)
+    return statistics
+
+
+def _summarize(
+    generation: pathlib.Path,
+    manifest: Mapping[str, Any],
+    is_head: np.ndarray,
+    sampled_labels: list[int],
+    work: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+) -> shard_summaries.Summary:
+    """Reads all shards; checks that they hold what the manifest says."""
+    shards = {
+        stem: count
+        for split in records.SPLITS
+        for stem, count in manifest["splits"][split]["shards"].items()
+        if count
+    }
+    if not shards:
+        raise ValueError(
+            f"{generation} holds no records; see its rejects.jsonl."
+        )
+    done = work / "done"
+    done.mkdir()
+    np.save(work / "is_head.npy", is_head)
+    with progress.watch(
+        "read",
+        done,
+        "*.done",
+        total=sum(shards.values()),
+        count=lambda path: {"done": int(path.read_text())},
+        unit="records",
+    ):
+        runners.run(
+            pipeline_options,
+            sorted(shards),
+            shard_summaries.SummarizeShards(
+                shard_summaries.SummarizeShardFn(
+                    str(generation.absolute()),
+                    str(work / "is_head.npy"),
+                    str(done),
+                    sampled_labels,
+                    manifest["config"]["seed"],
+                ),
+                str(work / "summary.json"),
+            ),
+        )
+    summary = shard_summaries.read_summary(work / "summary.json")
+    expected = {
+        split: manifest["splits"][split]["records"] for split in records.SPLITS
+    }
+    found = {
+        split: summary["counts"]["records"][split] for split in records.SPLITS
+    }
+    if found != expected:
+        raise ValueError(
+            f"Expected {expected} records, as the manifest says, found "
+            f"{found} in {generation}. Copy the generation again, or remove "
+            "it and build it again."
+        )
+    return summary
+
+
+def _rows(summary: shard_summaries.Summary, name: str) -> list[dict[str, Any]]:
+    return [row for _, row in summary["samples"].get(name, ())]
+
+
+def _draw_plots(
+    statistics: Mapping[str, Any],
+    train_counts: np.ndarray,
+    folder: pathlib.Path,
+) -> None:
+    classes = statistics["classes"]
+    threshold = statistics["table_1"]["head_threshold"]
+    plots.long_tail_plot(train_counts, threshold, folder / "long_tail.svg")
+    statistics_plots.class_sizes(
+        classes["by_training_images"], threshold, folder / "class_sizes.svg"
+    )
+    statistics_plots.balance(
+        classes, statistics["words"], folder / "balance.svg"
+    )
+    statistics_plots.title_lengths(
+        statistics["splits"], folder / "title_lengths.svg"
+    )
+    statistics_plots.picture_sizes(
+        statistics["pictures"], folder / "picture_sizes.svg"
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parses the flags, writes the statistics, says what they show."""
+    parser = argparse.ArgumentParser(
+        prog="python -m beam_jobs.dataset_statistics",
+        description="Writes the statistics of a dataset as one HTML page, "
+        "with plots, CSV, JSON and a Croissant description.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--dataset",
+        type=pathlib.Path,
+        required=True,
+        metavar="DIR",
+        help="folder of generations (the newest is taken), or one of them",
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder to write; an earlier result is replaced (default: "
+        "statistics-<generation> beside the generation)",
+    )
+    runners.add_arguments(parser)
+    arguments, beam_flags = parser.parse_known_args(argv)
+    try:
+        pipeline_options = runners.make_pipeline_options(
+            arguments.runner, arguments.num_processes, beam_flags
+        )
+        generation = generations.resolve_generation(arguments.dataset)
+    except ValueError as error:
+        parser.error(str(error))
+    output = arguments.output or generation.with_name(
+        f"statistics-{generation.name}"
+    )
+    statistics = write_statistics(generation, output, pipeline_options)
+    for finding in statistics_page.findings(statistics):
+        print(f"\n{finding}")
+    print(f"\nPage: {output / 'statistics.html'}")
+    print(
+        f"Next: python -m sicot_tf.train --dataset {arguments.dataset} "
+        "--run_dir runs/first"
+    )
+
+
+if __name__ == "__main__":
+    main()

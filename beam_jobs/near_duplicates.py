@@ -1,0 +1,106 @@
+"""Pairs of nearly equal pictures, by a banded join of their hashes.
+
+Two hashes that differ in at most d bits agree in at least one of d + 1 bands
+(the pigeonhole principle), so only pictures that share a band are compared.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+import duckdb
+
+_NUM_BITS = 64
+# Pictures that share a band, beyond which it says nothing: plain white ones.
+_MAX_BUCKET = 1000
+
+
+def insert_pairs(
+    connection: duckdb.DuckDBPyConnection,
+    pictures: str,
+    pairs: str,
+    *,
+    max_distance: int,
+    max_bucket: int = _MAX_BUCKET,
+) -> int:
+    """Adds the rows of pictures whose hashes differ in few bits.
+
+    Args:
+        pictures: table with `row` (bigint), `luma_hash` and `chroma_hash`
+            (ubigint).
+        pairs: table with `a` and `b` (bigint), a < b, that gets the pairs.
+        max_distance: most bits, of both hashes together, that may differ.
+        max_bucket: bands that more different hashes share are not looked at.
+
+    Returns:
+        How many bands of hashes were left out for that.
+    """
+    connection.execute(
+        f"""create or replace temp table hashes as
+        select luma_hash as x, chroma_hash as y, min(row) as row
+        from {pictures} group by all"""
+    )
+    # Pictures of one hash are a pair with the first of them.
+    connection.execute(
+        f"""insert into {pairs}
+        select hashes.row, pictures.row from {pictures} as pictures
+        join hashes on x = luma_hash and y = chroma_hash
+        where hashes.row != pictures.row"""
+    )
+    num_left_out = 0
+    for mask in _masks(max_distance + 1) if max_distance else ():
+        connection.execute(
+            f"""create or replace temp table crowded as
+            select x & {mask} as x, y & {mask} as y from hashes
+            group by all having count(*) > {max_bucket}"""
+        )
+        (count,) = connection.execute("select count(*) from crowded").fetchone()
+        num_left_out += count
+        connection.execute(
+            f"""insert into {pairs}
+            with banded as (
+              select row, x, y, x & {mask} as band_x, y & {mask} as band_y
+              from hashes
+              anti join crowded
+                on crowded.x = hashes.x & {mask}
+                and crowded.y = hashes.y & {mask})
+            select a.row, b.row from banded as a join banded as b
+              on a.band_x = b.band_x and a.band_y = b.band_y
+            where a.row < b.row and
+              bit_count(xor(a.x, b.x)) + bit_count(xor(a.y, b.y))
+                <= {max_distance}"""
+        )
+    return num_left_out
+
+
+def group_pairs(
+    pairs: Iterable[tuple[int, int]],
+) -> Iterator[tuple[int, int]]:
+    """Joins what pairs connect; a group is named by its smallest row.
+
+    Memory grows with the rows that stand in a pair, about 200 bytes each.
+
+    Yields:
+        Row and group, of every row in a pair, by row.
+    """
+    parents: dict[int, int] = {}
+
+    def find(row: int) -> int:
+        parents.setdefault(row, row)
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    for a, b in pairs:
+        first, second = sorted((find(a), find(b)))
+        parents[second] = first
+    for row in sorted(parents):
+        yield row, find(row)
+
+
+def _masks(num_bands: int) -> list[str]:
+    """The bits of each band, taken in turns so that all have some detail."""
+    return [
+        f"{sum(1 << bit for bit in range(band, _NUM_BITS, num_bands))}::ubigint"
+        for band in range(num_bands)
+    ]

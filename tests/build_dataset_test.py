@@ -490,6 +490,56 @@ class BuildDatasetTest(tf.test.TestCase):
             counters["parts_stored"], len(self._rows) + 1 - num_finished
         )
 
+    def test_a_later_delivery(self):
+        """If it fails, labels move, a published test set changes, or vectors
+        from a file are not taken."""
+        rows = [
+            {"record_id": f"n{i}", "image": f"images/{i}.png", "sku_id": sku,
+             "title": "red bag"}
+            for i, sku in enumerate(["C", "C", "0 new", "0 new"])
+        ]  # fmt: skip
+        path = self._folder / "later.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+        frozen_test = self._folder / "frozen_test.txt"
+        frozen_test.write_text("n1\ngone\n")
+        vectors = self._folder / "vectors.txt"
+        vectors.write_text("red 1 2 3\nhat 4 5 6\nbag 7 8 9\n")
+        settings = {"frozen_test": frozen_test, "keep_labels": self._output}
+        later_config = dataclasses.replace(
+            _CONFIG, val_percent=0, test_percent=0
+        )
+        generation = _build(
+            [path],
+            self._folder / "later",
+            later_config,
+            word_vectors=vectors,
+            **settings,
+        )
+        classes = _read_jsonl(generation / "classes.jsonl")
+        # A, B and C keep their labels; the new one comes behind them.
+        self.assertEqual(
+            [(c["sku_id"], c["train"], c["test"]) for c in classes],
+            [("A", 0, 0), ("B", 0, 0), ("C", 1, 1), ("0 new", 2, 0)],
+        )
+        words = (generation / "vocabulary.txt").read_text().split()
+        self.assertEqual(words, ["bag", "red"])
+        self.assertAllEqual(
+            np.load(generation / "word_vectors.npy"),
+            [[0, 0, 0], [7, 8, 9], [1, 2, 3]],
+        )
+        manifest = config.read_json(generation / "manifest.json")
+        self.assertEqual(manifest["word_vector_dim"], 3)
+        # Another file of vectors is another generation.
+        vectors.write_text("red 1 2\n")
+        other = _build(
+            [path],
+            self._folder / "later",
+            later_config,
+            word_vectors=vectors,
+            **settings,
+        )
+        self.assertNotEqual(other.name, generation.name)
+
     def test_two_builds_of_one_thing(self):
         """If it fails, two processes write into one folder."""
         output = self._folder / "twice"

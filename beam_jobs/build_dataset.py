@@ -197,6 +197,9 @@ def _build_in(
     """The stages after the survey, in a folder that survives interruption."""
     for name in ("parts", "shards", "summaries", "generation"):
         (work / name).mkdir(exist_ok=True)
+    # A kill may have left a file that was not renamed yet.
+    for path in (work / "generation").glob(".*"):
+        path.unlink()
     config.write_json(
         work / "plan.json",
         {"records": survey.num_records, "parts": survey.num_parts},

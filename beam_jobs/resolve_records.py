@@ -82,7 +82,7 @@ class Resolver:
         self._db = connection
         self._work = work
         self._config = dataset_config
-        self._facts = f"read_parquet('{facts_folder}/part-*.parquet')"
+        self._facts = _read_parquet(facts_folder / "part-*.parquet")
 
     def load(self) -> None:
         """Reads the narrow part of the facts."""
@@ -149,7 +149,9 @@ class Resolver:
                     "pairs",
                     max_distance=self._config.near_duplicate_distance,
                 )
-        (num_pairs,) = self._db.execute("select count(*) from pairs").fetchone()
+        (num_pairs,) = self._db.execute(
+            "select count(*) from (select distinct a, b from pairs)"
+        ).fetchone()
         self._insert(
             "picture_groups",
             {"row": pa.int64(), "unit": pa.int64()},
@@ -198,7 +200,7 @@ class Resolver:
         # Where a record of a unit has its split given, the others follow.
         self._db.execute(
             """create table fixed as
-            select row, unit, sku_id, split_hash, sha256,
+            select row, unit, sku_id, split_hash,
               case when record_id in (select record_id from frozen)
                 then 'test' else split end as split
             from kept join units using (row)"""
@@ -235,8 +237,7 @@ class Resolver:
         )
         self._db.execute(
             """create table assigned as
-            select row, unit, sha256,
-              coalesce(f.split, u.split, c.split) as split
+            select row, coalesce(f.split, u.split, c.split) as split
             from fixed as f join unit_splits as u using (unit)
             left join chosen as c using (unit)"""
         )
@@ -401,7 +402,7 @@ class Resolver:
         for row, reason, message, file, line, content in self._iterate(
             f"""select row, rejected.reason, rejected.message, file, line,
               content
-            from read_parquet('{rows_folder}/part-*.parquet') as rows
+            from {_read_parquet(rows_folder / "part-*.parquet")} as rows
             join rejected using (row) order by row"""
         ):
             text = store_records.reject_line(
@@ -442,9 +443,20 @@ class Resolver:
             for row in rows:
                 writer.add(row)
         self._db.execute(
-            f"create table {table} as select * from read_parquet('{path}')"
+            f"create table {table} as select * from {_read_parquet(path)}"
         )
         path.unlink()
+
+
+def _read_parquet(pattern: pathlib.Path) -> str:
+    """The table of Parquet files in SQL."""
+    if any(character in str(pattern.parent) for character in "*?["):
+        raise ValueError(
+            f"Expected an output folder without *, ? and [, which stand for "
+            f"any name here; received {str(pattern.parent)!r}."
+        )
+    quoted = str(pattern).replace("'", "''")
+    return f"read_parquet('{quoted}')"
 
 
 class _TableWriter:

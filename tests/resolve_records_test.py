@@ -52,9 +52,10 @@ def _facts(row, **others):
 
 class ResolveRecordsTest(unittest.TestCase):
     def setUp(self):
-        self._work = pathlib.Path(
-            self.enterContext(tempfile.TemporaryDirectory())
-        )
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        # A quote in a path must not end the path.
+        self._work = pathlib.Path(folder) / "it's work"
+        self._work.mkdir()
         for name in ("rows", "parts", "shards"):
             (self._work / name).mkdir()
 

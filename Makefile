@@ -1,9 +1,11 @@
 ## make demo    the whole road on real pictures, from raw records to a
 ##              recognised product (QUICK=1: about 3 minutes, frozen backbone)
 ## make test    installs what is missing and runs the tests
+## make flink-test   the build job on a local Flink (needs java and mvn): the
+##              same bytes? spark-test and prism-test (needs go) alike
 ## make lint    formatting, lint, and the consistency of the environment
 
-.PHONY: help demo test lint install clean
+.PHONY: help demo test lint install clean flink-test spark-test prism-test
 .DEFAULT_GOAL := help
 
 help:
@@ -37,6 +39,9 @@ demo: .venv/installed
 
 test: .venv/installed
 	.venv/bin/python -m pytest
+
+flink-test spark-test prism-test: %-test: .venv/installed
+	.venv/bin/python benchmarks/portable_runners.py --runner $*
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .

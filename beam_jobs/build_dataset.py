@@ -12,8 +12,8 @@ first part or shard that it has not finished.
 """
 
 import argparse
-import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -22,31 +22,18 @@ import os
 import pathlib
 import platform
 import posixpath
-import resource
-import sys
-import time
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from apache_beam.options import pipeline_options as beam_options
-from gensim.models import word2vec
 
-from beam_jobs import dataset_summary
-from beam_jobs import progress
+from beam_jobs import build_stages
 from beam_jobs import record_files
-from beam_jobs import resolve_records
 from beam_jobs import runners
-from beam_jobs import store_records
-from beam_jobs import write_shards
 from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import raw_records
-from sicot_tf.data import word_vector_files
 from sicot_tf.data import word_vectors
 
 # Raise it when equal input is to give another generation than before.
@@ -134,12 +121,12 @@ def build(
     _check_config(dataset_config)
     files = record_files.find_record_files(inputs.record_files)
     extras = _read_extras(inputs, files)
-    stages: dict[str, dict[str, float]] = {}
+    measures: dict[str, dict[str, float]] = {}
     generations.remove_abandoned(output, "survey-*")
     with generations.work_folder(output, f"survey-{os.getpid()}") as spool:
         rows = spool / "rows"
         rows.mkdir()
-        with _stage("survey", stages):
+        with build_stages.stage("survey", measures):
             survey = record_files.survey(
                 files,
                 dataset_config.title_field,
@@ -168,129 +155,49 @@ def build(
         ) as work:
             if not (work / "rows").exists():
                 rows.rename(work / "rows")
-            return _build_in(
-                work,
-                output,
-                identity,
-                request,
-                survey,
-                extras,
-                dataset_config,
-                pipeline_options,
-                memory_megabytes,
-                stages,
+            with runners.local_processes(pipeline_options) as processes:
+                stages = build_stages.BuildStages(
+                    work=work,
+                    survey=survey,
+                    extras=extras,
+                    dataset_config=dataset_config,
+                    run_each=functools.partial(
+                        runners.run_each, pipeline_options, processes=processes
+                    ),
+                    measures=measures,
+                )
+                stages.store_records()
+                identity["images_sha256"] = stages.images_sha256()
+                generation = output / _name(identity)
+                if generation.exists():
+                    print(f"{generation} is built, from equal pictures.")
+                    generations.check_complete(generation)
+                    generations.point_latest(generation)
+                    return generation
+                facts = stages.make_generation(memory_megabytes)
+            _write_reports(
+                work / "generation",
+                {**identity, **facts},
+                {
+                    "request": request,
+                    "record_folders": extras.record_folders,
+                    "stages": measures,
+                    "beam_counters": stages.counters,
+                },
             )
+            generations.publish(work / "generation", generation)
+    return generation
 
 
-def _build_in(
-    work: pathlib.Path,
-    output: pathlib.Path,
-    identity: dict[str, Any],
-    request: str,
-    survey: record_files.Survey,
-    extras: "_Extras",
-    dataset_config: config.DatasetConfig,
-    pipeline_options: beam_options.PipelineOptions,
-    memory_megabytes: int,
-    stages: dict[str, dict[str, float]],
-) -> pathlib.Path:
-    """The stages after the survey, in a folder that survives interruption."""
-    for name in ("parts", "shards", "summaries", "generation"):
-        (work / name).mkdir(exist_ok=True)
-    # A kill may have left a file that was not renamed yet.
-    for path in (work / "generation").glob(".*"):
-        path.unlink()
+def _write_reports(
+    generation: pathlib.Path, manifest: dict[str, Any], run: dict[str, Any]
+) -> None:
+    """Writes the manifest, and beside it what no two runs have in common."""
+    config.write_json(generation / generations.MANIFEST, manifest)
     config.write_json(
-        work / "plan.json",
-        {"records": survey.num_records, "parts": survey.num_parts},
-    )
-    with (
-        _stage("check, decode, tokenise", stages),
-        progress.watch(
-            "Pictures",
-            work / "parts",
-            "part-*.parquet",
-            total=survey.num_records,
-            count=store_records.count_part,
-            unit="records",
-        ),
-    ):
-        counters = runners.run_each(
-            pipeline_options,
-            _unfinished(
-                range(survey.num_parts),
-                lambda part: store_records.part_files(work / "parts", part)[
-                    "facts"
-                ],
-            ),
-            store_records.StoreRecords(
-                str(work / "rows"), str(work / "parts"), dataset_config
-            ),
-        )
-    images_sha256 = store_records.images_sha256(work / "parts")
-    identity = {**identity, "images_sha256": images_sha256}
-    generation = output / _name(identity)
-    if generation.exists():
-        print(f"{generation} is already built, from equal pictures.")
-        generations.check_complete(generation)
-        generations.point_latest(generation)
-        return generation
-
-    with contextlib.closing(
-        resolve_records.connect(work, memory_megabytes)
-    ) as database:
-        resolver = resolve_records.Resolver(
-            database, work, work / "parts", dataset_config
-        )
-        with _stage("duplicates, splits", stages):
-            resolver.load()
-            resolver.reject_duplicates()
-            similar = resolver.find_units()
-            resolver.assign_splits(extras.frozen_test)
-        with _stage("vocabulary, word vectors, labels", stages):
-            words = _learn_words(resolver, work, extras, dataset_config)
-            resolver.assign_labels(extras.kept_labels)
-        print(f"  {words['vocabulary_size']:,} words", flush=True)
-        stems = resolver.write_shards(work / "shards")
-        with (
-            _stage("write shards", stages),
-            progress.watch(
-                "Shards",
-                work / "summaries",
-                "*.json",
-                total=len(stems),
-                count=lambda _: {"done": 1},
-                unit="shards",
-            ),
-        ):
-            counters += runners.run_each(
-                pipeline_options,
-                _unfinished(
-                    stems, lambda stem: work / "summaries" / f"{stem}.json"
-                ),
-                write_shards.WriteShards(
-                    str(work / "shards"),
-                    str(work / "parts"),
-                    str(work / "generation"),
-                    str(work / "summaries"),
-                    str(work / "generation" / "vocabulary.txt"),
-                ),
-            )
-        with _stage("manifest", stages):
-            facts = dataset_summary.describe_generation(
-                work, survey, resolver, dataset_config
-            )
-    config.write_json(
-        work / "generation" / generations.MANIFEST,
-        {**identity, **facts, **words, "duplicates": similar},
-    )
-    config.write_json(
-        work / "generation" / "run.json",
+        generation / "run.json",
         {
-            "request": request,
-            "record_folders": extras.record_folders,
-            "stages": stages,
-            "beam_counters": counters,
+            **run,
             "host": platform.node(),
             "num_cpus": os.cpu_count(),
             "platform": platform.platform(),
@@ -298,8 +205,6 @@ def _build_in(
             "apache_beam": importlib.metadata.version("apache-beam"),
         },
     )
-    generations.publish(work / "generation", generation)
-    return generation
 
 
 def _name(identity: dict[str, Any]) -> str:
@@ -316,53 +221,12 @@ def _find_finished(output: pathlib.Path, request: str) -> pathlib.Path | None:
     return None
 
 
-def _unfinished(
-    work: Iterable[Any], marker: Callable[[Any], pathlib.Path]
-) -> list[Any]:
-    """What an interrupted build has not finished; says what it has."""
-    all_work = list(work)
-    left = [each for each in all_work if not marker(each).exists()]
-    if len(left) < len(all_work):
-        print(
-            f"  {len(all_work) - len(left)} of {len(all_work)} were finished "
-            "before and are not done again.",
-            flush=True,
-        )
-    return left
-
-
-@contextlib.contextmanager
-def _stage(name: str, stages: dict[str, dict[str, float]]) -> Iterator[None]:
-    """Says what is going on; notes how long it took and the memory's peak."""
-    print(f"{name} ...", flush=True)
-    started = time.monotonic()
-    yield
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sys.platform != "darwin":
-        peak *= 1024
-    stages[name] = {
-        "seconds": round(time.monotonic() - started, 2),
-        "peak_megabytes": round(peak / 2**20),
-    }
-
-
 # === Inputs beside the record files ===
-
-
-@dataclasses.dataclass(frozen=True)
-class _Extras:
-    """`Inputs` as read; `identity` goes into the generation's name."""
-
-    frozen_test: list[str]
-    kept_labels: list[str]
-    word_vectors: pathlib.Path | None
-    record_folders: dict[str, str]
-    identity: dict[str, Any]
 
 
 def _read_extras(
     inputs: Inputs, files: Sequence[record_files.RecordFile]
-) -> _Extras:
+) -> build_stages.Extras:
     identity = {}
     frozen_test, kept_labels = [], []
     if inputs.frozen_test:
@@ -383,87 +247,13 @@ def _read_extras(
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         identity["word_vectors_sha256"] = digest
     folders = {each.name: posixpath.dirname(each.path) for each in files}
-    return _Extras(
+    return build_stages.Extras(
         frozen_test, kept_labels, inputs.word_vectors, folders, identity
     )
 
 
 def _sha256(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-# === Words ===
-
-
-def _learn_words(
-    resolver: resolve_records.Resolver,
-    work: pathlib.Path,
-    extras: _Extras,
-    dataset_config: config.DatasetConfig,
-) -> dict[str, Any]:
-    """Vocabulary and word vectors from the training titles.
-
-    Returns:
-        What the manifest tells of them.
-    """
-    word_counts = resolver.count_words()
-    vocabulary, statistics = word_vectors.select_vocabulary(
-        word_counts,
-        drop_frequent_percent=dataset_config.drop_frequent_percent,
-        drop_rare_percent=dataset_config.drop_rare_percent,
-        drop_by=dataset_config.drop_by,
-        min_word_count=dataset_config.min_word_count,
-    )
-    resolver.set_vocabulary(vocabulary)
-    counts = [word_counts[word] for word in vocabulary]
-    generation = work / "generation"
-    config.write_json(generation / "vocabulary.json", {"counts": counts})
-    with (generation / "vocabulary.txt").open("w", encoding="utf-8") as file:
-        file.writelines(f"{word}\n" for word in vocabulary)
-    facts = {"vocabulary": statistics, "vocabulary_size": len(vocabulary)}
-    vectors_path = generation / "word_vectors.npy"
-    report_path = work / "word_vectors.json"
-    # They take long, and an interrupted build has found the same words.
-    if not report_path.exists():
-        vectors, report = _make_vectors(
-            resolver, work, vocabulary, word_counts, extras, dataset_config
-        )
-        np.save(vectors_path, vectors)
-        config.write_json(report_path, report)
-    facts["word_vector_dim"] = np.load(vectors_path, mmap_mode="r").shape[1]
-    return {**facts, **config.read_json(report_path)}
-
-
-def _make_vectors(
-    resolver: resolve_records.Resolver,
-    work: pathlib.Path,
-    vocabulary: Sequence[str],
-    word_counts: dict[str, int],
-    extras: _Extras,
-    dataset_config: config.DatasetConfig,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    if extras.word_vectors:
-        vectors, report = word_vector_files.load_word_vectors(
-            extras.word_vectors,
-            vocabulary,
-            seed=dataset_config.seed,
-            unknown=dataset_config.unknown_words,
-            counts=[word_counts[word] for word in vocabulary],
-        )
-        return vectors, {"word_vectors": report}
-    titles = work / "titles.txt"
-    with titles.open("w", encoding="utf-8") as file:
-        for words in resolver.iterate_training_words():
-            file.write(" ".join(words) + "\n")
-    vectors = word_vectors.train_word2vec(
-        word2vec.LineSentence(str(titles)),
-        vocabulary,
-        word_counts,
-        dim=dataset_config.word_vector_dim,
-        epochs=dataset_config.word2vec_epochs,
-        seed=dataset_config.seed,
-    )
-    return vectors, {}
 
 
 def _check_config(dataset_config: config.DatasetConfig) -> None:

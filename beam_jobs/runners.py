@@ -3,7 +3,10 @@
 import argparse
 import collections
 import concurrent.futures
+import concurrent.futures.process
+import contextlib
 import multiprocessing
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,10 +89,37 @@ def run(
     return counters
 
 
+@contextlib.contextmanager
+def local_processes(
+    pipeline_options: beam_options.PipelineOptions,
+) -> Iterator[concurrent.futures.Executor | None]:
+    """Processes for `run_each`; None where the runner has its own workers.
+
+    A process takes about 5 seconds to start, so several calls share them.
+    """
+    num_processes = pipeline_options.view_as(
+        beam_options.DirectOptions
+    ).direct_num_workers
+    runner = pipeline_options.view_as(beam_options.StandardOptions).runner
+    if runner != "FnApiRunner" or num_processes <= 1:
+        yield None
+        return
+    pool = concurrent.futures.ProcessPoolExecutor(
+        num_processes,
+        # Neither TensorFlow nor gRPC survive a fork.
+        multiprocessing.get_context("spawn"),
+    )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def run_each(
     pipeline_options: beam_options.PipelineOptions,
     inputs: Sequence[Any],
     transform: beam.PTransform,
+    processes: concurrent.futures.Executor | None = None,
 ) -> collections.Counter[str]:
     """`run` for inputs that have nothing to do with each other.
 
@@ -98,34 +128,32 @@ def run_each(
     start, and a pipeline waits for ever when one of them is killed (Beam
     2.77).
 
+    Args:
+        processes: of `local_processes`; None: those of this call.
+
     Raises:
         RuntimeError: if a process was killed.
     """
     if not inputs:
         return collections.Counter()
-    num_processes = pipeline_options.view_as(
-        beam_options.DirectOptions
-    ).direct_num_workers
-    runner = pipeline_options.view_as(beam_options.StandardOptions).runner
-    if runner != "FnApiRunner" or num_processes <= 1:
-        return run(pipeline_options, inputs, transform)
-    counters = collections.Counter()
+    if processes is None:
+        with local_processes(pipeline_options) as processes:
+            if processes is None:
+                return run(pipeline_options, inputs, transform)
+            return run_each(pipeline_options, inputs, transform, processes)
     alone = make_pipeline_options()
-    with concurrent.futures.ProcessPoolExecutor(
-        min(num_processes, len(inputs)),
-        # Neither TensorFlow nor gRPC survive a fork.
-        multiprocessing.get_context("spawn"),
-    ) as pool:
-        jobs = [pool.submit(run, alone, [each], transform) for each in inputs]
-        try:
-            for job in concurrent.futures.as_completed(jobs):
-                counters += job.result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise RuntimeError(
-                "A process of this job was killed; if nobody did so, memory "
-                "was short: take fewer processes. The same command goes on "
-                "where this one ended."
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    counters = collections.Counter()
+    jobs = [processes.submit(run, alone, [each], transform) for each in inputs]
+    try:
+        for job in concurrent.futures.as_completed(jobs):
+            counters += job.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise RuntimeError(
+            "A process of this job was killed; if nobody did so, memory was "
+            "short: take fewer processes. The same command goes on where this "
+            "one ended."
+        ) from error
+    finally:
+        for job in jobs:
+            job.cancel()
     return counters

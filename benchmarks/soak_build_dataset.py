@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         output = folder / "killed"
         command = _command(records, output, *flags, "--num_processes", 2)
         kills = 0
+        same = True
         stored_twice = 0
         before: dict[pathlib.Path, int] = {}
         while kills < arguments.kills:
@@ -111,9 +113,14 @@ def main(argv: list[str] | None = None) -> None:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            time.sleep(rng.uniform(0.1, 1.2) * seconds)
+            time.sleep(rng.uniform(0.1, 0.9) * seconds)
             if process.poll() is not None:
-                break
+                # Finished before its time: compare, and begin another.
+                same = same and digests(output) == expected
+                print(f"finished: {'equal' if same else 'DIFFERENT'} bytes")
+                shutil.rmtree(output)
+                before = {}
+                continue
             # The whole session: its worker processes as well.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -129,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
             before = parts
             print(f"kill {kills}: {len(parts)} parts kept, visible: {visible}")
         _run(command)
-        same = digests(output) == expected
+        same = same and digests(output) == expected
         print(f"after {kills} kills: {'equal' if same else 'DIFFERENT'} bytes")
         print(f"parts done twice: {stored_twice}")
 

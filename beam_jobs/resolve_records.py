@@ -89,7 +89,7 @@ class Resolver:
         self._db.execute(
             f"""create table kept as
             select row, record_id, sku_id, sku_name, split, "group", length,
-              sha256, luma_hash, chroma_hash, split_hash, order_hash
+              sha256, image_hash_high, image_hash_low, split_hash, order_hash
             from {self._facts}"""
         )
         self._db.execute(

@@ -57,8 +57,8 @@ FACTS_SCHEMA = pa.schema(
         "length": pa.int32(),
         "sha256": pa.binary(32),
         # By which similar pictures are found.
-        "luma_hash": pa.uint64(),
-        "chroma_hash": pa.uint64(),
+        "image_hash_high": pa.uint64(),
+        "image_hash_low": pa.uint64(),
         # Decide the split, and the place in the order of stored records.
         "split_hash": pa.uint64(),
         "order_hash": pa.uint64(),
@@ -264,8 +264,8 @@ class StorePartFn(beam.DoFn):
             "offset": place[0],
             "length": place[1],
             "sha256": hashlib.sha256(image.jpeg).digest(),
-            "luma_hash": image.hashes[0],
-            "chroma_hash": image.hashes[1],
+            "image_hash_high": image.hashes[0],
+            "image_hash_low": image.hashes[1],
             "split_hash": raw_records.stable_hash(
                 seed, "split", record["group"] or record["record_id"]
             ),

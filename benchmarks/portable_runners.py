@@ -5,9 +5,11 @@ them twice with the command an engineer would type, prints SHA-256 of every
 file of both generations but run.json and what Beam counted. Exits with 1 if
 anything differs, with 2 if the other runner can't be had; says why.
 
-What each runner needs, fetched once into ~/.cache/sicot_tf/:
-  flink     java 17 or 11, mvn for Beam's job server: a Flink inside one JVM
-  spark     java 17 or 11, mvn for Beam's job server: a Spark inside one JVM
+What each runner needs:
+  flink     java 17 and mvn, which fetches 170 MB once: Beam's job server with
+            a Flink inside (flink_job_server/pom.xml)
+  spark     java 17 and mvn, which fetches 270 MB once: Beam's job server with
+            a Spark inside (spark_job_server/pom.xml)
   prism     go 1.26 or newer, or a prism binary on the PATH
   embedded  nothing: Beam's own job service, in Python
 
@@ -17,25 +19,27 @@ examples:
 """
 
 import argparse
+import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import soak_build_dataset
 
 _CACHE = pathlib.Path.home() / ".cache" / "sicot_tf"
-# Flink 1.20 is the last of the 1.x line, which Beam supports on Java 11 and 17.
-_JOB_SERVERS = {
-    "flink": "beam-runners-flink-1.20-job-server",
-    "spark": "beam-runners-spark-3-job-server",
-}
-_MAVEN_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
+_MAVEN_CLASS_PATH = (
+    "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath"
+)
+_START_SECONDS = 120
 _PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 
 
@@ -43,37 +47,107 @@ class UnavailableError(Exception):
     """What a runner needs is not on this machine and can't be fetched."""
 
 
-def fetch_job_server(runner: str, version: str) -> pathlib.Path:
-    """Beam's job server for `flink` or `spark`, from Maven or the cache.
+@dataclasses.dataclass(frozen=True)
+class _JobServer:
+    """How Beam's job server for a runner is started and used."""
+
+    main_class: str
+    master: str
+    java_flags: tuple[str, ...] = ()
+    pipeline_flags: tuple[str, ...] = ()
+
+
+_JOB_SERVERS = {
+    "flink": _JobServer(
+        "org.apache.beam.runners.flink.FlinkJobServerDriver",
+        "--flink-master=[local]",
+        # Else one worker does all parts.
+        pipeline_flags=("--parallelism=2",),
+    ),
+    "spark": _JobServer(
+        "org.apache.beam.runners.spark.SparkJobServerDriver",
+        "--spark-master-url=local[2]",
+        # Spark 3.2 reaches into a package that Java 17 closes.
+        java_flags=("--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",),
+    ),
+}
+
+
+def fetch_class_path(runner: str, folder: pathlib.Path) -> str:
+    """Class path of the job server, from Maven or its local repository.
 
     Raises:
         UnavailableError: if there is no java or no mvn, or Maven fails.
     """
-    if not shutil.which("java"):
-        raise UnavailableError(
-            "There is no java on the PATH. Install one, for example: "
-            "apt-get install openjdk-17-jre-headless"
-        )
-    name = _JOB_SERVERS[runner]
-    jar = _CACHE / "jars" / f"{name}-{version}.jar"
-    if jar.exists():
-        return jar
-    if not shutil.which("mvn"):
-        raise UnavailableError(
-            f"{jar} is missing and there is no mvn on the PATH to fetch it. "
-            "Install one, for example: apt-get install maven"
-        )
-    artifact = f"org.apache.beam:{name}:{version}"
-    print(f"Fetching {artifact} ...", flush=True)
-    jar.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=jar.parent) as folder:
-        # -U: try again although an earlier attempt failed.
-        _fetch(
-            ["mvn", "--batch-mode", "--quiet", "-U", _MAVEN_COPY]
-            + [f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
-        )
-        os.replace(pathlib.Path(folder) / jar.name, jar)
-    return jar
+    for program, package in (
+        ("java", "openjdk-17-jre-headless"),
+        ("mvn", "maven"),
+    ):
+        if not shutil.which(program):
+            raise UnavailableError(
+                f"There is no {program} on the PATH. Install one, for "
+                f"example: apt-get install {package}"
+            )
+    pom = pathlib.Path(__file__).parent / f"{runner}_job_server" / "pom.xml"
+    file = folder / "class_path"
+    print(f"Fetching what {pom} lists ...", flush=True)
+    _fetch(
+        ["mvn", "--batch-mode", "--quiet", f"--file={pom}", _MAVEN_CLASS_PATH]
+        + [f"-Dmdep.outputFile={file}"]
+    )
+    return file.read_text("utf-8").strip()
+
+
+@contextlib.contextmanager
+def run_job_server(runner: str) -> Iterator[str]:
+    """Runs a job server as long as the context; gives its `host:port`.
+
+    Raises:
+        UnavailableError: if it can't be had, or does not start.
+    """
+    job_server = _JOB_SERVERS[runner]
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        class_path = fetch_class_path(runner, folder)
+        # The first of the list is the runner, with Beam's version.
+        print(pathlib.Path(class_path.split(os.pathsep)[0]).stem, flush=True)
+        log = folder / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                ["java", "-Xmx2g", f"-Djava.io.tmpdir={folder}"]
+                + [*job_server.java_flags, "-cp", class_path]
+                + [job_server.main_class, job_server.master]
+                + ["--job-host=localhost", "--job-port=0"]
+                + ["--artifact-port=0", "--expansion-port=-1"]
+                + [f"--artifacts-dir={folder / 'artifacts'}"],
+                # Else Spark listens beyond this machine.
+                env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            yield _wait_for_endpoint(process, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_endpoint(process: subprocess.Popen, log: pathlib.Path) -> str:
+    # PortableRunner would wait for ever on a port where nobody listens.
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        text = log.read_text("utf-8")
+        started = re.search(r"JobService started on (\S+:\d+)\n", text)
+        if started:
+            return started[1]
+        time.sleep(0.1)
+    raise UnavailableError(
+        "The job server did not start:\n" + log.read_text("utf-8")
+    )
 
 
 def fetch_prism(version: str) -> pathlib.Path:
@@ -114,34 +188,23 @@ def _fetch(command: list[str], **environment: str) -> None:
         raise UnavailableError(f"{' '.join(command)} failed:\n{output}")
 
 
-def runner_flags(runner: str, version: str) -> list[str]:
+@contextlib.contextmanager
+def runner_flags(runner: str, version: str) -> Iterator[list[str]]:
     """Flags of `beam_jobs.build_dataset` for a runner on this machine."""
-    if runner == "flink":
-        return [
-            "--runner=FlinkRunner",
-            "--flink_master=[local]",
-            f"--flink_job_server_jar={fetch_job_server(runner, version)}",
-            "--parallelism=2",
-            "--environment_type=LOOPBACK",
-        ]
-    if runner == "spark":
-        return [
-            "--runner=SparkRunner",
-            "--spark_master_url=local[2]",
-            f"--spark_job_server_jar={fetch_job_server(runner, version)}",
-            "--environment_type=LOOPBACK",
-        ]
-    if runner == "prism":
-        return [
-            "--runner=PrismRunner",
-            f"--prism_location={fetch_prism(version)}",
-            "--environment_type=LOOPBACK",
-        ]
-    return [
-        "--runner=PortableRunner",
-        "--job_endpoint=embed",
-        "--environment_type=LOOPBACK",
-    ]
+    loopback = "--environment_type=LOOPBACK"
+    if runner in _JOB_SERVERS:
+        with run_job_server(runner) as endpoint:
+            yield [
+                "--runner=PortableRunner",
+                f"--job_endpoint={endpoint}",
+                loopback,
+                *_JOB_SERVERS[runner].pipeline_flags,
+            ]
+    elif runner == "prism":
+        prism = fetch_prism(version)
+        yield ["--runner=PrismRunner", f"--prism_location={prism}", loopback]
+    else:
+        yield ["--runner=PortableRunner", "--job_endpoint=embed", loopback]
 
 
 def make_records(folder: pathlib.Path, num_records: int) -> pathlib.Path:
@@ -195,15 +258,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--records", type=int, default=300)
     arguments = parser.parse_args(argv)
     version = importlib.metadata.version("apache-beam")
-    try:
-        flags = runner_flags(arguments.runner, version)
-    except UnavailableError as error:
-        parser.exit(2, f"{error}\n{arguments.runner} was not run.\n")
-    print(f"Beam {version}: {' '.join(flags)}")
     # Several parts, so that there is something to spread and to order.
     part_records = max(1, arguments.records // 6)
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(
+            stack.enter_context(tempfile.TemporaryDirectory())
+        )
+        try:
+            flags = stack.enter_context(runner_flags(arguments.runner, version))
+        except UnavailableError as error:
+            parser.exit(2, f"{error}\n{arguments.runner} was not run.\n")
+        print(f"Beam {version}: {' '.join(flags)}", flush=True)
         records = make_records(folder / "raw", arguments.records)
         here, here_counts, here_seconds = build(
             records, folder / "fn_api", ["--runner=FnApiRunner"], part_records

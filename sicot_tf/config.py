@@ -108,7 +108,7 @@ class DatasetConfig:
         choices=("drop", "keep"),
     )
     near_duplicate_distance: int = _setting(
-        3,
+        4,
         "pictures whose hashes of 128 bits differ in at most so many bits are "
         "similar; -1: only equal ones are",
     )

@@ -12,7 +12,7 @@ def _pairs(hashes, max_distance, **settings):
     connection = duckdb.connect()
     connection.execute(
         """create table pictures
-        (row bigint, luma_hash ubigint, chroma_hash ubigint)"""
+        (row bigint, image_hash_high ubigint, image_hash_low ubigint)"""
     )
     connection.execute("create table pairs (a bigint, b bigint)")
     connection.executemany(
@@ -20,9 +20,16 @@ def _pairs(hashes, max_distance, **settings):
         [(row, int(x), int(y)) for row, (x, y) in enumerate(hashes)],
     )
     left_out = near_duplicates.insert_pairs(
-        connection, "pictures", "pairs", max_distance=max_distance, **settings
+        connection,
+        "pictures",
+        "pairs",
+        max_distance=max_distance,
+        **{"min_bits": 0, **settings},
     )
-    pairs = set(connection.execute("select a, b from pairs").fetchall())
+    pairs = connection.execute("select a, b from pairs").fetchall()
+    # Each pair once.
+    assert len(pairs) == len(set(pairs))
+    pairs = set(pairs)
     return pairs, left_out
 
 
@@ -63,6 +70,15 @@ class NearDuplicatesTest(unittest.TestCase):
         self.assertEqual((pairs, left_out), (set(), 3))
         pairs, left_out = _pairs(hashes, 3, max_bucket=4)
         self.assertEqual((len(pairs), left_out), (6, 0))
+
+    def test_plain_pictures_are_counted(self):
+        """If it fails, all pictures of little detail are one product."""
+        pairs, left_out = _pairs([(7, 0), (7, 0), (15, 0), (15, 0)], 0)
+        self.assertEqual((pairs, left_out), ({(0, 1), (2, 3)}, 0))
+        pairs, left_out = _pairs(
+            [(7, 0), (7, 0), (15, 0), (15, 0)], 0, min_bits=4
+        )
+        self.assertEqual((pairs, left_out), ({(2, 3)}, 2))
 
     def test_groups(self):
         """If it fails, what belongs together is parted."""

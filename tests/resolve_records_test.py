@@ -38,10 +38,10 @@ def _facts(row, **others):
         "length": 100,
         "picture": f"picture {row}",
         # Far apart from all others.
-        "luma_hash": int.from_bytes(
+        "image_hash_high": int.from_bytes(
             hashlib.sha256(str(row).encode()).digest()[:8], "big"
         ),
-        "chroma_hash": 0,
+        "image_hash_low": 0,
         "split_hash": 50 + 100 * row,
         "order_hash": (row * 2**61) % 2**64,
     } | others
@@ -153,11 +153,13 @@ class ResolveRecordsTest(unittest.TestCase):
     def test_training_pictures_leave_the_test(self):
         """If it fails, tests measure memory."""
         facts = [
-            _facts(0, luma_hash=0b1011),
+            _facts(0, image_hash_high=2**40 - 1),
             # Two bits from the first, in the test by its given split.
-            _facts(1, luma_hash=0b0111, split="test", sku_id="B"),
+            _facts(1, image_hash_high=2**40 - 4, split="test", sku_id="B"),
             # The same picture as the first's, by another name.
-            _facts(2, picture="picture 0", sku_id="B", luma_hash=0b1011),
+            _facts(
+                2, picture="picture 0", sku_id="B", image_hash_high=2**40 - 1
+            ),
             _facts(3),
             _facts(4, sku_id="B"),
         ]
@@ -171,8 +173,8 @@ class ResolveRecordsTest(unittest.TestCase):
     def test_given_training_pictures_leave(self):
         """If it fails, given splits may share pictures."""
         facts = [
-            _facts(0, luma_hash=0b1011, split="train"),
-            _facts(1, luma_hash=0b0111, split="val"),
+            _facts(0, image_hash_high=2**40 - 1, split="train"),
+            _facts(1, image_hash_high=2**40 - 4, split="val"),
             _facts(2, split="train"),
         ]
         self.assertEqual(

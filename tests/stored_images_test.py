@@ -178,6 +178,45 @@ class ToStoredJpegTest(tf.test.TestCase):
             self.assertNotIn("comment", info)
             self.assertEqual(_pixels(stored).shape, (12, 20, 3))
 
+    def test_hashes_of_copies_and_of_others(self):
+        """If it fails, copies are missed or other pictures taken for them."""
+        rng = np.random.default_rng(0)
+        cells = rng.integers(0, 256, (2, 6, 8, 3)).astype(np.uint8)
+        image, other = (
+            Image.fromarray(each).resize((128, 96), Image.Resampling.BICUBIC)
+            for each in cells
+        )
+        red, green, blue = image.split()
+        variants = {
+            "re-encoded": _encode(image, "JPEG", quality=75),
+            "half": _encode(image.resize((64, 48)), "PNG"),
+            "darker": _encode(image.point(lambda level: level * 0.95), "PNG"),
+            "other": _encode(other, "PNG"),
+            "other colours": _encode(
+                Image.merge("RGB", (blue, green, red)), "PNG"
+            ),
+        }
+        settings = {
+            "image_size": 256,
+            "jpeg_quality": 95,
+            "min_image_side": 8,
+            "max_image_pixels": 100_000,
+        }
+        original = stored_images.to_stored_image(
+            _encode(image, "PNG"), **settings
+        ).hashes
+        for name, data in variants.items():
+            with self.subTest(name):
+                hashes = stored_images.to_stored_image(data, **settings).hashes
+                distance = sum(
+                    (x ^ y).bit_count()
+                    for x, y in zip(original, hashes, strict=True)
+                )
+                if name.startswith("other"):
+                    self.assertGreater(distance, 10)
+                else:
+                    self.assertLessEqual(distance, 3)
+
     def test_equal_input_gives_equal_bytes(self):
         """If it fails, two builds of one data set differ."""
         data = _encode(_two_colours(), "PNG")

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,19 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # What a stored image must not carry: place and time of the photo, comments.
 _METADATA = frozenset({"exif", "xmp", "photoshop", "comment"})
 
+# For `perceptual_hashes`: cosines of 0 to 15 half waves over 32 cells, in
+# 1024ths, and the pairs of them from coarse to fine without the mean.
+_CELLS = 32
+_WAVES = np.round(
+    1024
+    * np.cos(np.outer(np.arange(16), np.arange(_CELLS) + 0.5) * np.pi / _CELLS)
+)
+_ORDER = np.transpose(
+    sorted(np.ndindex(16, 16), key=lambda pair: (sum(pair), pair))[1:97]
+)
+# What a wave of one grey level adds up to; twice that along one axis.
+_ONE_LEVEL = (1024 * _CELLS / 2) ** 2
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredImage:
@@ -24,8 +38,7 @@ class StoredImage:
 
     Attributes:
         jpeg: the bytes to store.
-        hashes: of brightness and colour, 64 bits each, see
-            `difference_hashes`.
+        hashes: 128 bits as two whole numbers, see `perceptual_hashes`.
     """
 
     jpeg: bytes
@@ -66,13 +79,71 @@ def to_stored_image(
     """
     if not data:
         raise records.RecordError("empty_file", "The image file is empty.")
+    with warnings.catch_warnings():
+        # Of damaged EXIF and TIFF tags: the log would have a line for each.
+        warnings.simplefilter("ignore")
+        image, as_it_came = _decode(
+            data, image_size, min_image_side, max_image_pixels, box
+        )
+    if as_it_came:
+        return StoredImage(data, perceptual_hashes(image))
+    if box is not None:
+        image = _crop(image, box, min_image_side)
+    image = _shrink(image, image_size)
+    return StoredImage(_encode(image, jpeg_quality), perceptual_hashes(image))
+
+
+def perceptual_hashes(image: Image.Image) -> tuple[int, int]:
+    """Hashes that change little when a picture is encoded or scaled anew.
+
+    The picture is reduced to 32 x 32 cells of brightness and of the two
+    colour differences, each taken apart into waves (two-dimensional DCT). A
+    bit says whether the amplitude of a wave is above one grey level: the
+    coarsest 96 of brightness, 16 of each colour difference, without which
+    things that only differ in colour have one hash. The level keeps noise on
+    plain backgrounds out of the bits. Equal on every machine: only whole
+    numbers are added, all below 2 ** 53.
+
+    Of 3,000 drawings of 64 pixels, at most 4 bits differ in 99 % of the
+    copies encoded at quality 75, all of half the size and 93 % of those 5 %
+    brighter; in 11 of a million pairs of different things, half of them of
+    plain shapes with fewer than 20 bits set.
+
+    Args:
+        image: RGB.
+
+    Returns:
+        The 64 bits of the coarsest waves of brightness, then those of its
+        next 32 and of the colours.
+    """
+    cells = image.resize((_CELLS, _CELLS), Image.Resampling.BOX)
+    # [channel, y, x]; the mean is the wave that is left out, so 128 of the
+    # colour differences needs no subtraction.
+    cells = np.asarray(cells.convert("YCbCr"), np.float64).transpose(2, 0, 1)
+    amplitudes = _WAVES @ cells @ _WAVES.T
+    ordered = amplitudes[:, _ORDER[0], _ORDER[1]] > _ONE_LEVEL
+    bits = np.concatenate([ordered[0], ordered[1, :16], ordered[2, :16]])
+    high, low = np.packbits(bits).view(">u8").tolist()
+    return high, low
+
+
+def _decode(
+    data: bytes,
+    image_size: int,
+    min_image_side: int,
+    max_image_pixels: int,
+    box: Sequence[float] | None,
+) -> tuple[Image.Image, bool]:
+    """The whole picture, and whether the file can be stored as it came."""
     image = _open(data)
     _check_size(image, min_image_side, max_image_pixels)
     try:
         if box is None:
-            # libjpeg shrinks by 2, 4 or 8 while decoding; twice the target
-            # leaves the fine filter enough to work on.
-            scale = 2 * image_size / min(image.size)
+            # libjpeg shrinks by 2, 4 or 8 while decoding, never below the
+            # target. Of 800 x 600, it halves the time of the whole function;
+            # the result at 256 differs from that of the filter alone by no
+            # more than JPEG encoding does (PSNR 40 dB).
+            scale = image_size / min(image.size)
             if scale < 1:
                 image.draft(
                     "RGB", tuple(math.ceil(side * scale) for side in image.size)
@@ -87,48 +158,14 @@ def to_stored_image(
             and not _METADATA & image.info.keys()
         )
         if as_it_came:
-            return StoredImage(data, difference_hashes(image))
+            return image, True
         ImageOps.exif_transpose(image, in_place=True)
         image = _to_rgb(image)
     except Exception as error:  # Pillow's readers raise whatever they meet.
         raise records.RecordError(
             "decode_error", f"{type(error).__name__}: {error}"
         ) from error
-    if box is not None:
-        image = _crop(image, box, min_image_side)
-    image = _shrink(image, image_size)
-    return StoredImage(_encode(image, jpeg_quality), difference_hashes(image))
-
-
-def difference_hashes(image: Image.Image) -> tuple[int, int]:
-    """Hashes that change little when a picture is encoded or scaled anew.
-
-    The picture is reduced to 9 x 8 cells of brightness and 9 x 4 of each
-    colour difference; a bit says whether a cell is clearly above its left
-    neighbour. Without colour, things that only differ in it have one hash.
-
-    Among 3,000 drawings of 64 pixels, at most 3 of the 128 bits differ in
-    77 % of the copies encoded at quality 75, 92 % of those of half the size
-    and 85 % of those 5 % brighter, and in 21 of a million pairs of different
-    things, most of them variants of one drawing. 64 bits of brightness alone
-    join nine times as many different things.
-
-    Args:
-        image: RGB.
-    """
-    small = image.resize((72, 64), Image.Resampling.BOX).convert("YCbCr")
-    y, cb, cr = (
-        np.asarray(channel.resize((9, rows), Image.Resampling.BOX), np.int16)
-        for channel, rows in zip(small.split(), (8, 4, 4), strict=True)
-    )
-    luma, chroma = (
-        np.packbits((cells[:, 1:] - cells[:, :-1] > 2).ravel())
-        for cells in (y, np.concatenate([cb, cr]))
-    )
-    return (
-        int.from_bytes(luma.tobytes(), "big"),
-        int.from_bytes(chroma.tobytes(), "big"),
-    )
+    return image, False
 
 
 def _open(data: bytes) -> Image.Image:
@@ -144,7 +181,7 @@ def _open(data: bytes) -> Image.Image:
     # Pillow's own limit: twice 89,478,485 pixels.
     except Image.DecompressionBombError as error:
         raise records.RecordError("too_many_pixels", str(error)) from error
-    except Exception as error:  # As in `to_stored_image`.
+    except Exception as error:  # As in `_decode`.
         raise records.RecordError(
             "decode_error", f"{type(error).__name__}: {error}"
         ) from error

@@ -76,6 +76,12 @@ class ToStoredJpegTest(tf.test.TestCase):
         self._assert_colour(pixels[8, 4], _RED)
         self._assert_colour(pixels[8, 22], _BLUE)
 
+    def test_reduced_decoding_that_ends_at_the_size(self):
+        """If it fails, the large file itself is stored: 4 times the bytes."""
+        # libjpeg halves 64 x 32 while decoding: nothing is left to resize.
+        pixels = _pixels(_store(_encode(_two_colours(64, 32), "JPEG")))
+        self.assertEqual(pixels.shape, (16, 32, 3))
+
     def test_every_mode_becomes_rgb(self):
         """If it fails, a kind of file breaks training or changes its look."""
         image = _two_colours()

@@ -137,23 +137,24 @@ def _decode(
     """The whole picture, and whether the file can be stored as it came."""
     image = _open(data)
     _check_size(image, min_image_side, max_image_pixels)
+    # Asked before decoding, which may end at just the size to store.
+    fits = min(image.size) <= image_size
     try:
-        if box is None:
+        if box is None and not fits:
             # libjpeg shrinks by 2, 4 or 8 while decoding, never below the
             # target. Of 800 x 600, it halves the time of the whole function;
             # the result at 256 differs from that of the filter alone by no
             # more than JPEG encoding does (PSNR 40 dB).
             scale = image_size / min(image.size)
-            if scale < 1:
-                image.draft(
-                    "RGB", tuple(math.ceil(side * scale) for side in image.size)
-                )
+            image.draft(
+                "RGB", tuple(math.ceil(side * scale) for side in image.size)
+            )
         image.load()
         as_it_came = (
             image.format == "JPEG"
             and image.mode == "RGB"
             and box is None
-            and min(image.size) <= image_size
+            and fits
             and "progressive" not in image.info
             and not _METADATA & image.info.keys()
         )

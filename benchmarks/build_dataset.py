@@ -48,7 +48,7 @@ _PART_RECORDS = 250
 # === Pictures ===
 
 
-def _make_pictures(folder: pathlib.Path, number: int) -> list[pathlib.Path]:
+def make_pictures(folder: pathlib.Path, number: int) -> list[pathlib.Path]:
     """800 x 600 JPEGs with edges and texture, about 120 kB each."""
     rng = np.random.default_rng(0)
     paths = []
@@ -205,7 +205,7 @@ def measure_pictures(number: int, rounds: int, img2dataset: str | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "images").mkdir()
-        paths = _make_pictures(folder / "images", number)
+        paths = make_pictures(folder / "images", number)
         _write_records(paths, folder / "records.jsonl")
         measures: dict[str, Callable[[], float]] = {
             "bare Pillow loop": lambda: _bare_loop(paths),

@@ -47,6 +47,7 @@ setuptools.setup(
         # Newer ones ask for protobuf 7, Beam 2.77 for protobuf < 7.
         "grpcio-health-checking>=1.80,<1.82",
         "matplotlib>=3.8",
+        "opencv-python-headless>=4.12,<5",
         "Pillow>=12.1.1,<13",
         "pyarrow>=16,<26",
         "rjieba>=0.2.2,<0.3",

@@ -46,6 +46,7 @@ _LIBRARIES = (
     "duckdb",
     "gensim",
     "numpy",
+    "opencv-python-headless",
     "Pillow",
     "rjieba",
     "tensorflow",

@@ -136,6 +136,24 @@ class ToStoredJpegTest(tf.test.TestCase):
         self.assertAllClose(pixels[13, 6], _BLUE, atol=16)
         self.assertEmpty(Image.open(io.BytesIO(stored)).getexif())
 
+    def test_exif_rotation_of_a_large_jpeg(self):
+        """If it fails, photos of telephones are stored lying on their side."""
+        exif = Image.Exif()
+        exif[0x0112] = 6  # As above.
+        stored = _store(_encode(_two_colours(160, 60), "JPEG", exif=exif))
+        pixels = _pixels(stored)
+        # The left half of the file comes on top; 60 wide becomes 16.
+        self.assertEqual(pixels.shape[1], 16)
+        self._assert_colour(pixels[4, 8], _RED)
+        self._assert_colour(pixels[38, 8], _BLUE)
+        self.assertEmpty(Image.open(io.BytesIO(stored)).getexif())
+
+    def test_large_grey_and_damaged_jpegs(self):
+        """If it fails, grey photos are lost, or cut-off ones stored."""
+        data = _encode(_two_colours(160, 60).convert("L"), "JPEG")
+        self.assertEqual(_pixels(_store(data)).shape[2], 3)
+        self._assert_rejected("decode_error", data[:-100])
+
     def test_first_frame_of_an_animation(self):
         """If it fails, animations are rejected or another frame is taken."""
         frames = [Image.new("RGB", (16, 16), c) for c in (_RED, _BLUE)]

@@ -46,13 +46,21 @@ setuptools.setup(
         "google-crc32c>=1.5",
         # Newer ones ask for protobuf 7, Beam 2.77 for protobuf < 7.
         "grpcio-health-checking>=1.80,<1.82",
+        "grpcio-reflection>=1.80,<1.82",
         "matplotlib>=3.8",
+        "orjson>=3.10,<4",
         "opencv-python-headless>=4.12,<5",
         "Pillow>=12.1.1,<13",
+        "prometheus_client>=0.20,<1",
         "pyarrow>=16,<26",
+        # Reads what orjson refuses as TensorFlow Serving does: NaN, and its
+        # texts of errors.
+        "python-rapidjson>=1.20,<2",
         "rjieba>=0.2.2,<0.3",
+        "starlette>=1,<2",
         "tensorboard>=2.20",
         "tqdm>=4.66",
+        "uvicorn>=0.54,<1",
     ],
     extras_require={
         "demo": [
@@ -61,6 +69,8 @@ setuptools.setup(
             "resvg_py==0.5.0",
         ],
         "dev": [
+            # Keys and certificates for tests of TLS.
+            "cryptography>=42,<51",
             # Schemas of Kubernetes inside the wheel.
             "kubernetes-validate>=1.37",
             "mlcroissant>=1.1,<2",
@@ -86,6 +96,7 @@ setuptools.setup(
             "sicot-export = sicot_tf.export:main",
             "sicot-serve = sicot_tf.serve:main",
             "sicot-client = sicot_tf.client:main",
+            "sicot-load-test = sicot_tf.load_test:main",
         ]
     },
 )

@@ -2,11 +2,18 @@ import contextlib
 import io
 import json
 import pathlib
+import subprocess
+import sys
 import tempfile
+from concurrent import futures
 
 import grpc
+import numpy as np
 import tensorflow as tf
 import tiny_server
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf import client
 
@@ -28,8 +35,9 @@ class ClientTest(tf.test.TestCase):
             "--enable_model_warmup=false",
         )
         cls.addClassCleanup(cls.server.kill)
-        cls.channel = cls.server.connect(cls.address)
-        cls.addClassCleanup(cls.channel.close)
+        cls.server.connect(cls.address).close()
+        cls.tiny = client.Client(cls.address, model_name="tiny")
+        cls.addClassCleanup(cls.tiny.close)
         for seed in (1, 2):
             path = cls.root / f"{seed}.jpg"
             path.write_bytes(tiny_server.make_jpeg(seed))
@@ -60,11 +68,8 @@ class ClientTest(tf.test.TestCase):
 
     def test_recognize(self):
         """Order of pictures and of answers is kept; top_k cuts."""
-        received = client.recognize(
-            self.channel,
-            [tiny_server.make_jpeg(1), tiny_server.make_jpeg(2)],
-            model_name="tiny",
-            top_k=3,
+        received = self.tiny.recognize(
+            [tiny_server.make_jpeg(1), tiny_server.make_jpeg(2)], top_k=3
         )
         self.assertLen(received, 2)
         for seed, answers in zip((1, 2), received, strict=True):
@@ -76,14 +81,26 @@ class ClientTest(tf.test.TestCase):
 
     def test_recognize_nothing(self):
         """No pictures, no answers, no request."""
-        self.assertEqual(
-            client.recognize(self.channel, [], model_name="tiny"), []
+        self.assertEqual(self.tiny.recognize([]), [])
+
+    def test_paths_bytes_and_pictures_of_pillow(self):
+        """Breaks if one kind of picture is sent in another way."""
+        path = self.root / "1.jpg"
+        png = io.BytesIO()
+        # What Pillow makes of the JPEG file, as a file.
+        Image.open(path).save(png, "PNG")
+        of_path, of_bytes, of_pillow, of_png = self.tiny.recognize(
+            [path, path.read_bytes(), Image.open(path), png.getvalue()]
         )
+        self.assertEqual(of_path, of_bytes)
+        self.assertEqual(of_pillow, of_png)
+        with self.assertRaisesRegex(TypeError, "a path .*received str"):
+            self.tiny.recognize([str(path)])
 
     def test_recognize_raises_what_the_server_says(self):
         """Callers decide by the code."""
         with self.assertRaises(grpc.RpcError) as raised:
-            client.recognize(self.channel, [b"x"], model_name="tiny")
+            self.tiny.recognize([b"x"])
         self.assertEqual(
             raised.exception.code(), grpc.StatusCode.INVALID_ARGUMENT
         )
@@ -158,6 +175,167 @@ class ClientTest(tf.test.TestCase):
         )
         self.assertIn("wrong.jsonl, line 2: expected a JSON object", code)
         self.assertEqual(out, "")
+
+
+class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Fails as it is told, then answers SKU "a" and 0.5 for each picture."""
+
+    def __init__(self):
+        self.failures = []
+        self.requests = []
+        self.peers = []
+        self.as_content = False
+
+    def Predict(self, request, context):  # noqa: N802
+        self.requests.append(request)
+        self.peers.append(context.peer())
+        if self.failures:
+            context.abort(self.failures.pop(0), "busy")
+        [size] = request.inputs["image_bytes"].tensor_shape.dim
+        response = predict_pb2.PredictResponse()
+        response.outputs["sku_id"].string_val.extend([b"a"] * size.size)
+        score = response.outputs["score"]
+        if self.as_content:
+            score.tensor_content = np.full([size.size], 0.5, "<f4").tobytes()
+        else:
+            score.float_val.extend([0.5] * size.size)
+        return response
+
+
+class ScriptedServiceTest(tf.test.TestCase):
+    """The same client against a server that fails on command."""
+
+    def setUp(self):
+        super().setUp()
+        self.service = ScriptedService()
+        server = grpc.server(
+            futures.ThreadPoolExecutor(4),
+            options=[("grpc.max_receive_message_length", -1)],
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            self.service, server
+        )
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(server.stop, None)
+
+    def recognize(self, *, images=(b"x",), timeout=20.0, **settings):
+        with client.Client(self.address, timeout=timeout, **settings) as asked:
+            return asked.recognize(images)
+
+    def test_asks_again_when_the_server_is_busy(self):
+        """Breaks if a rolling update or a full queue reaches the callers,
+        also of large requests: gRPC's default is to give up on these."""
+        self.service.failures = [
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ]
+        received = self.recognize(images=[bytes(5_000_000)])
+        self.assertEqual(received, [[client.Recognition("a", 0.5)]])
+        self.assertLen(self.service.requests, 3)
+
+    def test_other_errors_are_final(self):
+        """Breaks if a request is repeated that can never succeed."""
+        self.service.failures = [grpc.StatusCode.INTERNAL]
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize()
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.INTERNAL)
+        self.assertLen(self.service.requests, 1)
+
+    def test_gives_up(self):
+        """Breaks if a client asks for ever: 5 attempts, or the deadline."""
+        self.service.failures = [grpc.StatusCode.UNAVAILABLE] * 99
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize()
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(raised.exception.details(), "busy")
+        self.assertLen(self.service.requests, 5)
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize(timeout=1e-3)
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED
+        )
+
+    def test_channels_are_used_in_turn(self):
+        """Breaks if all channels share one connection."""
+        with client.Client(self.address, num_channels=3) as asked:
+            for _ in range(6):
+                asked.recognize([b"x"])
+        self.assertLen(set(self.service.peers), 3)
+
+    def test_model_version_and_label(self):
+        """Breaks if another version answers than the one asked for."""
+        self.recognize()
+        self.recognize(model_name="m", version=7)
+        self.recognize(model_name="m", version_label="canary")
+        specs = [request.model_spec for request in self.service.requests]
+        self.assertEqual([spec.name for spec in specs], ["sicot", "m", "m"])
+        self.assertEqual(
+            [spec.WhichOneof("version_choice") for spec in specs],
+            [None, "version", "version_label"],
+        )
+        self.assertEqual(specs[1].version.value, 7)
+        self.assertEqual(specs[2].version_label, "canary")
+        with self.assertRaisesRegex(ValueError, "received both: 7 and 'c'"):
+            client.Client(self.address, version=7, version_label="c")
+        with self.assertRaisesRegex(ValueError, "num_channels of 1 or more"):
+            client.Client(self.address, num_channels=0)
+
+    def test_scores_as_tensor_content(self):
+        """Servers with --enable_serialization_as_tensor_content send this."""
+        self.service.as_content = True
+        self.assertEqual(
+            self.recognize(images=[b"x", b"y"]),
+            [[client.Recognition("a", 0.5)]] * 2,
+        )
+
+
+class MessagesTest(tf.test.TestCase):
+    def test_fields_are_those_of_tensorflow_serving(self):
+        """Breaks if a field has another name, number or type than theirs."""
+        request = predict_pb2.PredictRequest.DESCRIPTOR.fields_by_name
+        response = predict_pb2.PredictResponse.DESCRIPTOR.fields_by_name
+        spec = request["model_spec"].message_type
+        tensor_map = request["inputs"].message_type
+        tensor = tensor_map.fields_by_name["value"].message_type
+        shape = tensor.fields_by_name["tensor_shape"].message_type
+        published = {
+            "Int64Value": spec.fields_by_name["version"].message_type,
+            "ModelSpec": spec,
+            "Dim": shape.fields_by_name["dim"].message_type,
+            "TensorShapeProto": shape,
+            "TensorProto": tensor,
+            "Tensor": tensor_map,
+            "PredictRequest": request["inputs"].containing_type,
+            "PredictResponse": response["outputs"].containing_type,
+        }
+        self.assertCountEqual(published, client._MESSAGES)
+        for message_name, descriptor in published.items():
+            ours = client._classes[message_name].DESCRIPTOR
+            for field in ours.fields:
+                theirs = descriptor.fields_by_name[field.name]
+                # A number stands for the enumeration of data types.
+                same_type = theirs.enum_type is not None or (
+                    field.type == theirs.type
+                )
+                self.assertTrue(same_type, field.full_name)
+                self.assertEqual(
+                    (field.number, field.is_repeated),
+                    (theirs.number, theirs.is_repeated),
+                    field.full_name,
+                )
+
+    def test_import_is_light(self):
+        """Breaks if a program that asks has to load TensorFlow."""
+        script = (
+            "import sys; from sicot_tf import client; "
+            "sys.exit(bool({'tensorflow', 'numpy', 'PIL'} & set(sys.modules)))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tiny_server.PROJECT_DIR,
+            check=True,
+        )
 
 
 if __name__ == "__main__":

@@ -63,6 +63,20 @@ class ImagesTest(tf.test.TestCase, parameterized.TestCase):
         ):
             images.decode_for_inference(tf.constant(stream.getvalue()), 8)
 
+    @parameterized.parameters(b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+    def test_jpeg_xl_is_refused(self, start):
+        """Breaks if 100 bytes claim more memory than there is.
+
+        Without the check these wait ten seconds for 30 GB, or crash.
+        """
+        decode = tf.function(lambda content: images.decode(content))
+        for content in (start, start + bytes(range(100))):
+            for function in (images.decode, decode):
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError, "JPEG XL pictures are not"
+                ):
+                    function(tf.constant(content))
+
     def test_the_largest_centred_square(self):
         """Breaks if evaluation looks at a corner, or squeezes the picture.
 

@@ -19,6 +19,7 @@ _PAGES = (
     "docs/public_datasets.md",
     "docs/raw_records.md",
     "docs/runners.md",
+    "docs/serving.md",
     "docs/word_vectors.md",
     "saved_models/README.md",
 )

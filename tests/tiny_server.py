@@ -112,6 +112,18 @@ class ServerProcess:
         self.wait_for_text("Running gRPC ModelServer")
         return client.connect(address)
 
+    def process_ids(self) -> list[int]:
+        """The process that was started and all below it."""
+        found = [self._process.pid]
+        for pid in found:
+            path = pathlib.Path(f"/proc/{pid}/task/{pid}/children")
+            found += map(int, path.read_text().split())
+        return found
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the server runs."""
+        return self._process.poll()
+
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 

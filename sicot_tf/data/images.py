@@ -56,8 +56,18 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         tf.constant(MAX_PIXELS, tf.int64),
         message=f"A picture may have at most {MAX_PIXELS:,} pixels.",
     )
-    # Eagerly the check has been made; in a graph it is an op to wait for.
-    with tf.control_dependencies([check] if check is not None else []):
+    # TensorFlow reads it too, and takes all memory that its header asks for: a
+    # hundred bytes hold up a server for ten seconds, or end it.
+    is_jpeg_xl = tf.logical_or(
+        tf.strings.substr(header, 0, 2) == b"\xff\x0a",
+        tf.strings.substr(header, 4, 4) == b"JXL ",
+    )
+    format_check = tf.debugging.assert_equal(
+        is_jpeg_xl, False, message="JPEG XL pictures are not supported."
+    )
+    checks = [c for c in (check, format_check) if c is not None]
+    # Eagerly the checks have been made; in a graph they are ops to wait for.
+    with tf.control_dependencies(checks):
         image_bytes = tf.identity(image_bytes)
     image = tf.cond(
         is_png,

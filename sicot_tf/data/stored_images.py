@@ -180,9 +180,9 @@ def _decode_reduced(
 ) -> Image.Image:
     """An upright RGB JPEG, its shorter side reduced to `image_size`.
 
-    OpenCV takes 0.67 of the time of Pillow's draft mode and LANCZOS, at an equal
-    distance from the filter alone (`benchmarks/image_decoders.py`), and gives
-    equal bytes with and without vector instructions.
+    OpenCV takes 0.67 of the time of Pillow's draft mode and LANCZOS, and is as
+    near to the filter alone (`benchmarks/image_decoders.py`). With and without
+    vector instructions it gives equal bytes.
     """
     # libjpeg itself shrinks by 2, 4 or 8; never below the target.
     flag = cv2.IMREAD_COLOR

@@ -22,6 +22,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from sicot_tf import config
 from sicot_tf.data import images
 from sicot_tf.serving import servable
+from sicot_tf.serving import version_folders
 
 # Pictures of one request that are decoded at the same time, as far as there
 # are cores.
@@ -32,7 +33,7 @@ def next_version(model_dir: pathlib.Path) -> int:
     """One more than the highest version in `model_dir`; 1 for the first."""
     if not model_dir.exists():
         return 1
-    return 1 + max(servable.list_versions(model_dir), default=0)
+    return 1 + max(version_folders.list_versions(model_dir), default=0)
 
 
 def write(

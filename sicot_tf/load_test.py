@@ -1,0 +1,348 @@
+"""Latency and errors of a model server against the number of clients.
+
+For every endpoint that speaks TensorFlow Serving's gRPC or REST API, and any
+model. Each client has a connection of its own and sends its next request when
+the last one is answered, without retries. The requests are photos, random
+tensors that fit the model's signature, or those of a warm-up file.
+"""
+
+import argparse
+import collections
+import csv
+import dataclasses
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Sequence
+from concurrent import futures
+
+import matplotlib.figure
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import load_test_requests
+
+_PERCENTILES = (50, 95, 99)
+_EPILOG = """\
+The clients are threads of this process. The column "client CPU" is the number
+of cores they keep busy: take it off what the machine has if the server runs on
+the same one, and trust no latency where it comes near 1.
+
+Exit code 1 if a number of clients got no answer at all.
+
+examples:
+  python -m sicot_tf.load_test photos/*.jpg --model_name sicot
+  python -m sicot_tf.load_test --server http://localhost:8501 \\
+      --model_name sicot --signature_name serving_pixels
+  python -m sicot_tf.load_test --model_name sicot --concurrency 1,8,64 \\
+      --warmup_file models/1/assets.extra/tf_serving_warmup_requests \\
+      --output load_test.csv
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Level:
+    """What one number of clients met."""
+
+    concurrency: int
+    seconds: float
+    # Of those answered, in seconds: [num_answered] float64.
+    latencies: np.ndarray
+    # Code and text, and how often.
+    errors: collections.Counter[str]
+    # CPU time of this process over elapsed time.
+    client_cores: float
+
+    def row(self) -> dict[str, float]:
+        """The line of the table; latencies in milliseconds."""
+        row = {
+            "concurrency": self.concurrency,
+            "requests_per_second": len(self.latencies) / self.seconds,
+        }
+        for percentile in _PERCENTILES:
+            row[f"p{percentile}_ms"] = 1000 * self._percentile(percentile)
+        row["max_ms"] = 1000 * self._percentile(100)
+        row["errors"] = self.errors.total()
+        row["client_cores"] = self.client_cores
+        return row
+
+    def _percentile(self, percentile: int) -> float:
+        if not len(self.latencies):
+            return float("nan")
+        # A latency that was met, nothing between two.
+        return np.percentile(
+            self.latencies, percentile, method="inverted_cdf"
+        ).item()
+
+
+def run_level(
+    server: load_test_requests.GrpcServer | load_test_requests.RestServer,
+    requests: Sequence[load_test_requests.Request],
+    *,
+    concurrency: int,
+    seconds: float,
+) -> Level:
+    """Lets `concurrency` clients ask for `seconds`.
+
+    Args:
+        server: the entrance.
+        requests: each client begins with another one and takes all in turn.
+        concurrency: number of clients.
+        seconds: no request begins later.
+    """
+    connections = [server.open_connection() for _ in range(concurrency)]
+    calls = [call for call, _ in connections]
+
+    def ask(number: int) -> tuple[list[float], collections.Counter]:
+        latencies, errors = [], collections.Counter()
+        call = calls[number]
+        while (before := time.perf_counter()) < end:
+            error = call(requests[number % len(requests)])
+            if error:
+                errors[error] += 1
+            else:
+                latencies.append(time.perf_counter() - before)
+            number += 1
+        return latencies, errors
+
+    with futures.ThreadPoolExecutor(concurrency) as pool:
+        # The first answer of a connection holds its handshake: not counted.
+        list(pool.map(lambda call: call(requests[0]), calls))
+        started, cpu_started = time.perf_counter(), time.process_time()
+        end = started + seconds
+        results = list(pool.map(ask, range(concurrency)))
+        elapsed = time.perf_counter() - started
+        cpu = time.process_time() - cpu_started
+    for _, close in connections:
+        close()
+    return Level(
+        concurrency=concurrency,
+        seconds=elapsed,
+        latencies=np.concatenate([latencies for latencies, _ in results]),
+        errors=sum((errors for _, errors in results), collections.Counter()),
+        client_cores=cpu / elapsed,
+    )
+
+
+def format_row(row: dict[str, float]) -> str:
+    """A line of the table."""
+    latencies = [row[f"p{percentile}_ms"] for percentile in _PERCENTILES]
+    return (
+        f"{row['concurrency']:>11}{row['requests_per_second']:>12.1f}"
+        + "".join(f"{value:>10.2f}" for value in [*latencies, row["max_ms"]])
+        + f"{row['errors']:>8}{row['client_cores']:>12.2f}"
+    )
+
+
+def _print_header() -> None:
+    names = [f"p{percentile} ms" for percentile in _PERCENTILES]
+    print(
+        f"{'concurrency':>11}{'requests/s':>12}"
+        + "".join(f"{name:>10}" for name in [*names, "max ms"])
+        + f"{'errors':>8}{'client CPU':>12}"
+    )
+
+
+def write_table(path: pathlib.Path, rows: Sequence[dict[str, float]]) -> None:
+    """Writes the rows as CSV, and their plot beside it as SVG."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with temporary.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.rename(path)
+    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    clients = [row["concurrency"] for row in rows]
+    for percentile in _PERCENTILES:
+        axes.plot(
+            clients,
+            [row[f"p{percentile}_ms"] for row in rows],
+            marker="o",
+            label=f"p{percentile}",
+        )
+    axes.set(xlabel="clients", ylabel="latency [ms]", ylim=0)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(clients, clients)
+    rates = axes.twinx()
+    rates.plot(
+        clients,
+        [row["requests_per_second"] for row in rows],
+        color="black",
+        linestyle=":",
+        label="requests/s",
+    )
+    rates.set(ylabel="requests/s (dotted)", ylim=0)
+    axes.legend(loc="upper left")
+    temporary = temporary.with_suffix(".svg")
+    figure.savefig(temporary)
+    temporary.rename(path.with_suffix(".svg"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints a line for each number of clients."""
+    arguments = _parse_arguments(argv)
+    server = load_test_requests.connect(
+        arguments.server, arguments.model_name, arguments.timeout
+    )
+    try:
+        requests = [server.encode(log) for log in _make_logs(server, arguments)]
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise SystemExit(f"{arguments.server}: {error}") from error
+    call, close = server.open_connection()
+    error = call(requests[0])
+    close()
+    if error:
+        raise SystemExit(f"{arguments.server}: the first request: {error}")
+    size = sum(len(content) for _, content in requests) / len(requests)
+    print(
+        f"{arguments.server}, {arguments.model_name}: {len(requests)} "
+        f"different requests of {size / 1000:.1f} kB, "
+        f"{arguments.seconds:g} s for each line"
+    )
+    _print_header()
+    rows = []
+    for concurrency in arguments.concurrency:
+        level = run_level(
+            server,
+            requests,
+            concurrency=concurrency,
+            seconds=arguments.seconds,
+        )
+        rows.append(level.row())
+        print(format_row(rows[-1]), flush=True)
+        for text, number in level.errors.most_common():
+            print(f"{number:>11} x {text}", flush=True)
+    if arguments.output:
+        write_table(arguments.output, rows)
+        plot = arguments.output.with_suffix(".svg")
+        print(f"Table: {arguments.output}\nPlot:  {plot}")
+    if any(row["requests_per_second"] == 0 for row in rows):
+        sys.exit(1)
+
+
+def _make_logs(
+    server: load_test_requests.GrpcServer | load_test_requests.RestServer,
+    arguments: argparse.Namespace,
+) -> Sequence[object]:
+    """The requests, from the file, the photos or the signature."""
+    if arguments.warmup_file:
+        logs = list(load_test_requests.read_warmup_file(arguments.warmup_file))
+        if not logs:
+            raise ValueError(f"{arguments.warmup_file} holds no requests.")
+        return logs
+    signatures = server.signatures()
+    name = arguments.signature_name
+    if name not in signatures:
+        raise ValueError(
+            "Expected a --signature_name of "
+            f"{', '.join(sorted(signatures))}, received {name!r}."
+        )
+    settings = {"signature_name": name, "batch_size": arguments.batch_size}
+    if arguments.photos:
+        photos = [photo.read_bytes() for photo in arguments.photos]
+        return load_test_requests.photo_requests(
+            photos, signatures[name], **settings
+        )
+    return load_test_requests.random_requests(
+        signatures[name], shapes=dict(arguments.shape), **settings
+    )
+
+
+def _parse_concurrency(text: str) -> list[int]:
+    values = [int(item) for item in text.split(",")]
+    if min(values) < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return values
+
+
+def _parse_shape(text: str) -> tuple[str, list[int]]:
+    name, _, sizes = text.rpartition("=")
+    if not name:
+        raise argparse.ArgumentTypeError(f"expected NAME=SIZE,.., got {text}")
+    return name, [int(size) for size in sizes.split(",")]
+
+
+def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sicot_tf.load_test",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "photos",
+        type=pathlib.Path,
+        nargs="*",
+        metavar="PHOTO",
+        help="files for a signature with one input of strings; without them "
+        "random tensors are made",
+    )
+    parser.add_argument(
+        "--server",
+        default="localhost:8500",
+        help="host:port or unix:path for gRPC, http://host:port for REST "
+        "(localhost:8500)",
+    )
+    parser.add_argument(
+        "--model_name", default="sicot", help="name on the server (sicot)"
+    )
+    parser.add_argument(
+        "--signature_name",
+        default="serving_default",
+        help="of photos and random tensors (serving_default)",
+    )
+    parser.add_argument(
+        "--warmup_file",
+        type=pathlib.Path,
+        help="TFRecords of PredictionLog to send instead",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=1,
+        help="photos or random rows in a request (1)",
+    )
+    parser.add_argument(
+        "--shape",
+        type=_parse_shape,
+        action="append",
+        default=[],
+        metavar="NAME=SIZE,..",
+        help="of a random input whose signature leaves dimensions open",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=_parse_concurrency,
+        default=[1, 2, 4, 8, 16],
+        metavar="N,..",
+        help="numbers of clients (1,2,4,8,16)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="for each number of clients (5)",
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds a request (10)"
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        metavar="CSV",
+        help="write the table here and its plot as SVG beside it",
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.batch_size < 1 or arguments.seconds <= 0:
+        parser.error("--batch_size and --seconds: expected more than 0")
+    if arguments.photos and arguments.warmup_file:
+        parser.error("photos and --warmup_file: expected one of them")
+    if arguments.output and not arguments.output.resolve().parent.is_dir():
+        parser.error(f"--output: no folder {arguments.output.parent}")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,316 @@
+"""Versions that are being loaded, take requests, or are on their way out.
+
+Loads and unloads run in threads of their own. A version is closed only after
+its last request has left, so that no request sees it go.
+"""
+
+import ctypes
+import gc
+import pathlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import NamedTuple
+from typing import Protocol
+
+import tensorflow as tf
+from tensorflow.core.protobuf import error_codes_pb2
+from tensorflow_serving.apis import get_model_status_pb2
+
+State = get_model_status_pb2.ModelVersionStatus
+
+
+class Closable(Protocol):
+    """What a load gives: a servable."""
+
+    def close(self) -> None: ...
+
+
+class VersionStatus(NamedTuple):
+    """What GetModelStatus tells of one version."""
+
+    version: int
+    # A value of ModelVersionStatus.State: START 10 to END 50.
+    state: int
+    # 0, or the code of the error that ended the version.
+    error_code: int
+    message: str
+
+
+class Version:
+    """One version of a model; guarded by `LoadedVersions.changed`."""
+
+    def __init__(self, name: str, number: int, directory: pathlib.Path):
+        self.name = name
+        self.number = number
+        self.directory = directory
+        self.state = State.START
+        self.error_code = 0
+        self.message = ""
+        # Cleared to have no further attempt made to load it.
+        self.is_wanted = True
+        self.num_attempts = 0
+        # When a load that failed is due again.
+        self.retry_time: float | None = None
+        self.servable: Closable | None = None
+        self.num_users = 0
+
+    def __str__(self) -> str:
+        return f"{{name: {self.name} version: {self.number}}}"
+
+
+class LoadedVersions:
+    """The versions of all models.
+
+    Args:
+        load: `load(name, version, directory)` gives a servable.
+        max_num_retries: further attempts after a failed load.
+        retry_interval_seconds: time between two attempts.
+        num_load_threads: versions that are loaded at the same time.
+        on_change: called after a load or an unload, without the lock.
+
+    Attributes:
+        changed: lock of all states; notified at every change of one.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str, int, pathlib.Path], Closable],
+        *,
+        max_num_retries: int,
+        retry_interval_seconds: float,
+        num_load_threads: int,
+        on_change: Callable[[], None],
+    ):
+        self._load = load
+        self._max_num_retries = max_num_retries
+        self._retry_interval_seconds = retry_interval_seconds
+        self._on_change = on_change
+        # The same lock, half as dear to take without its condition.
+        self._lock = threading.Lock()
+        self.changed = threading.Condition(self._lock)
+        # Versions that take requests, and the highest one of each model.
+        self._available: dict[str, dict[int, Version]] = {}
+        self._latest: dict[str, Version] = {}
+        # The last one of each number there ever was, for GetModelStatus.
+        self._history: dict[str, dict[int, Version]] = {}
+        self._loads: queue.SimpleQueue[Version | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(
+                target=self._run_loads, name="model_loader", daemon=True
+            )
+            for _ in range(num_load_threads)
+        ]
+        # What is there before the first model stays; without it a collection
+        # after an unload stops all requests for 0.4 seconds.
+        gc.freeze()
+        for thread in self._threads:
+            thread.start()
+
+    def acquire(self, name: str, number: int | None) -> Version:
+        """One more user of a version; None is the highest that is available.
+
+        Raises:
+            tf.errors.NotFoundError: if it is not available.
+        """
+        with self._lock:
+            version = (
+                self._latest.get(name)
+                if number is None
+                else self._available.get(name, {}).get(number)
+            )
+            if version is not None:
+                version.num_users += 1
+                return version
+        wanted = (
+            f"Latest({name})"
+            if number is None
+            else f"Specific({name}, {number})"
+        )
+        raise tf.errors.NotFoundError(
+            None, None, f"Servable not found for request: {wanted}"
+        )
+
+    def release(self, version: Version) -> None:
+        """One user less."""
+        with self._lock:
+            version.num_users -= 1
+            if not version.num_users and version.state == State.UNLOADING:
+                self.changed.notify_all()
+
+    def statuses(self, name: str) -> list[VersionStatus]:
+        """All versions of a model there ever were, highest first."""
+        with self.changed:
+            return [
+                VersionStatus(
+                    number, version.state, version.error_code, version.message
+                )
+                for number, version in sorted(
+                    self._history.get(name, {}).items(), reverse=True
+                )
+            ]
+
+    # With the lock held by the caller.
+
+    def available(self, name: str) -> Mapping[int, Version]:
+        """Versions of a model that take requests."""
+        return self._available.get(name, {})
+
+    def add(self, name: str, number: int, directory: pathlib.Path) -> Version:
+        """A version to be loaded as soon as a thread is free."""
+        version = Version(name, number, directory)
+        self._history.setdefault(name, {})[number] = version
+        self._loads.put(version)
+        return version
+
+    def retry(self, version: Version) -> None:
+        """Has a failed load repeated."""
+        version.retry_time = None
+        self._loads.put(version)
+
+    def give_up(self, version: Version) -> None:
+        """No further attempt to load it; a running one goes on."""
+        version.is_wanted = False
+        if version.retry_time is not None:
+            version.retry_time = None
+            self._set_state(version, State.END)
+
+    def unload(self, version: Version) -> None:
+        """No new request gets it; closed after the last."""
+        self._set_state(version, State.UNLOADING)
+        threading.Thread(
+            target=self._unload,
+            args=(version,),
+            name="model_unloader",
+            daemon=True,
+        ).start()
+
+    def _set_state(self, version: Version, state: int) -> None:
+        version.state = state
+        available = self._available.setdefault(version.name, {})
+        if state == State.AVAILABLE:
+            available[version.number] = version
+        else:
+            available.pop(version.number, None)
+        if available:
+            self._latest[version.name] = available[max(available)]
+        else:
+            del self._available[version.name]
+            self._latest.pop(version.name, None)
+        self.changed.notify_all()
+
+    # In threads, without the lock.
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Ends the loading threads after their present load."""
+        for _ in self._threads:
+            self._loads.put(None)
+        deadline = time.monotonic() + timeout_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _run_loads(self) -> None:
+        while (version := self._loads.get()) is not None:
+            self._run_load(version)
+            self._on_change()
+            # Not held until the next load.
+            del version
+
+    def _run_load(self, version: Version) -> None:
+        with self.changed:
+            if not version.is_wanted:
+                self._set_state(version, State.END)
+                return
+            self._set_state(version, State.LOADING)
+        _log(f"Loading servable: {version} from {version.directory}")
+        try:
+            servable = self._load(
+                version.name, version.number, version.directory
+            )
+        # Whatever is wrong with a model, the others go on.
+        except Exception as error:
+            self._handle_failure(version, error)
+        else:
+            with self.changed:
+                version.servable = servable
+                self._set_state(version, State.AVAILABLE)
+            _log(f"Successfully loaded servable version {version}")
+            return
+        _free_memory()
+
+    def _handle_failure(self, version: Version, error: Exception) -> None:
+        """Has the load repeated later, or ends the version."""
+        code = error_code(error)
+        message = getattr(error, "message", "") or str(error)
+        _log(
+            f"Loading servable: {version} failed: "
+            f"{error_codes_pb2.Code.Name(code)}: {message}"
+        )
+        with self.changed:
+            version.num_attempts += 1
+            is_last = (
+                version.num_attempts > self._max_num_retries
+                or not version.is_wanted
+            )
+            if is_last:
+                version.error_code = code
+                version.message = message
+                self._set_state(version, State.END)
+            else:
+                version.retry_time = (
+                    time.monotonic() + self._retry_interval_seconds
+                )
+        if not is_last:
+            _log(
+                f"Loading servable: {version} retry: {version.num_attempts} "
+                f"in {self._retry_interval_seconds} seconds"
+            )
+
+    def _unload(self, version: Version) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: not version.num_users)
+            servable = version.servable
+            version.servable = None
+        try:
+            servable.close()
+        # The version is gone for requests either way.
+        except Exception as error:
+            _log(f"Unloading servable: {version} failed: {error!r}")
+        del servable
+        _free_memory()
+        with self.changed:
+            self._set_state(version, State.END)
+        _log(f"Done unloading servable version {version}")
+        self._on_change()
+
+
+def error_code(error: Exception) -> int:
+    """TensorFlow's code for what a load or the file system has raised."""
+    if isinstance(error, tf.errors.OpError):
+        return error.error_code
+    if isinstance(error, FileNotFoundError):
+        return tf.errors.NOT_FOUND
+    if isinstance(error, PermissionError):
+        return tf.errors.PERMISSION_DENIED
+    if isinstance(error, ValueError):
+        return tf.errors.INVALID_ARGUMENT
+    return tf.errors.UNKNOWN
+
+
+def _free_memory() -> None:
+    """Gives what a closed model held back to the system.
+
+    Python's graphs hold themselves in cycles, and glibc keeps freed pages.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,288 @@
+import datetime
+import pathlib
+import socket
+import tempfile
+import time
+
+import grpc
+import numpy as np
+import serving_models
+import tensorflow as tf
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import oid
+from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import (
+    proto_reflection_descriptor_database as reflection_database,
+)
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from sicot_tf.serving import grpc_server
+from sicot_tf.serving import model_manager
+from sicot_tf.serving import servable
+from sicot_tf.serving import server_core
+from sicot_tf.serving import serving_config
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def make_certificate(name, signer=None):
+    """Key and certificate, PEM; signed by `signer`, or by itself as a CA."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, name)])
+    issuer, issuer_key = signer or (subject, key)
+    day = datetime.timedelta(days=1)
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(
+            x509.BasicConstraints(ca=signer is None, path_length=None), True
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName("localhost")]), False
+        )
+        .sign(issuer_key, hashes.SHA256())
+    )
+    key_text = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    text = certificate.public_bytes(serialization.Encoding.PEM).decode()
+    return key_text, text, (subject, key)
+
+
+class GrpcServerTest(tf.test.TestCase):
+    """Servers in this process, over one model."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.root = pathlib.Path(folder.name)
+        cls.manager = model_manager.ModelManager(servable.Servable)
+        cls.addClassCleanup(cls.manager.close)
+        base_path = serving_models.saved_model("half_plus_two").parent
+        cls.manager.set_config(
+            serving_config.make_model_config("half_plus_two", base_path)
+        )
+        cls.manager.wait_until_available()
+        cls.core = server_core.ServerCore(cls.manager)
+
+    def start(self, address="localhost:0", credentials=None, **arguments):
+        """A server and the port it got."""
+        server = grpc_server.GrpcServer(
+            self.core, num_threads=4, channel_arguments=arguments
+        )
+        port = server.listen(address, credentials)
+        server.start()
+        self.addCleanup(lambda: server.stop(0)(10))
+        return server, port
+
+    def connect(self, address, credentials=None):
+        if credentials is None:
+            channel = grpc.insecure_channel(address)
+        else:
+            channel = grpc.secure_channel(address, credentials)
+        self.addCleanup(channel.close)
+        return channel
+
+    def assert_predicts(self, channel, num_rows=3):
+        """One request; y is x / 2 + 2."""
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half_plus_two"
+        x = np.arange(num_rows, dtype=np.float32)
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto(x))
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        response = stub.Predict(request, timeout=30)
+        self.assertAllClose(tf.make_ndarray(response.outputs["y"]), x / 2 + 2)
+
+    def write_ssl_config(self, **fields):
+        config = serving_config.SSLConfig(**fields)
+        path = self.root / "ssl.config"
+        # The text form of a message.
+        path.write_text(str(config))
+        return str(path)
+
+    def test_tls(self):
+        """Clients that trust the certificate get through, others don't."""
+        key, certificate, _ = make_certificate("server")
+        path = self.write_ssl_config(server_key=key, server_cert=certificate)
+        _, port = self.start(credentials=grpc_server.read_credentials(path))
+        address = f"localhost:{port}"
+        trusting = grpc.ssl_channel_credentials(certificate.encode())
+        self.assert_predicts(self.connect(address, trusting))
+        _, other, _ = make_certificate("other")
+        distrusting = grpc.ssl_channel_credentials(other.encode())
+        for credentials in (distrusting, None):
+            with self.assertRaises(grpc.RpcError) as raised:
+                self.assert_predicts(self.connect(address, credentials))
+            self.assertEqual(
+                raised.exception.code(), grpc.StatusCode.UNAVAILABLE
+            )
+
+    def test_mutual_tls(self):
+        """Only clients whose certificate the CA signed are let in."""
+        _, ca, signer = make_certificate("ca")
+        key, certificate, _ = make_certificate("server", signer)
+        path = self.write_ssl_config(
+            server_key=key,
+            server_cert=certificate,
+            custom_ca=ca,
+            client_verify=True,
+        )
+        _, port = self.start(credentials=grpc_server.read_credentials(path))
+        address = f"localhost:{port}"
+        client_key, client_certificate, _ = make_certificate("client", signer)
+        self.assert_predicts(
+            self.connect(
+                address,
+                grpc.ssl_channel_credentials(
+                    ca.encode(),
+                    client_key.encode(),
+                    client_certificate.encode(),
+                ),
+            )
+        )
+        other_key, other_certificate, _ = make_certificate("client")
+        for credentials in (
+            grpc.ssl_channel_credentials(ca.encode()),
+            grpc.ssl_channel_credentials(
+                ca.encode(), other_key.encode(), other_certificate.encode()
+            ),
+        ):
+            with self.assertRaises(grpc.RpcError) as raised:
+                self.assert_predicts(self.connect(address, credentials))
+            self.assertEqual(
+                raised.exception.code(), grpc.StatusCode.UNAVAILABLE
+            )
+
+    def test_wrong_tls_files_are_refused(self):
+        """Never a server that is open because its TLS is broken."""
+        key, certificate, _ = make_certificate("server")
+        path = self.write_ssl_config(
+            server_key=key, server_cert=certificate, client_verify=True
+        )
+        with self.assertRaisesRegex(
+            tf.errors.InvalidArgumentError, "Expected custom_ca in"
+        ):
+            grpc_server.read_credentials(path)
+        with self.assertRaises(tf.errors.NotFoundError):
+            grpc_server.read_credentials(str(self.root / "absent"))
+        path = self.write_ssl_config(server_key="x", server_cert="y")
+        with self.assertRaises(RuntimeError):
+            self.start(credentials=grpc_server.read_credentials(path))
+        self.assertIsNone(grpc_server.read_credentials(""))
+
+    def test_unix_socket(self):
+        """Sidecars use no port; a socket a crash left is no obstacle."""
+        path = self.root / "socket"
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(path))
+        self.start(f"unix:{path}")
+        self.assert_predicts(self.connect(f"unix:{path}"))
+
+    def test_port_in_use(self):
+        """Else half of the requests would go to the other server."""
+        _, port = self.start("0.0.0.0:0")
+        with self.assertRaisesRegex(RuntimeError, str(port)):
+            self.start(f"0.0.0.0:{port}")
+
+    def test_reflection(self):
+        """grpcurl and its like need no .proto files."""
+        _, port = self.start()
+        database = reflection_database.ProtoReflectionDescriptorDatabase(
+            self.connect(f"localhost:{port}")
+        )
+        services = list(database.get_services())
+        self.assertContainsSubset(
+            [
+                "tensorflow.serving.ModelService",
+                "tensorflow.serving.PredictionService",
+                "grpc.health.v1.Health",
+            ],
+            services,
+        )
+        file = database.FindFileContainingSymbol(
+            "tensorflow.serving.PredictionService"
+        )
+        self.assertContainsSubset(
+            ["Predict", "Classify", "Regress", "MultiInference"],
+            [method.name for method in file.service[0].method],
+        )
+
+    def test_health(self):
+        """Load balancers hear at once that a server is about to end.
+
+        Whoever watches takes no thread and does not hold the end up.
+        """
+        server, port = self.start()
+        stub = health_pb2_grpc.HealthStub(self.connect(f"localhost:{port}"))
+        request = health_pb2.HealthCheckRequest
+        for name in ("", "PredictionService", "ModelService"):
+            response = stub.Check(request(service=name), timeout=30)
+            self.assertEqual(response.status, _SERVING)
+        # More than there are threads.
+        watches = [stub.Watch(request(), timeout=60) for _ in range(6)]
+        for watch in watches:
+            self.assertEqual(next(watch).status, _SERVING)
+        server.refuse_health()
+        for watch in watches:
+            self.assertEqual(next(watch).status, _NOT_SERVING)
+        # Requests that still come are answered.
+        self.assert_predicts(self.connect(f"localhost:{port}"))
+        start = time.monotonic()
+        self.assertTrue(server.stop(25)(30))
+        self.assertLess(time.monotonic() - start, 20)
+
+    def test_large_messages(self):
+        """gRPC's own limit of 4 MB is three photos of a phone."""
+        _, port = self.start()
+        channel = grpc.insecure_channel(
+            f"localhost:{port}",
+            options=[("grpc.max_receive_message_length", -1)],
+        )
+        with channel:
+            self.assert_predicts(channel, num_rows=2_000_000)
+
+    def test_channel_arguments(self):
+        """They reach gRPC, and come before what the server sets."""
+        parsed = grpc_server.parse_channel_arguments(
+            "grpc.max_receive_message_length=1000,grpc.primary_user_agent=me"
+        )
+        self.assertEqual(
+            parsed,
+            {
+                "grpc.max_receive_message_length": 1000,
+                "grpc.primary_user_agent": "me",
+            },
+        )
+        self.assertEqual(grpc_server.parse_channel_arguments(""), {})
+        _, port = self.start(**parsed)
+        channel = self.connect(f"localhost:{port}")
+        self.assert_predicts(channel, num_rows=100)
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.assert_predicts(channel, num_rows=1000)
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.RESOURCE_EXHAUSTED
+        )
+        with self.assertRaisesRegex(
+            tf.errors.InvalidArgumentError, "key=value,key=value"
+        ):
+            grpc_server.parse_channel_arguments("grpc.keepalive_time_ms")
+
+
+if __name__ == "__main__":
+    tf.test.main()

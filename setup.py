@@ -74,6 +74,8 @@ setuptools.setup(
             # Schemas of Kubernetes inside the wheel.
             "kubernetes-validate>=1.37",
             "mlcroissant>=1.1,<2",
+            # A client of TensorFlow Serving that is not ours.
+            "ovmsclient==2023.1",
             "pre-commit",
             "pytest>=8",
             "ruff==0.17.5",

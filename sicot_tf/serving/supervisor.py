@@ -158,12 +158,10 @@ class _Supervisor:
         """Returns after any signal but the end of no child, or the time."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
-            select.select(
-                [self._reader],
-                [],
-                [],
-                None if deadline is None else deadline - time.monotonic(),
-            )
+            left = None
+            if deadline is not None:
+                left = max(0, deadline - time.monotonic())
+            select.select([self._reader], [], [], left)
             try:
                 numbers = self._reader.recv(4096)
             except BlockingIOError:

@@ -92,7 +92,8 @@ class SupervisorTest(unittest.TestCase):
         for code, expected in (
             ("raise SystemExit(255)", 255),
             ("pass", 0),
-            ("import os, signal; os.kill(os.getpid(), signal.SIGHUP)", 129),
+            # Not SIGHUP: under nohup it is ignored.
+            ("import os, signal; os.kill(os.getpid(), signal.SIGUSR1)", 138),
         ):
             received, _, errors = self.run_to_end(code)
             self.assertEqual(received, expected)

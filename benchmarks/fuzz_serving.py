@@ -123,7 +123,7 @@ def _connect(port):
 def _fuzz(server, arguments):
     """Texts of what went wrong; prints the table of answers."""
     pids = server.process_ids()
-    before = _resident_mb(server)
+    before = server.resident_mb()
     counts = collections.defaultdict(collections.Counter)
     failures = []
     lock = threading.Lock()
@@ -167,7 +167,7 @@ def _fuzz(server, arguments):
             for answer, number in sorted(counts[kind].items())
         )
         print(f"{kind:22} {answers}")
-    after = _resident_mb(server)
+    after = server.resident_mb()
     print(
         f"{len(indices)} requests in {seconds:.0f} s, "
         f"memory {before:.0f} MB before, {after:.0f} MB after"
@@ -249,15 +249,6 @@ def _exchange(port, case):
         except ValueError:
             return "no JSON", body, text
     return str(response.status), body, text
-
-
-def _resident_mb(server):
-    """Sum over the processes."""
-    kilobytes = 0
-    for pid in server.process_ids():
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        kilobytes += int(status.partition("VmRSS:")[2].split()[0])
-    return kilobytes / 1000
 
 
 def _parse_arguments(argv):

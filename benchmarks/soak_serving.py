@@ -313,7 +313,7 @@ def _soak_memory(versions, num_swaps):
     for _ in tqdm.trange(num_swaps, desc="Swaps", leave=False):
         versions.add()
         versions.wait()
-        megabytes.append(_resident_mb(versions.server))
+        megabytes.append(versions.server.resident_mb())
     failures = _stop_clients(clients)
     print("  MB by swap: " + " ".join(f"{each:.0f}" for each in megabytes))
     if num_swaps > 20:
@@ -343,15 +343,6 @@ def _soak_sigterm(server, other, num_clients):
     if server.poll() != 0:
         failures.append(f"The server ended with {server.poll()}.")
     return failures
-
-
-def _resident_mb(server):
-    """Sum over the processes."""
-    kilobytes = 0
-    for pid in server.process_ids():
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        kilobytes += int(status.partition("VmRSS:")[2].split()[0])
-    return kilobytes / 1000
 
 
 def _parse_arguments(argv):

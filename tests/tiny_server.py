@@ -120,6 +120,14 @@ class ServerProcess:
             found += map(int, path.read_text().split())
         return found
 
+    def resident_mb(self) -> float:
+        """Memory of all its processes, in megabytes."""
+        kilobytes = 0
+        for pid in self.process_ids():
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            kilobytes += int(status.partition("VmRSS:")[2].split()[0])
+        return kilobytes / 1000
+
     def poll(self) -> int | None:
         """The exit code, or None while the server runs."""
         return self._process.poll()

@@ -58,9 +58,8 @@ def predict(
             the text of TensorFlow Serving.
     """
     deadline = _deadline(timeout_seconds)
-    key = _signature_key(request.model_spec)
-    signature = servable.signatures.get(key)
-    if signature is None or key == servable_lib.INIT_SIGNATURE:
+    key, signature = _find_signature(servable, request.model_spec)
+    if signature is None:
         raise tf.errors.FailedPreconditionError(
             None, None, f'Serving signature key "{key}" not found.'
         )
@@ -171,10 +170,9 @@ def multi_inference(
     fetches = set()
     signatures = {}
     for task in request.tasks:
-        key = _signature_key(task.model_spec)
+        key, signature = _find_signature(servable, task.model_spec)
         _check_task(task, request.tasks[0], key, signatures)
-        signature = servable.signatures.get(key)
-        if signature is None or key == servable_lib.INIT_SIGNATURE:
+        if signature is None:
             raise tf.errors.InvalidArgumentError(
                 None,
                 None,
@@ -246,12 +244,17 @@ def _run(
     return values
 
 
-def _signature_key(model_spec: model_pb2.ModelSpec) -> str:
-    """The signature a request means."""
-    return (
+def _find_signature(
+    servable: servable_lib.Servable, model_spec: model_pb2.ModelSpec
+) -> tuple[str, meta_graph_pb2.SignatureDef | None]:
+    """Name of the signature a request means; None if nobody may call it."""
+    key = (
         model_spec.signature_name
         or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     )
+    if key == servable_lib.INIT_SIGNATURE:
+        return key, None
+    return key, servable.signatures.get(key)
 
 
 def _fill_model_spec(
@@ -353,9 +356,8 @@ def _example_signature(
     check_method_name: bool,
 ) -> tuple[str, meta_graph_pb2.SignatureDef]:
     """Key and signature of a call that takes tf.Examples."""
-    key = _signature_key(model_spec)
-    signature = servable.signatures.get(key)
-    if signature is None or key == servable_lib.INIT_SIGNATURE:
+    key, signature = _find_signature(servable, model_spec)
+    if signature is None:
         raise tf.errors.InvalidArgumentError(
             None, None, f"No signature was found with the name: {key}"
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
@@ -28,28 +29,6 @@ from sicot_tf.serving import model_manager
 from sicot_tf.serving import request_log as request_log_lib
 
 _log = logging.getLogger(__name__)
-# By number, as TensorFlow Serving's metrics spell them.
-_STATUS_NAMES = {
-    getattr(tf.errors, name): name
-    for name in (
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
-    )
-}
 _LOG_FIELDS = {
     "Predict": "predict_log",
     "Classify": "classify_log",
@@ -265,7 +244,7 @@ class ServerCore:
                     **options,
                 )
         except tf.errors.OpError as error:
-            status = _STATUS_NAMES.get(error.error_code, "UNKNOWN")
+            status = error_codes_pb2.Code.Name(error.error_code)
             raise
         except MemoryError as error:
             status = "RESOURCE_EXHAUSTED"

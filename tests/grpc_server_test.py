@@ -314,7 +314,9 @@ class GrpcServerTest(tf.test.TestCase):
                 descriptor_pb2.FileDescriptorProto.FromString(proto).name
                 for proto in protos
             ]
-            self.assertEqual(answer.original_request.file_containing_symbol, name)
+            self.assertEqual(
+                answer.original_request.file_containing_symbol, name
+            )
             if file is None:
                 self.assertEqual(
                     answer.error_response.error_code,

@@ -6,8 +6,10 @@ drains on SIGTERM. The flags are described in `sicot_tf.serve`.
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
+import re
 import sys
 import threading
 import time
@@ -103,6 +105,12 @@ def _serve(
             arguments.allow_version_labels_for_unavailable_models
         ),
         unload_when_empty=arguments.unload_when_empty,
+        incomplete_version_seconds=(
+            arguments.incomplete_version_seconds or math.inf
+        ),
+        fail_if_no_model_versions_found=(
+            arguments.fail_if_no_model_versions_found
+        ),
     )
     # No load may run while the interpreter ends.
     stack.callback(manager.close, _CLOSE_SECONDS)
@@ -258,7 +266,18 @@ def _monitoring_path(config_path: str) -> str | None:
     config = serving_config.read_monitoring_config(config_path)
     if not config.prometheus_config.enable:
         return None
-    return config.prometheus_config.path or _MONITORING_PATH
+    path = config.prometheus_config.path or _MONITORING_PATH
+    if not re.fullmatch(r"/[^{}?#\s]+", path) or re.match(
+        "/(v1|healthz|readyz)(/|$)", path
+    ):
+        raise tf.errors.InvalidArgumentError(
+            None,
+            None,
+            f"Wrong path in {config_path}: expected one such as "
+            f"{_MONITORING_PATH}, with / in front, without braces, and none "
+            f"below /v1, /healthz or /readyz, received {path!r}.",
+        )
+    return path
 
 
 def _print_ready(

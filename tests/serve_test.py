@@ -435,6 +435,12 @@ class StartTest(tf.test.TestCase):
             "model_config_list {" + 2 * ' config { name: "a" base_path: "/a" '
             'model_platform: "tensorflow" }' + "}"
         )
+        monitoring = []
+        for path in ("metrics", "/a/{b:path}", "/healthz", "/v1/m", "/ x", "/"):
+            monitoring.append(f"monitoring{len(monitoring)}.config")
+            (root / monitoring[-1]).write_text(
+                f'prometheus_config {{ enable: true path: "{path}" }}'
+            )
         model = ["--model_base_path", "/absent"]
         invalid = "Failed to start server. Error: INVALID_ARGUMENT: "
         for words, text in (
@@ -481,6 +487,19 @@ class StartTest(tf.test.TestCase):
             (
                 [*model, "--grpc_channel_arguments=x"],
                 invalid + "Expected --grpc_channel_arguments",
+            ),
+            (
+                ["--model_base_path", "gs://bucket/m"],
+                invalid + "Expected model default to have a base_path in a "
+                "mounted file system; got base_path()=gs://bucket/m. Mount",
+            ),
+            *(
+                (
+                    [*model, "--monitoring_config_file", str(root / name)],
+                    invalid + f"Wrong path in {root / name}: expected one such "
+                    "as /monitoring/prometheus/metrics, with / in front,",
+                )
+                for name in monitoring
             ),
             (
                 [*model, "--use_alts_credentials"],

@@ -165,6 +165,15 @@ class ServingConfigTest(unittest.TestCase):
             model_list("config { name: 'm' } config { name: 'm' }"),
         )
 
+    def test_model_without_a_name(self):
+        self.assert_raises(
+            tf.errors.InvalidArgumentError,
+            "Expected a name for the model with base_path()=/m: no request "
+            "could ask for it.",
+            serving_config.check_model_list,
+            model_list("config { base_path: '/m' }"),
+        )
+
     def test_base_paths(self):
         """Relative ones depend on where a server happened to start."""
         for base_path in ("models/m", "", "./m"):

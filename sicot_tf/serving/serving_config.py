@@ -147,7 +147,7 @@ def make_model_config(
 
 
 def check_model_list(models: model_server_config_pb2.ModelConfigList) -> None:
-    """Raises unless names differ and base paths are absolute.
+    """Raises unless names differ and base paths are absolute and local.
 
     Raises:
         tf.errors.InvalidArgumentError: with TensorFlow Serving's texts.
@@ -163,6 +163,13 @@ def check_model_list(models: model_server_config_pb2.ModelConfigList) -> None:
             )
         names.add(model.name)
     for model in models.config:
+        if not model.name:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                "Expected a name for the model with base_path()="
+                f"{model.base_path}: no request could ask for it.",
+            )
         if not _is_absolute(model.base_path):
             raise tf.errors.InvalidArgumentError(
                 None,

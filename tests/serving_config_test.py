@@ -137,17 +137,18 @@ class ServingConfigTest(unittest.TestCase):
                 log.getvalue(),
             )
         self.path.write_bytes(b"\xff\xfe")
-        with contextlib.redirect_stderr(io.StringIO()) as log:
-            self.assert_raises(
-                tf.errors.InvalidArgumentError,
-                f"Invalid protobuf file: '{self.path}'",
-                serving_config.read_ssl_config,
-                self.path,
-            )
-        self.assertIn(
-            "Error parsing text-format tensorflow.serving.SSLConfig",
-            log.getvalue(),
-        )
+        for read, name in (
+            (serving_config.read_ssl_config, "tensorflow.serving.SSLConfig"),
+            (serving_config.read_session_config, "tensorflow.ConfigProto"),
+        ):
+            with contextlib.redirect_stderr(io.StringIO()) as log:
+                self.assert_raises(
+                    tf.errors.InvalidArgumentError,
+                    f"Invalid protobuf file: '{self.path}'",
+                    read,
+                    self.path,
+                )
+            self.assertIn(f"Error parsing text-format {name}", log.getvalue())
 
     def test_missing_file(self):
         self.assert_raises(

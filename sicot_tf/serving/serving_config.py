@@ -135,6 +135,17 @@ def read_ssl_config(path: str | os.PathLike[str]) -> Any:
     return _read(path, SSLConfig())
 
 
+def read_session_config(
+    path: str | os.PathLike[str],
+) -> tf.compat.v1.ConfigProto:
+    """Reads `--tensorflow_session_config_file`.
+
+    Raises:
+        tf.errors.OpError: as `read_model_config`.
+    """
+    return _read(path, tf.compat.v1.ConfigProto())
+
+
 def make_model_config(
     name: str, base_path: str | os.PathLike[str]
 ) -> model_server_config_pb2.ModelServerConfig:

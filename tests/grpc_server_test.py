@@ -124,7 +124,9 @@ class GrpcServerTest(tf.test.TestCase):
     def test_tls(self):
         """Clients that trust the certificate get through, others don't."""
         key, certificate, _ = make_certificate("server")
-        path = self.write_ssl_config(server_key=key, server_cert=certificate)
+        path = self.write_ssl_config(
+            server_key=key, server_cert=f"Subject: 可乐\n{certificate}"
+        )
         _, port = self.start(credentials=grpc_server.read_credentials(path))
         address = f"localhost:{port}"
         trusting = grpc.ssl_channel_credentials(certificate.encode())

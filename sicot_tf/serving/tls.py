@@ -53,9 +53,11 @@ def check(config: Any, path: str) -> None:
 def _check_certificate(path: str, field: str, text: str) -> None:
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise _error(path, field, _not_pem("certificate"))
+    # Names in a comment may be in any script.
+    ascii_text = text.encode("ascii", "ignore").decode()
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(
-            cadata=text
+            cadata=ascii_text
         )
     except (ssl.SSLError, ValueError) as error:
         raise _error(path, field, f"it can't be read: {error}") from error

@@ -453,6 +453,13 @@ class StartTest(tf.test.TestCase):
                 [*model, "--port=0"],
                 invalid + "server_options.grpc_port is not set.",
             ),
+            ([*model, "--port=99999"], invalid + "Expected --port from 1 to 6"),
+            ([*model, "--port=-3"], invalid + "Expected --port from 1 to 655"),
+            (
+                [*model, "--rest_api_port=65536"],
+                invalid + "Expected --rest_api_port from 1 to 65535, or 0 for "
+                "none, received 65536.",
+            ),
             (
                 [*model, "--batching_parameters_file=x"],
                 invalid + "server_options.batching_parameters_file is set "

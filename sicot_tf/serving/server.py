@@ -187,7 +187,17 @@ def _serve(
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
-    """Raises if flags contradict each other."""
+    """Raises if flags contradict each other, or no port has the number."""
+    for name in ("port", "rest_api_port"):
+        port = getattr(arguments, name)
+        # gRPC would take 99999 for 34463.
+        if not 0 <= port <= 65535:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                f"Expected --{name} from 1 to 65535, or 0 for none, received "
+                f"{port}.",
+            )
     if not (
         arguments.port or arguments.grpc_socket_path or arguments.rest_api_port
     ):

@@ -89,9 +89,16 @@ class GrpcServer:
         Raises:
             RuntimeError: if it can't be had.
         """
-        if credentials is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, credentials)
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            # gRPC's own text asks for a debug log to tell the same.
+            raise RuntimeError(
+                f"Failed to bind to address {address}: another program has "
+                "it, or this one may not."
+            ) from error
 
     def start(self) -> None:
         """Begins to answer."""

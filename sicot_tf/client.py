@@ -24,6 +24,8 @@ from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf import message_factory
 
+from sicot_tf import user_mistakes
+
 if typing.TYPE_CHECKING:
     import PIL.Image
 
@@ -306,6 +308,7 @@ def _make_classes() -> dict[str, type]:
 _classes = _make_classes()
 
 
+@user_mistakes.in_a_sentence("client")
 def main(argv: list[str] | None = None) -> None:
     """Prints the recognised products of each photo."""
     arguments = _parse_arguments(argv)

@@ -12,22 +12,17 @@ import typing
 from typing import Any
 from typing import TypeVar
 
+from sicot_tf import settings
+
 Config = TypeVar("Config")
-
-
-def _setting(
-    default: Any, description: str, flag: str = "", choices: tuple = ()
-) -> Any:
-    """A dataclass field that also knows its command-line flag and help."""
-    return dataclasses.field(
-        default=default,
-        metadata={"help": description, "flag": flag, "choices": choices},
-    )
+_setting = settings.setting
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetConfig:
     """What `beam_jobs.build_dataset` does to raw records."""
+
+    __post_init__ = settings.check
 
     title_field: str = _setting(
         "title", "record field that holds the title, for example title_zh"
@@ -39,20 +34,25 @@ class DatasetConfig:
         256,
         "shorter side of stored images in pixels; smaller images are kept as "
         "they are",
+        least=1,
     )
-    jpeg_quality: int = _setting(95, "quality of re-encoded JPEG images")
+    jpeg_quality: int = _setting(
+        95, "quality of re-encoded JPEG images", least=1, most=100
+    )
     min_image_side: int = _setting(
         8, "images with a shorter side below this are rejected"
     )
     # Pillow's own decompression-bomb limit.
     max_image_pixels: int = _setting(
-        89_478_485, "images with more pixels are rejected before decoding"
+        89_478_485,
+        "images with more pixels are rejected before decoding",
+        least=1,
     )
     drop_frequent_percent: float = _setting(
-        0.0, "drop this share of the most frequent words (paper: 5)"
+        0.0, "drop this share of the most frequent words (paper: 5)", most=100
     )
     drop_rare_percent: float = _setting(
-        0.0, "drop this share of the least frequent words (paper: 5)"
+        0.0, "drop this share of the least frequent words (paper: 5)", most=100
     )
     drop_by: str = _setting(
         "types",
@@ -75,9 +75,11 @@ class DatasetConfig:
     )
     # 17 % is the head share of both Alibaba sets (paper, Table 4).
     head_share: float = _setting(
-        0.17, "share of classes that are head when head_threshold is 0"
+        0.17, "share of classes that are head when head_threshold is 0", most=1
     )
-    word_vector_dim: int = _setting(128, "size of the word2vec vectors")
+    word_vector_dim: int = _setting(
+        128, "size of the word2vec vectors", least=1
+    )
     word2vec_epochs: int = _setting(10, "passes of word2vec over the titles")
     unknown_words: str = _setting(
         "mean_of_characters",
@@ -86,10 +88,10 @@ class DatasetConfig:
         choices=("mean_of_characters", "random", "zero"),
     )
     val_percent: int = _setting(
-        10, "validation share of records that carry no split"
+        10, "validation share of records that carry no split", most=100
     )
     test_percent: int = _setting(
-        10, "test share of records that carry no split"
+        10, "test share of records that carry no split", most=100
     )
     val_per_class: int = _setting(
         0,
@@ -111,14 +113,20 @@ class DatasetConfig:
         4,
         "pictures whose hashes of 128 bits differ in at most so many bits are "
         "similar; -1: only equal ones are",
+        least=-1,
+        most=128,
     )
     shard_megabytes: int = _setting(128, "size of a TFRecord shard")
-    seed: int = _setting(0, "seed of order, splits and word vectors")
+    seed: int = _setting(
+        0, "seed of order, splits and word vectors", most=2**32 - 1
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The streams and the shared classifier."""
+
+    __post_init__ = settings.check
 
     streams: str = _setting(
         "cotrain",
@@ -133,13 +141,15 @@ class ModelConfig:
         "imagenet", "imagenet, none, or the path of a .weights.h5 file"
     )
     freeze_backbone: bool = _setting(False, "train all but the backbone")
-    image_size: int = _setting(224, "side of the square the model sees")
+    image_size: int = _setting(
+        224, "side of the square the model sees", least=1
+    )
     neck_dim: int = _setting(
         0,
         "size of a dense layer with ReLU behind the backbone; 0: none, the "
         "plain backbone of the paper",
     )
-    max_words: int = _setting(32, "longer titles are cut")
+    max_words: int = _setting(32, "longer titles are cut", least=1)
     attention_activation: str = _setting(
         "softmax",
         "how scores become word weights",
@@ -166,19 +176,27 @@ class ModelConfig:
 class TrainConfig:
     """How `sicot_tf.train` trains it."""
 
+    __post_init__ = settings.check
+
     mixed_loss_weight: float = _setting(
         1.0, "lambda of Eq. 1 (not given in the paper)", flag="lambda"
     )
-    epochs: int = _setting(25, "passes over the training set (not given)")
-    global_batch_size: int = _setting(256, "rows of a step over all workers")
+    epochs: int = _setting(
+        25, "passes over the training set (not given)", least=1
+    )
+    global_batch_size: int = _setting(
+        256, "rows of a step over all workers", least=1
+    )
     learning_rate: float = _setting(0.1, "initial learning rate")
     decay_rate: float = _setting(0.8, "factor of each decay (paper: gamma)")
-    decay_epochs: float = _setting(1.0, "epochs between decays (paper: step 1)")
+    decay_epochs: float = _setting(
+        1.0, "epochs between decays (paper: step 1)", least=0.001
+    )
     warmup_epochs: float = _setting(
         0.0, "epochs of linear warm-up before the schedule"
     )
     optimizer: str = _setting("sgd", "optimizer", choices=("sgd", "adamw"))
-    momentum: float = _setting(0.9, "SGD momentum (not given)")
+    momentum: float = _setting(0.9, "SGD momentum (not given)", most=1)
     weight_decay: float = _setting(
         1e-4,
         "on kernels, not on biases, norms and word vectors; L2 for sgd, "
@@ -190,7 +208,7 @@ class TrainConfig:
         "decay; 0: not clipped",
     )
     label_smoothing: float = _setting(
-        0.0, "share of the label's probability spread over all classes"
+        0.0, "share of the label's probability spread over all classes", most=1
     )
     logit_adjustment: float = _setting(
         0.0,
@@ -201,6 +219,8 @@ class TrainConfig:
         1.0,
         "share of the classes a step compares with, those of the batch always "
         "among them (Partial FC); 1: all, exactly",
+        least=1e-6,
+        most=1,
     )
     backbone_learning_rate_factor: float = _setting(
         1.0, "learning rate of the backbone relative to the rest"
@@ -210,7 +230,9 @@ class TrainConfig:
         "random resized crop, and for crop_flip a mirror image",
         choices=("none", "crop", "crop_flip"),
     )
-    min_crop_area: float = _setting(0.25, "smallest crop, share of the area")
+    min_crop_area: float = _setting(
+        0.25, "smallest crop, share of the area", least=0.01, most=1
+    )
     order: str = _setting(
         "exact",
         "exact: the same global batches for any number of workers; files: "
@@ -221,21 +243,27 @@ class TrainConfig:
         False, "control: every picture trains with another record's title"
     )
     seed: int = _setting(
-        0, "seed of initial weights, order of records and augmentation"
+        0,
+        "seed of initial weights, order of records and augmentation",
+        most=2**32 - 1,
     )
-    log_steps: int = _setting(10, "steps between rows of the loss curve")
+    log_steps: int = _setting(
+        10, "steps between rows of the loss curve", least=1
+    )
     val_records: int = _setting(
         10_000, "validation records looked at after each epoch; 0: all"
     )
     checkpoint_steps: int = _setting(
         0, "steps between checkpoints; 0: once an epoch"
     )
-    keep_checkpoints: int = _setting(3, "checkpoints kept")
+    keep_checkpoints: int = _setting(3, "checkpoints kept", least=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkersConfig:
     """How the work is spread; may change whenever a run is resumed."""
+
+    __post_init__ = settings.check
 
     num_workers: int = _setting(
         0,
@@ -257,11 +285,13 @@ class WorkersConfig:
         300.0,
         "seconds to wait for the other workers, the first step and a "
         "checkpoint",
+        least=1,
     )
     worker_timeout: float = _setting(
         120.0,
         "seconds after which a step or a validation batch that waits for "
         "another worker ends this one",
+        least=1,
     )
 
 
@@ -392,5 +422,6 @@ def read_json(path: pathlib.Path | str) -> Any:
     """Reads a JSON file; the error names the file."""
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    # Also bytes that are not UTF-8.
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error

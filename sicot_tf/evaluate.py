@@ -2,7 +2,8 @@
 
 Only the visual stream is built, and records are read without their titles.
 Intervals are 95 % bootstrap intervals over classes. A second run can be
-compared on the same records.
+compared on the same records. Labels of another dataset are joined by SKU id;
+records of classes that the run does not know are left out, and counted.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf import runs
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
+from sicot_tf.evaluation import known_classes
 from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import plots
 from sicot_tf.evaluation import report
@@ -55,8 +58,13 @@ def evaluate(
         `run_dir/evaluation-<split>`.
 
     Raises:
-        ValueError: if there are no records, or the runs do not fit.
+        ValueError: if there are no records, the run knows none of their
+            classes, or the runs do not fit.
     """
+    if batch_size < 1:
+        raise ValueError(
+            f"Expected a batch_size of 1 or more, received {batch_size}."
+        )
     run = runs.load(run_dir.resolve())
     # The baseline first, as in the paper's tables.
     compared = ([runs.load(compare_to.resolve())] if compare_to else []) + [run]
@@ -68,7 +76,8 @@ def evaluate(
     for other in compared[:-1]:
         if other.classes != run.classes:
             raise ValueError(
-                f"{other.path} and {run.path} were trained on other classes; "
+                f"{other.path} and {run.path} were trained on other classes "
+                f"({known_classes.difference(other.sku_ids, run.sku_ids)}); "
                 "only runs on one dataset generation can be compared."
             )
     generation = generations.resolve_generation(
@@ -77,13 +86,32 @@ def evaluate(
     files = dataset.RecordFiles(generation, split)
     if not len(files):
         raise ValueError(f"{generation} holds no records of split {split!r}.")
+    classes = known_classes.KnownClasses.join(
+        run.sku_ids,
+        runs.read_row_names(generation)["classes"],
+    )
     output = run_dir / f"evaluation-{split}"
     output.mkdir(exist_ok=True)
 
     # === Predict ===
     found = {
-        each.path.name: _predict(each, files, batch_size) for each in compared
+        each.path.name: _predict(each, files, batch_size, classes)
+        for each in compared
     }
+    kept = found[run.path.name].pop("kept")
+    if not len(kept):
+        raise ValueError(
+            f"The run knows none of the classes of the {len(files):,} {split} "
+            f"records of {generation}."
+        )
+    notes = [
+        note
+        for note in (
+            classes.note(len(files), len(files) - len(kept)),
+            *(_note_on_generation(each, generation) for each in compared),
+        )
+        if note
+    ]
     train_counts = np.array([each["train"] for each in run.classes])
     threshold = run.dataset["head_threshold"]
 
@@ -110,6 +138,15 @@ def evaluate(
         {
             "split": split,
             "generation": generation.name,
+            "trained_on": {
+                each.path.name: each.dataset["generation"] for each in compared
+            },
+            "classes": classes.facts(),
+            "records": {
+                "tested": len(kept),
+                "left_out": len(files) - len(kept),
+            },
+            "notes": notes,
             "runs": tables,
             "comparison": comparison,
         },
@@ -123,11 +160,12 @@ def evaluate(
     report.write_report(
         output / "report.html",
         title=f"{run.path.name}: accuracy on the {split} records",
-        dataset_facts=_dataset_facts(files, run),
+        notes=notes,
+        dataset_facts=_dataset_facts(files, run, len(files) - len(kept)),
         tables=tables,
         comparison=comparison,
         plots=figures,
-        examples=_examples(files, run.classes, found[run.path.name]),
+        examples=_examples(files, kept, run.classes, found[run.path.name]),
         settings={
             each.path.name: {
                 **config.to_dict(each.model),
@@ -137,22 +175,45 @@ def evaluate(
         },
     )
     print(report.format_table(tables))
-    print("\n".join(report.headline(tables, comparison)))
+    print("\n".join([*report.headline(tables, comparison), *notes]))
     return output
 
 
 def _predict(
-    run: runs.Run, files: dataset.RecordFiles, batch_size: int
+    run: runs.Run,
+    files: dataset.RecordFiles,
+    batch_size: int,
+    classes: known_classes.KnownClasses,
 ) -> dict[str, np.ndarray]:
-    """What a run's visual stream sees in the records."""
+    """What a run's visual stream sees in the records of known classes.
+
+    Returns:
+        What `prediction.predict_records` does with the run's labels, and
+        `kept` `[n]` int64, the numbers of these records.
+    """
     visual_stream, classifier, _ = sicot.restore_visual(run)
     batches = dataset.make_evaluation_dataset(
         files, image_size=run.model.image_size, batch_size=batch_size
     )
-    return prediction.predict_records(
+    found = prediction.predict_records(
         prediction.make_predict(visual_stream, classifier),
         batches,
         progress=run.path.name,
+    )
+    found["labels"] = classes.run_labels[found["labels"]]
+    kept = np.flatnonzero(found["labels"] >= 0)
+    return {name: each[kept] for name, each in found.items()} | {"kept": kept}
+
+
+def _note_on_generation(run: runs.Run, generation: pathlib.Path) -> str:
+    """Where a run has learned from another dataset than the tested one."""
+    if run.dataset["generation"] == generation.name:
+        return ""
+    return (
+        f"{run.path.name} was trained on generation "
+        f"{run.dataset['generation']}, not on {generation.name}: it may have "
+        "seen some of these records in training. Head and tail are those of "
+        "its training."
     )
 
 
@@ -196,7 +257,9 @@ def _write_plots(
     ]
 
 
-def _dataset_facts(files: dataset.RecordFiles, run: runs.Run) -> dict[str, Any]:
+def _dataset_facts(
+    files: dataset.RecordFiles, run: runs.Run, num_left_out: int
+) -> dict[str, Any]:
     """What a reader wants to know of the data first."""
     heads = sum(each["head"] for each in run.classes)
     return {
@@ -207,20 +270,22 @@ def _dataset_facts(files: dataset.RecordFiles, run: runs.Run) -> dict[str, Any]:
         "head from": f"{run.dataset['head_threshold']} training images",
         "training images": sum(each["train"] for each in run.classes),
         f"{files.split} images": len(files),
+        f"{files.split} images of unknown classes, left out": num_left_out,
         "words in the vocabulary": run.dataset["vocabulary_size"],
     }
 
 
 def _examples(
     files: dataset.RecordFiles,
+    kept: np.ndarray,
     classes: list[dict[str, Any]],
     found: dict[str, np.ndarray],
 ) -> list[dict[str, Any]]:
     """The first records: stored order is random, so they are a fair sample."""
     examples = []
-    for index in range(min(_NUM_EXAMPLES, len(files))):
+    for index, number in enumerate(kept[:_NUM_EXAMPLES]):
         record = tf.io.parse_single_example(
-            files.read(index), records.EVALUATION_FEATURES
+            files.read(int(number)), records.EVALUATION_FEATURES
         )
         image = base64.b64encode(record["image"].numpy()).decode()
         true = classes[int(found["labels"][index])]
@@ -230,15 +295,16 @@ def _examples(
                 "image": f"data:image/jpeg;base64,{image}",
                 "record_id": str(found["record_ids"][index]),
                 "true_sku": true["sku_id"],
-                "true_name": true["sku_name"],
+                "true_name": true.get("sku_name") or "",
                 "predicted_sku": best["sku_id"],
-                "predicted_name": best["sku_name"],
+                "predicted_name": best.get("sku_name") or "",
                 "score": float(found["top_scores"][index, 0]),
             }
         )
     return examples
 
 
+@user_mistakes.in_a_sentence("evaluate")
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.evaluate`."""
     parser = argparse.ArgumentParser(

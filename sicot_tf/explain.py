@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import runs
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -220,6 +221,7 @@ def _html_row(explained: ExplainedTitle) -> str:
     )
 
 
+@user_mistakes.in_a_sentence("explain")
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.explain`."""
     parser = argparse.ArgumentParser(

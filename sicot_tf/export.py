@@ -14,6 +14,7 @@ import tensorflow as tf
 import sicot_tf
 from sicot_tf import config
 from sicot_tf import runs
+from sicot_tf import user_mistakes
 from sicot_tf.model import sicot
 from sicot_tf.serving import saved_model
 
@@ -90,6 +91,7 @@ def _warmup_image(image_size: int) -> bytes:
     return tf.io.encode_jpeg(pixels).numpy()
 
 
+@user_mistakes.in_a_sentence("export")
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.export`."""
     parser = argparse.ArgumentParser(

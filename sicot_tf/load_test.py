@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import load_test_requests
+from sicot_tf import user_mistakes
 
 _PERCENTILES = (50, 95, 99)
 _EPILOG = """\
@@ -180,6 +181,7 @@ def write_table(path: pathlib.Path, rows: Sequence[dict[str, float]]) -> None:
     temporary.rename(path.with_suffix(".svg"))
 
 
+@user_mistakes.in_a_sentence("load_test")
 def main(argv: list[str] | None = None) -> None:
     """Prints a line for each number of clients."""
     arguments = _parse_arguments(argv)

@@ -11,6 +11,8 @@ import bisect
 import dataclasses
 import math
 
+from sicot_tf import user_mistakes
+
 _EXAMPLES = """
 examples:
   # The paper's largest set on 8 workers:
@@ -389,6 +391,7 @@ def _conclusions(
     return found
 
 
+@user_mistakes.in_a_sentence("plan")
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.plan`."""
     parser = argparse.ArgumentParser(

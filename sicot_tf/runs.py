@@ -43,6 +43,16 @@ class Run:
         """The classes in the order of their labels."""
         return dataset.read_classes(self.path / "classes.jsonl")
 
+    @functools.cached_property
+    def row_names(self) -> dict[str, list[str]]:
+        """`read_row_names` of the run."""
+        return read_row_names(self.path)
+
+    @property
+    def sku_ids(self) -> list[str]:
+        """What the labels stand for."""
+        return self.row_names["classes"]
+
 
 def read_row_names(path: pathlib.Path) -> dict[str, list[str]]:
     """SKU ids and words of a run or a dataset, in the order of their rows.
@@ -96,12 +106,13 @@ def create(
     }
     config_path = path / "config.json"
     if config_path.exists():
-        differences = _differences(config.read_json(config_path), values)
+        differences = _differences(_read_config(config_path), values)
         if differences:
             raise ValueError(
                 f"{path} holds a run with other settings: "
-                f"{'; '.join(differences)}. Choose another --run_dir, or "
-                "delete this one."
+                f"{'; '.join(differences)}. Choose another --run_dir (with "
+                f"--init_from {path} it starts from these weights), or delete "
+                "this one."
             )
     if not write:
         return
@@ -124,12 +135,34 @@ def load(path: pathlib.Path) -> Run:
             f"Expected the folder of a training run, found no config.json in "
             f"{path}. Train first: python -m sicot_tf.train --help"
         )
-    values = config.read_json(path / "config.json")
+    values = _read_config(path / "config.json")
     return Run(
         path=path,
         model=config.from_dict(config.ModelConfig, values["model"]),
         train=config.from_dict(config.TrainConfig, values["train"]),
         dataset=values["dataset"],
+    )
+
+
+def _read_config(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """What `create` wrote; another JSON file is a ValueError."""
+    match config.read_json(path):
+        case {
+            "model": dict(),
+            "train": dict(),
+            "dataset": {
+                "path": str(),
+                "generation": str(),
+                "num_classes": int(),
+                "vocabulary_size": int(),
+                "word_vector_dim": int(),
+                "head_threshold": int(),
+            },
+        } as values:
+            return values
+    raise ValueError(
+        f"{path} does not describe a training run: model, train or dataset is "
+        "missing in it or broken. Copy it again, or train a new run."
     )
 
 
@@ -168,8 +201,16 @@ def read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
     rows = []
     if path.exists():
         for line in path.read_text("utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
+            if not line.endswith("\n"):
+                break
+            try:
                 rows.append(json.loads(line))
+                rows[-1]["step"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path} is damaged at {line.strip()[:80]!r}. Remove the "
+                    "file: only the loss curve so far is lost."
+                ) from error
     return rows
 
 

@@ -21,6 +21,7 @@ import tqdm
 from sicot_tf import config
 from sicot_tf import runs
 from sicot_tf import training_job
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.distribute import checkpoints
@@ -342,6 +343,7 @@ class _StopSignal:
         self.asked = True
 
 
+@user_mistakes.in_a_sentence("train")
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.train`."""
     parser = argparse.ArgumentParser(

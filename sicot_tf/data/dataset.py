@@ -203,10 +203,23 @@ def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The rows of a `classes.jsonl`, in the order of their labels.
 
     As a list, a million of them take 1 GiB.
+
+    Raises:
+        ValueError: if a line is no class.
     """
     with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+        number = 0
+        try:
+            for number, line in enumerate(lines, start=1):
+                row = json.loads(line)
+                row["sku_id"], row["train"], row["head"]
+                yield row
+        # Also bytes that are not UTF-8.
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number}: expected a class with sku_id, train "
+                f"and head ({error!r}). Copy the file again."
+            ) from error
 
 
 def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -377,8 +390,13 @@ def make_evaluation_dataset(
 
 
 def pad_word_ids(word_ids: tf.Tensor, max_words: int) -> tf.Tensor:
-    """`[num_words]` ids, cut or padded with 0 to `[max_words]` int32."""
-    word_ids = tf.cast(word_ids[:max_words], tf.int32)
+    """The first known words: `[num_words]` ids to `[max_words]` int32.
+
+    Words without an id (`PADDING_ID`) leave before the cut: they take no
+    place from others. Shorter titles are padded.
+    """
+    known = tf.boolean_mask(word_ids, word_ids != records.PADDING_ID)
+    word_ids = tf.cast(known[:max_words], tf.int32)
     padding = [[0, max_words - tf.shape(word_ids)[0]]]
     padded = tf.pad(word_ids, padding, constant_values=records.PADDING_ID)
     return tf.ensure_shape(padded, [max_words])

@@ -62,13 +62,7 @@ class Checkpoints:
         self._directory = pathlib.Path(directory)
         self._slices = [*row_slices.whole(variables), *slices]
         self._tensors = row_slices.describe(self._slices, row_names)
-        self._row_axes = {
-            axis: {
-                "count": len(names),
-                "sha256": checkpoint_files.sha256(list(names)),
-            }
-            for axis, names in row_names.items()
-        }
+        self._row_axes = _row_axes(row_names)
         self._keep = keep
         self._collectives = collectives or collectives_module.Collectives()
 
@@ -199,14 +193,12 @@ class Checkpoints:
 
     def _check(self, folder: pathlib.Path) -> None:
         manifest = checkpoint_files.read_manifest(folder)
-        for axis, now in self._row_axes.items():
-            stored = manifest["row_axes"].get(axis, now)
-            if stored != now:
-                raise ValueError(
-                    f"{folder} was trained with another list of {axis}: "
-                    f"{stored['count']} old ones, {now['count']} new ones. "
-                    "Start a new run with --init_from RUN."
-                )
+        _check_row_axes(
+            folder,
+            manifest,
+            self._row_axes,
+            "Start a new run with --init_from RUN.",
+        )
         checkpoint_files.check_tensors(
             folder, manifest, self._tensors, nothing_else=True
         )
@@ -224,6 +216,7 @@ def restore_variables(
     variables: Iterable[Any],
     slices: Iterable[row_slices.RowSlice] = (),
     *,
+    row_names: Mapping[str, Sequence[str]] | None = None,
     verify_hashes: bool = True,
 ) -> int:
     """Restores part of a run's last checkpoint; returns its step.
@@ -232,17 +225,25 @@ def restore_variables(
     Rows go straight to their variables, 128 MiB at a time.
 
     Args:
+        row_names: what the rows of an axis stand for; they must be the same
+            in the checkpoint.
         verify_hashes: whether files are compared by SHA-256, which reads all
             of them, or by size alone.
 
     Raises:
         ValueError: if there is no checkpoint, it is damaged, or something is
-            not in it or has another shape.
+            not in it, has another shape or other rows.
     """
     slices = [*row_slices.whole(variables), *slices]
     alone = collectives_module.Collectives()
     folder = checkpoint_files.expect_folder(directory, alone)
     manifest = checkpoint_files.read_manifest(folder)
+    _check_row_axes(
+        folder,
+        manifest,
+        _row_axes(row_names or {}),
+        "Put back the classes.jsonl and vocabulary.txt of its run.",
+    )
     checkpoint_files.check_tensors(
         folder, manifest, row_slices.describe(slices, {})
     )
@@ -322,3 +323,32 @@ def restore_grown(
         axis: (int((rows >= 0).sum()), int((rows < 0).sum()))
         for axis, rows in old_rows.items()
     }
+
+
+def _row_axes(
+    row_names: Mapping[str, Sequence[str]],
+) -> dict[str, dict[str, Any]]:
+    """By row axis, number and hash of the names."""
+    return {
+        axis: {
+            "count": len(names),
+            "sha256": checkpoint_files.sha256(list(names)),
+        }
+        for axis, names in row_names.items()
+    }
+
+
+def _check_row_axes(
+    folder: pathlib.Path,
+    manifest: Mapping[str, Any],
+    row_axes: Mapping[str, dict[str, Any]],
+    remedy: str,
+) -> None:
+    """Raises ValueError if rows stand for something else in a checkpoint."""
+    for axis, now in row_axes.items():
+        stored = manifest["row_axes"].get(axis, now)
+        if stored != now:
+            raise ValueError(
+                f"{folder} was trained with another list of {axis}: "
+                f"{stored['count']} old ones, {now['count']} new ones. {remedy}"
+            )

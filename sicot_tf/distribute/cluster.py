@@ -125,8 +125,13 @@ def _read() -> tuple[list[str], int]:
         case {
             "cluster": dict(jobs),
             "task": {"type": str(job), "index": int(index)},
-        }:
+        } if not isinstance(index, bool):
             pass
+        case {"cluster": dict(), "task": {"type": str(), "index": index}}:
+            raise _broken(
+                '"index" of "task" as a number without quotes is missing, it '
+                f"is {json.dumps(index)}"
+            )
         case _:
             raise _broken(
                 '"cluster", or "task" with type and index, is missing'
@@ -147,14 +152,28 @@ def _read() -> tuple[list[str], int]:
         )
     known = [*chiefs, *workers]
     for address in known:
-        host, _, port = str(address).rpartition(":")
-        if not host or not port.isdigit():
-            raise _broken(f"{address!r} is not host:port")
+        if not _is_address(address):
+            raise _broken(
+                f"{address!r} is not host:port with a port from 1 to 65535"
+            )
     if len(set(known)) < len(known):
         raise _broken("two workers have the same address")
     if len(chiefs) > 1:
         raise _broken(f"it has {len(chiefs)} chiefs")
     return known, index + (len(chiefs) if job == "worker" else 0)
+
+
+def _is_address(address: object) -> bool:
+    """Whether this is "host:port", "[::1]:port" for IPv6."""
+    host, _, port = str(address).rpartition(":")
+    is_number = port.isascii() and port.isdigit() and len(port) < 6
+    return (
+        isinstance(address, str)
+        and bool(host)
+        and not set("/ ") & set(host)
+        and is_number
+        and 0 < int(port) < 2**16
+    )
 
 
 def _broken(reason: str) -> ValueError:

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from sicot_tf import user_mistakes
 from sicot_tf.distribute import cluster
 from sicot_tf.distribute import exit_codes
 
@@ -128,8 +129,9 @@ def worker_failures() -> Iterator[None]:
     wait for them instead. With one worker exceptions pass as usual.
 
     - A lost worker: one message, `exit_codes.START_AGAIN`.
-    - ValueError: the traceback, `exit_codes.BAD_INPUT`.
-    - Another exception: the traceback, 1.
+    - ValueError: `exit_codes.BAD_INPUT`.
+    - Another exception: 1.
+    - A mistake of the user is told in a sentence, the others by a traceback.
     - SystemExit passes.
     """
     if not os.environ.get("TF_CONFIG"):
@@ -152,7 +154,9 @@ def worker_failures() -> Iterator[None]:
                 )
                 + f". {_NEXT}\nTensorFlow said: {said}"
             )
-        text = "".join(traceback.format_exception(error))
+        text = str(error)
+        if not user_mistakes.is_mistake(error):
+            text = "".join(traceback.format_exception(error))
         if isinstance(error, ValueError):
             _end(text, exit_codes.BAD_INPUT)
         _end(text, 1)

@@ -40,6 +40,7 @@ def write_report(
     plots: Sequence[tuple[str, pathlib.Path | str]],
     examples: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> None:
     """Writes the report of an evaluation.
 
@@ -54,6 +55,7 @@ def write_report(
             `predicted_sku`, `predicted_name`, `score` (0 to 1).
         settings: of the run, or names of runs to theirs: then one column
             for each, and what differs is marked.
+        notes: sentences on what the accuracies do not cover.
 
     Raises:
         ValueError: if a picture would have to be loaded from elsewhere, or a
@@ -68,6 +70,7 @@ def write_report(
         ("Settings", _facts(settings)),
     ]
     finding = _paragraphs(headline(tables, comparison), "finding")
+    finding += _paragraphs(notes)
     page.write_page(
         path,
         title=title,
@@ -228,12 +231,12 @@ def _examples(examples: Sequence[Mapping[str, Any]]) -> str:
     for example in examples:
         right = example["predicted_sku"] == example["true_sku"]
         verdict = "right" if right else "wrong"
-        truth = f"{example['true_name']} ({example['true_sku']})"
+        truth = _product(example["true_name"], example["true_sku"])
         rows.append(
             [
                 _image(example["image"], truth),
                 truth,
-                f"{example['predicted_name']} ({example['predicted_sku']})",
+                _product(example["predicted_name"], example["predicted_sku"]),
                 f"{example['score']:.2f}",
                 _Html(f'<b class="{verdict}">{verdict}</b>'),
             ]
@@ -241,6 +244,11 @@ def _examples(examples: Sequence[Mapping[str, Any]]) -> str:
     header = ["photo", "true product", "predicted product", "score", ""]
     caption = "Single photos illustrate; the tables above count all of them."
     return _table(caption, header, rows, "facts") if rows else ""
+
+
+def _product(name: str | None, sku_id: str) -> str:
+    """A product's name with its SKU id, or the id alone."""
+    return f"{name} ({sku_id})" if name else sku_id
 
 
 def _figures(plots: Sequence[tuple[str, pathlib.Path | str]]) -> str:

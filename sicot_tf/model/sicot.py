@@ -247,7 +247,10 @@ def restore_visual(
         block_size=num_classes,
     )
     step = checkpoints.restore_variables(
-        run.path / "checkpoints", stream.variables, classifier.slices()
+        run.path / "checkpoints",
+        stream.variables,
+        classifier.slices(),
+        row_names={"classes": run.sku_ids},
     )
     return stream, classifier, step
 
@@ -266,5 +269,9 @@ def restore_attention(run: runs.Run) -> keras.Model:
             word_vector_dim=run.dataset["word_vector_dim"],
         )
     )
-    checkpoints.restore_variables(run.path / "checkpoints", stream.variables)
+    checkpoints.restore_variables(
+        run.path / "checkpoints",
+        stream.variables,
+        row_names={"words": run.row_names["words"]},
+    )
     return stream

@@ -15,8 +15,12 @@ import itertools
 import json
 import os
 import pathlib
+import re
+import socket
 import sys
+import threading
 import typing
+import urllib.parse
 from collections.abc import Iterable
 
 import grpc
@@ -59,6 +63,8 @@ _MESSAGES = {
     "PredictResponse": [("outputs", 1, "Tensor*")],
 }
 _DT_STRING = 7
+# How gRPC writes addresses that are not host:port.
+_SCHEMES = ("unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds")
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
 # Predict changes nothing on a server, so it can be asked again. gRPC waits a
 # random time of up to 0.1 s, then up to twice as long each time, within the
@@ -86,7 +92,9 @@ Exit code 1 if a photo could not be recognised; the others are still tried.
 examples:
   python -m sicot_tf.client photo.jpg --model_name sicot
   python -m sicot_tf.client *.jpg --server localhost:8500 --top_k 3 \\
-      --product_names dataset/classes.jsonl
+      --product_names runs/cotrain/classes.jsonl
+
+http_proxy and https_proxy are not used; grpc_proxy is, but for localhost.
 """
 
 
@@ -132,7 +140,8 @@ class Client:
             credentials: `grpc.ssl_channel_credentials(...)` for TLS.
 
         Raises:
-            ValueError: for a version and a label, or no channels.
+            ValueError: for a version and a label, no channels, or a server
+                that is no such address.
         """
         if version is not None and version_label is not None:
             raise ValueError(
@@ -210,6 +219,8 @@ class Client:
             grpc.RpcError: if the call fails; one bad picture fails all.
             OSError: if a file can't be read.
             TypeError: for anything else than a picture.
+            ValueError: if a file is empty, or the model does not answer with
+                products.
         """
         files = [_encode(image) for image in images]
         if not files:
@@ -225,6 +236,12 @@ class Client:
             request, timeout=self._timeout if timeout is None else timeout
         )
         outputs = {item.key: item.value for item in response.outputs}
+        if not {"sku_id", "score"} <= outputs.keys():
+            raise ValueError(
+                f"Model {self._model_spec.name!r} answers with "
+                f"{sorted(outputs)}, expected sku_id and score. Ask a model "
+                "that sicot_tf.export wrote."
+            )
         sku_ids = outputs["sku_id"].string_val
         # Servers may be told to send numbers as tensor_content.
         content = outputs["score"].tensor_content
@@ -234,6 +251,11 @@ class Client:
             for sku_id, score in zip(sku_ids, scores, strict=True)
         ]
         num_answers = len(answers) // len(files)
+        if not num_answers or len(answers) % len(files):
+            raise ValueError(
+                f"Model {self._model_spec.name!r} gave {len(answers)} answers "
+                f"for {len(files)} pictures."
+            )
         return [
             answers[start : start + min(num_answers, top_k)]
             for start in range(0, len(answers), num_answers)
@@ -243,8 +265,14 @@ class Client:
 def connect(
     server: str, credentials: grpc.ChannelCredentials | None = None
 ) -> grpc.Channel:
-    """A channel with a connection of its own, retries and no size limits."""
+    """A channel with a connection of its own, retries and no size limits.
+
+    Raises:
+        ValueError: if `server` is neither `host:port` nor `unix:path`.
+    """
+    check_server(server)
     options = [
+        proxy_option(server),
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         # gRPC does not repeat larger calls; its default is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
@@ -258,12 +286,39 @@ def connect(
     return grpc.secure_channel(server, credentials, options)
 
 
+def check_server(server: str) -> None:
+    """Raises ValueError unless gRPC can reach such an address."""
+    if server.partition(":")[0] in _SCHEMES:
+        return
+    match = re.fullmatch(r"([^\s/:]+|\[[^\s/]+\]):([0-9]{1,5})", server)
+    if not match or not 0 < int(match[2]) < 2**16:
+        raise ValueError(
+            "Expected the server's gRPC port as host:port, without http://, "
+            f"or unix:path, received {server!r}. Its REST port is another one."
+        )
+
+
+def proxy_option(server: str) -> tuple[str, int]:
+    """The channel option that says whether gRPC may ask a proxy.
+
+    gRPC itself would send calls, even to localhost, through http_proxy, which
+    is there for web pages and hardly lets gRPC through. Who means gRPC says
+    grpc_proxy; no_proxy and no_grpc_proxy work as usual.
+    """
+    host = server.removeprefix("dns:").strip("/").rpartition(":")[0]
+    is_local = host in ("localhost", "[::1]") or host.startswith("127.")
+    uses_proxy = bool(os.environ.get("grpc_proxy")) and not is_local
+    return "grpc.enable_http_proxy", int(uses_proxy)
+
+
 def _encode(image: "bytes | os.PathLike | PIL.Image.Image") -> bytes:
     """The file of a picture."""
     if isinstance(image, bytes):
         return image
     if isinstance(image, os.PathLike):
-        return pathlib.Path(image).read_bytes()
+        if content := pathlib.Path(image).read_bytes():
+            return content
+        raise ValueError("The file is empty.")
     if not hasattr(image, "save"):
         raise TypeError(
             "Expected bytes of a picture, a path or a picture of Pillow, "
@@ -319,6 +374,7 @@ def main(argv: list[str] | None = None) -> None:
         except (OSError, ValueError) as error:
             raise SystemExit(f"--product_names: {error}") from error
     num_failed = 0
+    sku_ids = set()
     with Client(
         arguments.server,
         model_name=arguments.model_name,
@@ -328,53 +384,114 @@ def main(argv: list[str] | None = None) -> None:
             server.wait_until_ready(arguments.timeout)
         except TimeoutError as error:
             raise SystemExit(
-                f"No model server answers at {arguments.server} within "
+                why_not(arguments.server)
+                or f"No model server answers at {arguments.server} within "
                 f"{arguments.timeout:g} s. Start one:\n  python -m "
                 f"sicot_tf.serve --model_name {arguments.model_name} "
-                f"--model_base_path saved_models/{arguments.model_name}"
+                f"--model_base_path $PWD/saved_models/{arguments.model_name}"
             ) from error
         for photo in arguments.photos:
+            problem = ""
             try:
                 [recognitions] = server.recognize(
-                    [photo], top_k=arguments.top_k
+                    [photo_path(photo)], top_k=arguments.top_k
                 )
             except OSError as error:
-                print(f"{photo}: {error.strerror}", file=sys.stderr)
-                num_failed += 1
+                problem = error.strerror or str(error)
+            except ValueError as error:
+                problem = str(error)
             except grpc.RpcError as error:
                 # Lines after the first name nodes of the graph.
-                details = error.details().partition("\n")[0]
-                print(
-                    f"{photo}: {error.code().name}: {details}", file=sys.stderr
-                )
+                details = (error.details() or "").partition("\n")[0]
+                problem = f"{error.code().name}: {details}"
+            if problem:
+                print(f"{photo}: {problem}", file=sys.stderr)
                 num_failed += 1
-            else:
-                print(photo)
-                for item in recognitions:
-                    name = names.get(item.sku_id, "")
-                    line = f"  {item.score:6.1%}  {item.sku_id}  {name}"
-                    print(line.rstrip())
+                continue
+            print(photo)
+            for item in recognitions:
+                sku_ids.add(item.sku_id)
+                name = names.get(item.sku_id, "")
+                line = f"  {item.score:6.1%}  {item.sku_id}  {name}"
+                print(line.rstrip())
+    if sku_ids and arguments.product_names and not sku_ids & names.keys():
+        print(
+            f"{arguments.product_names} knows none of these products. Take the "
+            "classes.jsonl of the run that was exported.",
+            file=sys.stderr,
+        )
     if num_failed:
         raise SystemExit(1)
+
+
+def why_not(server: str) -> str:
+    """Who answers at an address that speaks no plain gRPC; "" if unknown.
+
+    An HTTP/1 request tells: REST answers in kind, TLS with an alert.
+    """
+    host, _, port = server.rpartition(":")
+    if server.partition(":")[0] in _SCHEMES:
+        return ""
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), 3) as peer:
+            peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answer = peer.recv(16)
+    except OSError:
+        return ""
+    if answer.startswith(b"HTTP/1"):
+        return (
+            f"{server} speaks HTTP/1, as the REST port of a model server does. "
+            "Give its gRPC port: --port of the server, 8500."
+        )
+    # Record type 21 is an alert, 3 the major version of every TLS.
+    if answer.startswith(b"\x15\x03"):
+        return (
+            f"{server} speaks TLS, this command does not. Use client.Client("
+            "..., credentials=grpc.ssl_channel_credentials(...)) in Python."
+        )
+    return ""
+
+
+def photo_path(text: str) -> pathlib.Path:
+    """The file that a path or a file:// URL names.
+
+    Raises:
+        ValueError: for a URL of something that is no file here.
+    """
+    url = urllib.parse.urlsplit(text)
+    if "://" not in text or pathlib.Path(text).exists():
+        return pathlib.Path(text)
+    if url.scheme != "file" or url.netloc not in ("", "localhost"):
+        raise ValueError(
+            f"Expected a file of this machine, received a URL of "
+            f"{url.scheme}://{url.netloc}. Download the picture first, for "
+            "example with curl -O."
+        )
+    return pathlib.Path(urllib.parse.unquote(url.path))
 
 
 def read_product_names(path: pathlib.Path) -> dict[str, str]:
     """SKU id to name, from JSON Lines with `sku_id` and `sku_name`.
 
+    A product without a name, or with null, has the name "".
+
     Raises:
         OSError: if the file can't be read.
-        ValueError: if a line is no object with both fields.
+        ValueError: if a line is no object with sku_id.
     """
     names = {}
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-                names[record["sku_id"]] = record["sku_name"]
+                sku_id, name = record["sku_id"], record.get("sku_name")
+                # On one line, whatever spaces it has.
+                names[str(sku_id)] = " ".join(str(name or "").split())
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"{path}, line {number}: expected a JSON object with "
-                    f"sku_id and sku_name, received {line.strip()[:80]!r}."
+                    "sku_id and sku_name, received "
+                    f"{line.decode('utf-8', 'replace').strip()[:80]!r}."
                 ) from error
     return names
 
@@ -388,10 +505,9 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "photos",
-        type=pathlib.Path,
         nargs="+",
         metavar="PHOTO",
-        help="JPEG, PNG, GIF, BMP or WebP file",
+        help="JPEG, PNG, GIF, BMP or WebP file, also as file:// URL",
     )
     parser.add_argument(
         "--server",
@@ -415,6 +531,8 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.top_k < 1:
         parser.error(f"--top_k: expected 1 or more, got {arguments.top_k}")
+    if not 0 < arguments.timeout < threading.TIMEOUT_MAX:
+        parser.error(f"--timeout: expected seconds, got {arguments.timeout}")
     return arguments
 
 

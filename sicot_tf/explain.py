@@ -9,6 +9,7 @@ import argparse
 import base64
 import dataclasses
 import html
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -44,8 +45,8 @@ _NUM_COLOURED = 3
 class ExplainedTitle:
     """A title with the weight of each of its words.
 
-    `words` come by falling weight. Words outside the vocabulary, or behind
-    the `max_words` that the model reads, have no weight; they stand in
+    `words` come by falling weight. Words outside the vocabulary, and known
+    ones behind the first `max_words` of them, have no weight; they stand in
     `unread`, in the order of the title.
     """
 
@@ -63,11 +64,13 @@ def explain_titles(
 ) -> list[ExplainedTitle]:
     """Word weights of titles as they come.
 
+    The model reads the words that training would have: `pad_word_ids`.
+
     Raises:
         ValueError: if the run has no semantic stream.
     """
-    vocabulary = (run.path / "vocabulary.txt").read_text("utf-8").splitlines()
-    word_ids = {word: i for i, word in enumerate(vocabulary, start=1)}
+    # Row 0 of the names is the padding's.
+    word_ids = {word: i for i, word in enumerate(run.row_names["words"])}
     words = titles.tokenize(raw_titles)
     ids = [
         [word_ids.get(word, records.PADDING_ID) for word in each]
@@ -139,20 +142,42 @@ def explain_records(
 
 
 def write_page(
-    path: pathlib.Path, explained: Sequence[ExplainedTitle], *, run_name: str
+    path: pathlib.Path,
+    explained: Sequence[ExplainedTitle],
+    *,
+    run_name: str,
+    legend: Sequence[str] = (),
 ) -> None:
-    """Writes the attention page."""
+    """Writes the attention page; `legend` says how to read it."""
     rows = "".join(_html_row(each) for each in explained)
     body = (
-        "<p>Words by falling weight; the three most important green, the "
-        "three least important red, words the model does not know grey. "
-        "Weights of a title sum to 1.</p>"
+        f"<p>{html.escape(' '.join(legend))}</p>"
         '<div class="scroll"><table><tr><th>picture</th><th>title</th>'
         f"<th>words and weights</th></tr>{rows}</table></div>"
     )
     page.write_page(
         path, title=f"{run_name}: what the attention trusts", body=body
     )
+
+
+def make_legend(run: runs.Run) -> list[str]:
+    """How to read the weights of a run, in sentences."""
+    sentences = [
+        f"Words by falling weight; the {_NUM_COLOURED} most important green, "
+        f"the {_NUM_COLOURED} least important red.",
+        "Grey words have no weight: the model does not know them, or they "
+        f"stand behind the first {run.model.max_words} that it knows.",
+        "The weights of each title's other words are numbers from 0 to 1 by "
+        "themselves and have no fixed sum."
+        if run.model.attention_activation == "sigmoid"
+        else "The weights of a title's other words sum to 1, but for rounding.",
+    ]
+    if run.train.shuffle_titles:
+        sentences.append(
+            "This is a control (--shuffle_titles): it was trained on pictures "
+            "with the titles of other records, not on the pairs shown here."
+        )
+    return sentences
 
 
 def _explain(
@@ -162,22 +187,17 @@ def _explain(
     weights: np.ndarray,
 ) -> ExplainedTitle:
     """Sorts a title's words by weight; equal weights keep their order."""
-    read = [
-        (float(weight), word)
-        for weight, word, word_id in zip(weights, words, word_ids)
-        if word_id != records.PADDING_ID
-    ]
-    unread = [
-        word
-        for position, (word, word_id) in enumerate(zip(words, word_ids))
-        if word_id == records.PADDING_ID or position >= len(weights)
-    ]
-    read.sort(key=lambda pair: -pair[0])
+    is_known = np.array(word_ids, int) != records.PADDING_ID
+    # As `dataset.pad_word_ids` cuts.
+    is_read = is_known & (np.cumsum(is_known) <= len(weights))
+    # The padding behind the last word has no word to stand beside it.
+    pairs = zip(weights.tolist(), itertools.compress(words, is_read))
+    read = sorted(pairs, key=lambda pair: -pair[0])
     return ExplainedTitle(
         title=title,
         words=[word for _, word in read],
         weights=[weight for weight, _ in read],
-        unread=unread,
+        unread=list(itertools.compress(words, ~is_read)),
     )
 
 
@@ -257,7 +277,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     run = runs.load(arguments.run_dir)
-    explained = []
+    explained, legend = [], make_legend(run)
     if arguments.title:
         explained += explain_titles(run, arguments.title)
     if arguments.record_id or not arguments.title:
@@ -265,8 +285,13 @@ def main(argv: list[str] | None = None) -> None:
             arguments.dataset or pathlib.Path(run.dataset["path"])
         )
         explained += explain_records(run, generation, arguments.record_id)
+        if generation.name != run.dataset["generation"]:
+            legend.append(
+                f"The pictures are of generation {generation.name}; the run "
+                f"was trained on {run.dataset['generation']}."
+            )
     output = arguments.output or arguments.run_dir / "attention.html"
-    write_page(output, explained, run_name=run.path.name)
+    write_page(output, explained, run_name=run.path.name, legend=legend)
     for each in explained:
         pairs = zip(each.words, each.weights)
         words = [f"{word} {weight:.3f}" for word, weight in pairs]

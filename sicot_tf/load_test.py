@@ -13,6 +13,7 @@ import dataclasses
 import os
 import pathlib
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent import futures
@@ -21,6 +22,7 @@ import matplotlib.figure
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import client
 from sicot_tf import load_test_requests
 from sicot_tf import user_mistakes
 
@@ -243,7 +245,9 @@ def _make_logs(
         )
     settings = {"signature_name": name, "batch_size": arguments.batch_size}
     if arguments.photos:
-        photos = [photo.read_bytes() for photo in arguments.photos]
+        photos = [
+            client.photo_path(photo).read_bytes() for photo in arguments.photos
+        ]
         return load_test_requests.photo_requests(
             photos, signatures[name], **settings
         )
@@ -253,15 +257,17 @@ def _make_logs(
 
 
 def _parse_concurrency(text: str) -> list[int]:
-    values = [int(item) for item in text.split(",")]
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
-    return values
+    values = text.split(",")
+    if not all(item.isdecimal() and int(item) for item in values):
+        raise argparse.ArgumentTypeError(
+            f"expected numbers of 1 or more with commas, got {text}"
+        )
+    return [int(item) for item in values]
 
 
 def _parse_shape(text: str) -> tuple[str, list[int]]:
     name, _, sizes = text.rpartition("=")
-    if not name:
+    if not name or not all(size.isdecimal() for size in sizes.split(",")):
         raise argparse.ArgumentTypeError(f"expected NAME=SIZE,.., got {text}")
     return name, [int(size) for size in sizes.split(",")]
 
@@ -275,7 +281,6 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "photos",
-        type=pathlib.Path,
         nargs="*",
         metavar="PHOTO",
         help="files for a signature with one input of strings; without them "
@@ -337,8 +342,12 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="write the table here and its plot as SVG beside it",
     )
     arguments = parser.parse_args(argv)
-    if arguments.batch_size < 1 or arguments.seconds <= 0:
-        parser.error("--batch_size and --seconds: expected more than 0")
+    for flag in ("batch_size", "seconds", "timeout"):
+        if not 0 < getattr(arguments, flag) < threading.TIMEOUT_MAX:
+            parser.error(
+                f"--{flag}: expected more than 0, got "
+                f"{getattr(arguments, flag)}"
+            )
     if arguments.photos and arguments.warmup_file:
         parser.error("photos and --warmup_file: expected one of them")
     if arguments.output and not arguments.output.resolve().parent.is_dir():

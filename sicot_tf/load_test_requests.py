@@ -24,6 +24,8 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from sicot_tf import client
+
 # So many different requests of random tensors are made.
 _NUM_RANDOM = 8
 _METHODS = {
@@ -169,7 +171,9 @@ class GrpcServer:
     """A server's gRPC entrance: `host:port` or `unix:path`."""
 
     def __init__(self, address: str, model_name: str, timeout: float):
+        client.check_server(address)
         self._address = address
+        self._options = [*_CHANNEL_OPTIONS, client.proxy_option(address)]
         self._model_name = model_name
         self._timeout = timeout
 
@@ -183,14 +187,15 @@ class GrpcServer:
             metadata_field=["signature_def"]
         )
         request.model_spec.name = self._model_name
-        with grpc.insecure_channel(self._address, _CHANNEL_OPTIONS) as channel:
+        with grpc.insecure_channel(self._address, self._options) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             try:
                 response = stub.GetModelMetadata(
                     request, timeout=self._timeout, wait_for_ready=True
                 )
             except grpc.RpcError as error:
-                raise OSError(_describe(error)) from error
+                said = client.why_not(self._address) or _describe(error)
+                raise OSError(said) from error
         signatures = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
         return dict(signatures.signature_def)
@@ -215,7 +220,7 @@ class GrpcServer:
 
     def open_connection(self) -> tuple[Call, Callable[[], None]]:
         """A way to ask over a new connection, and what closes it."""
-        channel = grpc.insecure_channel(self._address, _CHANNEL_OPTIONS)
+        channel = grpc.insecure_channel(self._address, self._options)
         methods = {
             # Without (de)serializers: bytes in, bytes out.
             path: channel.unary_unary(path)
@@ -241,6 +246,10 @@ class RestServer:
 
     def __init__(self, url: str, model_name: str, timeout: float):
         parts = urllib.parse.urlsplit(url)
+        # Raises a ValueError that names a port out of range or of letters.
+        parts.port
+        if not parts.hostname:
+            raise ValueError(f"Expected http://host:port, received {url!r}.")
         self._connection = (
             http.client.HTTPSConnection
             if parts.scheme == "https"
@@ -316,7 +325,11 @@ class RestServer:
 def connect(
     server: str, model_name: str, timeout: float
 ) -> GrpcServer | RestServer:
-    """The entrance: REST for a URL, else gRPC; `timeout` in seconds."""
+    """The entrance: REST for a URL, else gRPC; `timeout` in seconds.
+
+    Raises:
+        ValueError: if `server` is neither.
+    """
     if server.startswith(("http://", "https://")):
         return RestServer(server, model_name, timeout)
     return GrpcServer(server, model_name, timeout)

@@ -79,7 +79,8 @@ def create(
     """Makes the folder of a run, or checks that it holds this very run.
 
     More epochs are allowed; nothing else of the model, the training or the
-    data may differ, for the checkpoints would not fit it.
+    data may differ, for the checkpoints would not fit it. A run that has none
+    yet, because its first start failed, is described anew.
 
     Args:
         write: False only checks; of several workers one writes.
@@ -105,7 +106,7 @@ def create(
         },
     }
     config_path = path / "config.json"
-    if config_path.exists():
+    if config_path.exists() and any(path.glob("checkpoints/step-*")):
         differences = _differences(_read_config(config_path), values)
         if differences:
             raise ValueError(

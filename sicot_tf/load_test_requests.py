@@ -8,6 +8,7 @@ import base64
 import http.client
 import json
 import pathlib
+import re
 import urllib.parse
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -246,9 +247,9 @@ class RestServer:
 
     def __init__(self, url: str, model_name: str, timeout: float):
         parts = urllib.parse.urlsplit(url)
-        # Raises a ValueError that names a port out of range or of letters.
-        parts.port
-        if not parts.hostname:
+        if not re.fullmatch(
+            r"[^\s/:]+(:[0-9]+)?|\[.+\](:[0-9]+)?", parts.netloc
+        ):
             raise ValueError(f"Expected http://host:port, received {url!r}.")
         self._connection = (
             http.client.HTTPSConnection
@@ -272,7 +273,10 @@ class RestServer:
             response = connection.getresponse()
             content = response.read()
         except http.client.HTTPException as error:
-            raise OSError(repr(error)) from error
+            raise OSError(
+                f"{error!r}: no HTTP/1. Is it the gRPC port? Then leave out "
+                "http://."
+            ) from error
         finally:
             connection.close()
         if response.status != 200:

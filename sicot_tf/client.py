@@ -9,6 +9,7 @@ library it loads gRPC and protobuf only, not TensorFlow:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import io
 import itertools
@@ -17,6 +18,7 @@ import os
 import pathlib
 import re
 import socket
+import ssl
 import sys
 import threading
 import typing
@@ -63,6 +65,7 @@ _MESSAGES = {
     "PredictResponse": [("outputs", 1, "Tensor*")],
 }
 _DT_STRING = 7
+_PROBE_SECONDS = 3
 # How gRPC writes addresses that are not host:port.
 _SCHEMES = ("unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds")
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
@@ -425,30 +428,32 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def why_not(server: str) -> str:
-    """Who answers at an address that speaks no plain gRPC; "" if unknown.
-
-    An HTTP/1 request tells: REST answers in kind, TLS with an alert.
-    """
-    host, _, port = server.rpartition(":")
+    """Who answers at an address that speaks no plain gRPC; "" if unknown."""
     if server.partition(":")[0] in _SCHEMES:
         return ""
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), 3) as peer:
+    host, _, port = server.rpartition(":")
+    address = host.strip("[]"), int(port)
+    with contextlib.suppress(OSError):
+        with socket.create_connection(address, _PROBE_SECONDS) as peer:
             peer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            answer = peer.recv(16)
-    except OSError:
-        return ""
-    if answer.startswith(b"HTTP/1"):
-        return (
-            f"{server} speaks HTTP/1, as the REST port of a model server does. "
-            "Give its gRPC port: --port of the server, 8500."
-        )
-    # Record type 21 is an alert, 3 the major version of every TLS.
-    if answer.startswith(b"\x15\x03"):
-        return (
-            f"{server} speaks TLS, this command does not. Use client.Client("
-            "..., credentials=grpc.ssl_channel_credentials(...)) in Python."
-        )
+            if peer.recv(16).startswith(b"HTTP/1"):
+                return (
+                    f"{server} speaks HTTP/1, as the REST port of a model "
+                    "server does. Give its gRPC port: --port of the server, "
+                    "8500."
+                )
+    # Only asks whether there is TLS: nothing is sent over the connection.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with contextlib.suppress(OSError):
+        with socket.create_connection(address, _PROBE_SECONDS) as peer:
+            with context.wrap_socket(peer):
+                return (
+                    f"{server} speaks TLS, this command does not. In Python: "
+                    "client.Client(..., credentials="
+                    "grpc.ssl_channel_credentials(...))."
+                )
     return ""
 
 

@@ -440,6 +440,15 @@ def main(argv: list[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{flag}", type=float, help=text)
     given = parser.parse_args(argv)
+    for flag in (
+        *("head_memory", "device_memory", "backbone_memory"),
+        *("backbone_parameters", "bandwidth", "latency"),
+    ):
+        value = getattr(given, flag)
+        if value is not None and not 0 <= value < math.inf:
+            parser.error(f"--{flag}: expected 0 or more, received {value}.")
+    if given.streams not in (1, 2):
+        parser.error(f"--streams: expected 1 or 2, received {given.streams}.")
     if (given.bandwidth is None) != (given.latency is None):
         parser.error("--bandwidth and --latency belong together.")
     if given.bandwidth is not None and given.bandwidth <= 0:

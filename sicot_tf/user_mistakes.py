@@ -6,6 +6,7 @@ gRPC.
 """
 
 import contextlib
+import linecache
 import sys
 import traceback
 from collections.abc import Iterator
@@ -40,13 +41,17 @@ def in_a_sentence(command: str) -> Iterator[None]:
 def is_mistake(error: BaseException) -> bool:
     """Whether an exception tells its reader all that is to be told.
 
-    A ValueError that NumPy or Keras raises is a bug of ours; one that our own
-    code raises says what was expected and what to do.
+    A ValueError that NumPy or Keras raises is a bug of ours; one of a `raise`
+    in our own code says what was expected and what to do.
     """
     if isinstance(error, OSError):
         return True
     if not isinstance(error, (ValueError, FloatingPointError)):
         return False
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     package = frame.f_globals.get("__package__") or ""
-    return package.partition(".")[0] in _PACKAGES
+    # TensorFlow leaves its own frames out of what it raises in a tf.function:
+    # the last one left calls it.
+    statement = linecache.getline(frame.f_code.co_filename, line)
+    is_ours = package.partition(".")[0] in _PACKAGES
+    return is_ours and statement.lstrip().startswith("raise ")

@@ -74,6 +74,12 @@ class ClusterTest(tf.test.TestCase):
             ({"cluster": {"chief": ["h:1", "h:2"], "worker": _WORKERS}}, "2 c"),
             ({"task": {"type": "worker", "index": 2}}, "task 2 of job"),
             ({"task": {"type": "worker", "index": "1"}}, "is missing"),
+            ({"task": {"type": "worker", "index": "1"}}, 'it is "1"'),
+            ({"task": {"type": "worker", "index": True}}, "it is true"),
+            ({"cluster": {"worker": ["h:0", "h:1"]}}, "'h:0' is not host:port"),
+            ({"cluster": {"worker": ["h:1", "h:65536"]}}, "from 1 to 65535"),
+            ({"cluster": {"worker": ["h:1", 2222]}}, "2222 is not host:port"),
+            ({"cluster": {"worker": ["http://h:1", "h:2"]}}, "not host:port"),
         ):
             with (
                 _tf_config(**changes),

@@ -296,6 +296,10 @@ class DatasetTest(tf.test.TestCase):
         self.assertAllEqual(
             dataset.pad_word_ids(tf.constant([], tf.int64), 2), [0, 0]
         )
+        # Unknown words take no place: they leave before the cut.
+        self.assertAllEqual(
+            dataset.pad_word_ids(tf.constant([0, 5, 0, 6, 7, 8]), 3), [5, 6, 7]
+        )
 
     def test_evaluation_reads_every_record_and_no_title(self):
         """Breaks if a record is lost, or text is parsed for evaluation."""

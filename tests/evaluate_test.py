@@ -35,6 +35,30 @@ def _with_other_titles(generation, folder):
     return copy
 
 
+def _with_another_class(generation, folder):
+    """A copy in which a new class stands first and one SKU has a new name."""
+    copy = folder / "0123456789ab"
+    shutil.copytree(generation, copy)
+    path = copy / "classes.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[-1]["sku_id"] = "unknown"
+    rows.insert(0, rows[0] | {"sku_id": "new", "sku_name": None})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = dataset.read_manifest(copy)
+    for path in copy.glob("test-*.tfrecord"):
+        examples = []
+        for content in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            example = tf.train.Example.FromString(content)
+            label = example.features.feature["label"].int64_list
+            label.value[:] = [label.value[0] + 1]
+            examples.append(example.SerializeToString(deterministic=True))
+        offsets = tfrecords.write(path, examples)
+        np.save(path.with_suffix(".offsets.npy"), np.array(offsets, np.uint64))
+        manifest["files"][path.name]["bytes"] = path.stat().st_size
+    config.write_json(copy / "manifest.json", manifest)
+    return copy
+
+
 class EvaluateTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -80,6 +104,33 @@ class EvaluateTest(tf.test.TestCase):
         for name, value in before.items():
             self.assertAllEqual(value, after[name], msg=name)
 
+    def test_another_class_list(self):
+        """Breaks if a label is looked up in another list than its own: all
+        labels are one more here, and the last class is unknown to the run.
+
+        24 test records, 3 of each class; 21 are left, in their old order.
+        """
+        folder = pathlib.Path(self.get_temp_dir()) / "another"
+        changed = _with_another_class(tiny_road.generation(), folder)
+        before = dict(np.load(self.output / "predictions.npz"))
+        kept = before["labels"] < 7
+        run_dir = folder / "cotrain"
+        shutil.copytree(self.run_dir, run_dir)
+        output = evaluate.evaluate(run_dir, dataset_dir=changed)
+        after = dict(np.load(output / "predictions.npz"))
+        for name, value in before.items():
+            self.assertAllEqual(value[kept], after[name], msg=name)
+        found = json.loads((output / "metrics.json").read_text())
+        self.assertEqual(found["records"], {"tested": 21, "left_out": 3})
+        self.assertEqual(found["classes"]["known"], 7)
+        self.assertEqual(
+            found["classes"]["unknown_examples"], ["new", "unknown"]
+        )
+        self.assertLen(found["classes"]["absent_examples"], 1)
+        page = (output / "report.html").read_text()
+        self.assertIn("Left out: 3 of 24 records", page)
+        self.assertIn("not on 0123456789ab", page)
+
     def test_report_and_plots(self):
         """Breaks if the page misses the comparison, plots or photos."""
         page = (self.output / "report.html").read_text()
@@ -98,6 +149,15 @@ class EvaluateTest(tf.test.TestCase):
         shutil.copytree(self.run_dir, copy)
         with self.assertRaisesRegex(ValueError, "same folder name"):
             evaluate.evaluate(copy, compare_to=self.run_dir)
+        other = folder / "other"
+        shutil.copytree(self.run_dir, other)
+        rows = (other / "classes.jsonl").read_text().splitlines(keepends=True)
+        (other / "classes.jsonl").write_text("".join(rows[::-1]))
+        with self.assertRaisesRegex(ValueError, "the same SKUs with other"):
+            evaluate.evaluate(copy, compare_to=other)
+        # Labels of the checkpoint and lines of its class list.
+        with self.assertRaisesRegex(ValueError, "another list of classes"):
+            evaluate.evaluate(other)
         shutil.rmtree(copy / "checkpoints")
         with self.assertRaisesRegex(ValueError, "Train first"):
             evaluate.evaluate(copy)

@@ -1,6 +1,8 @@
 """The attention page: order, colours, unknown words, escaping."""
 
+import dataclasses
 import pathlib
+import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +39,41 @@ class ExplainTest(tf.test.TestCase):
         self.assertEqual(found[1].words, [])
         self.assertLen(found[2].words, 8)
         self.assertEqual(found[2].unread, ["circle"])
+
+    def test_unknown_words_take_no_place(self):
+        """Breaks if explain cuts a title before unknown words leave it:
+        training reads the first 8 words that it knows."""
+        known = "red green blue yellow circle square new arrival"
+        mixed = "x1 x2 " + known.replace("blue", "x3 blue") + " x4 free"
+        plain, found = explain.explain_titles(self.trained, [known, mixed])
+        self.assertEqual(found.words, plain.words)
+        self.assertAllClose(found.weights, plain.weights)
+        self.assertEqual(found.unread, ["x1", "x2", "x3", "x4", "free"])
+
+    def test_legend(self):
+        """Breaks if the page says "sum to 1" of weights that do not."""
+        legend = " ".join(explain.make_legend(self.trained))
+        self.assertIn("sum to 1", legend)
+        self.assertIn("behind the first 8 that", legend)
+        other = dataclasses.replace(
+            self.trained,
+            model=dataclasses.replace(
+                self.trained.model, attention_activation="sigmoid"
+            ),
+            train=dataclasses.replace(self.trained.train, shuffle_titles=True),
+        )
+        legend = " ".join(explain.make_legend(other))
+        self.assertNotIn("sum to 1", legend)
+        self.assertIn("titles of other records", legend)
+
+    def test_another_vocabulary(self):
+        """Breaks if word ids are looked up in a list that is not the run's."""
+        folder = pathlib.Path(self.get_temp_dir()) / "run"
+        shutil.copytree(self.trained.path, folder)
+        words = (folder / "vocabulary.txt").read_text().splitlines()
+        (folder / "vocabulary.txt").write_text("\n".join(words[::-1]) + "\n")
+        with self.assertRaisesRegex(ValueError, "another list of words"):
+            explain.explain_titles(runs.load(folder), ["red circle"])
 
     def test_the_attention_prefers_words_that_tell(self):
         """Breaks if training leaves noise words as heavy as the product's.

@@ -238,12 +238,13 @@ def make_training_step(
             packed, collectives.all_reduce_packed(tf.nest.flatten(packed))
         )
         *scalars, squared_norm, asked_to_stop = tf.unstack(packed["scalars"][0])
-        squared_norm += tf.add_n(
-            [
-                tf.reduce_sum(tf.square(each))
-                for each in packed["gradients"] + packed["row_gradients"]
-            ]
-        )
+        squares = [
+            tf.reduce_sum(tf.square(each))
+            for each in packed["gradients"] + packed["row_gradients"]
+        ]
+        # The visual stream alone on a frozen backbone has none but the head's.
+        if squares:
+            squared_norm += tf.add_n(squares)
         is_finite = head.is_finite & tf.math.is_finite(squared_norm)
         scale = tf.constant(1.0)
         if train_config.clip_norm:

@@ -62,7 +62,7 @@ mended, the file can be given to --input
 
 examples
   python -m beam_jobs.build_product_index --input 'catalogue/*.parquet' \\
-      --output index --labels runs/demo/classes.jsonl
+      --output index --labels runs/cotrain/classes.jsonl
   python -m beam_jobs.build_product_index --input changes.jsonl \\
       --output index --mode delta
   python -m beam_jobs.build_product_index --output index --list

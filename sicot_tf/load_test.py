@@ -39,7 +39,8 @@ examples:
   python -m sicot_tf.load_test --server http://localhost:8501 \\
       --model_name sicot --signature_name serving_pixels
   python -m sicot_tf.load_test --model_name sicot --concurrency 1,8,64 \\
-      --warmup_file models/1/assets.extra/tf_serving_warmup_requests \\
+      --warmup_file \\
+      saved_models/sicot/1/assets.extra/tf_serving_warmup_requests \\
       --output load_test.csv
 """
 

@@ -34,23 +34,25 @@ from sicot_tf.model import training_step
 _EXAMPLES = """
 examples:
   # Co-training and its baseline on the same records:
-  python -m sicot_tf.train --dataset data --run_dir runs/cotrain
-  python -m sicot_tf.train --dataset data --run_dir runs/visual \\
+  python -m sicot_tf.train --dataset dataset --run_dir runs/cotrain
+  python -m sicot_tf.train --dataset dataset --run_dir runs/visual \\
       --streams visual
 
   # The paper's settings, with another lambda:
-  python -m sicot_tf.train --dataset data --preset paper --lambda 0.3
+  python -m sicot_tf.train --dataset dataset --run_dir runs/lambda \\
+      --preset paper --lambda 0.3
 
   # The control: every picture with another record's title:
-  python -m sicot_tf.train --dataset data --run_dir runs/shuffled \\
+  python -m sicot_tf.train --dataset dataset --run_dir runs/shuffled \\
       --shuffle_titles
 
   # Two workers on this machine; on several machines start the same command
   # on each, with TF_CONFIG (docs/many_workers.md):
-  python -m sicot_tf.train --dataset data --num_workers 2
+  python -m sicot_tf.train --dataset dataset --run_dir runs/workers \\
+      --num_workers 2
 
   # A new run on more products, from what an old one has learned:
-  python -m sicot_tf.train --dataset data --run_dir runs/grown \\
+  python -m sicot_tf.train --dataset new_dataset --run_dir runs/grown \\
       --init_from runs/cotrain
 
 Started again, a run goes on from its last checkpoint, with as many workers

@@ -1,11 +1,15 @@
 import contextlib
+import http.server
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
 from concurrent import futures
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -164,6 +168,46 @@ class ClientTest(tf.test.TestCase):
         self.assertIn("No model server answers at unix:", code)
         self.assertIn("python -m sicot_tf.serve --model_name tiny", code)
 
+    def test_products_without_name(self):
+        """Breaks if null is printed as "None", a name breaks the lines, or
+        names of other products are taken without a word."""
+        names = self.root / "nameless.jsonl"
+        [best, second, *_], scores = self.expected(1)
+        rows = [
+            {"sku_id": best, "sku_name": None},
+            {"sku_id": second, "sku_name": "a\tb\r\n c"},
+            {"sku_id": "without"},
+        ]
+        names.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        photo = self.root / "1.jpg"
+        flags = ("--top_k", 2, "--product_names", names)
+        code, out, err = self.run_main(photo, *flags)
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(
+            out,
+            f"{photo}\n"
+            f"  {scores[0]:6.1%}  {best}\n"
+            f"  {scores[1]:6.1%}  {second}  a b c\n",
+        )
+        names.write_text('{"sku_id": "x", "sku_name": "of another run"}\n')
+        _, _, err = self.run_main(photo, *flags)
+        self.assertIn("knows none of these products", err)
+
+    def test_urls_of_photos(self):
+        """Breaks if file:// is not read, or https:// gives a puzzle."""
+        photo = self.root / "a b.jpg"
+        photo.write_bytes(tiny_server.make_jpeg(1))
+        code, out, _ = self.run_main(photo.as_uri(), "--top_k", 1)
+        self.assertEqual(code, 0)
+        self.assertIn(self.expected(1)[0][0], out)
+        empty = self.root / "empty.jpg"
+        empty.touch()
+        code, _, err = self.run_main("https://h/x.jpg", empty, self.root)
+        self.assertEqual(code, 1)
+        self.assertIn("https://h/x.jpg: Expected a file", err)
+        self.assertIn("empty.jpg: The file is empty.", err)
+        self.assertIn(f"{self.root}: Is a directory", err)
+
     def test_wrong_product_names(self):
         """The line is named, before any request."""
         names = self.root / "wrong.jsonl"
@@ -233,6 +277,34 @@ class ScriptedServiceTest(tf.test.TestCase):
         received = self.recognize(images=[bytes(5_000_000)])
         self.assertEqual(received, [[client.Recognition("a", 0.5)]])
         self.assertLen(self.service.requests, 3)
+
+    def test_proxies_of_the_web_are_not_asked(self):
+        """Breaks if http_proxy, which nobody listens on here, hides a model
+        server; gRPC itself would ask it, even for localhost."""
+        proxies = ("http_proxy", "https_proxy", "grpc_proxy")
+        nobody = f"http://127.0.0.1:{tiny_server.free_port()}"
+        with mock.patch.dict("os.environ", dict.fromkeys(proxies, nobody)):
+            self.assertLen(self.recognize(), 1)
+            self.assertEqual(client.proxy_option("host:1")[1], 1)
+            del os.environ["grpc_proxy"]
+            self.assertEqual(client.proxy_option("host:1")[1], 0)
+
+    def test_servers_that_are_none(self):
+        """Breaks if a URL, a missing port or another protocol ends in a
+        time-out without a reason."""
+        for server in ("http://localhost:8500", "localhost", "h:99999", ""):
+            with self.assertRaisesRegex(ValueError, "gRPC port as host:port"):
+                client.Client(server)
+        for server in ("dns:///h:1", "unix:x", "[::1]:8500", "10.0.0.1:1"):
+            client.Client(server).close()
+        web = http.server.HTTPServer(
+            ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
+        )
+        self.addCleanup(web.server_close)
+        threading.Thread(target=web.handle_request, daemon=True).start()
+        said = client.why_not(f"127.0.0.1:{web.server_port}")
+        self.assertIn("speaks HTTP/1", said)
+        self.assertEqual(client.why_not(self.address), "")
 
     def test_other_errors_are_final(self):
         """Breaks if a request is repeated that can never succeed."""

@@ -310,6 +310,19 @@ class TrainingStepTest(tf.test.TestCase):
                 self.assertAllEqual(old, new.numpy())
             self.assertTrue(training.run(1)["is_finite"])
 
+    def test_frozen_backbone_without_titles(self):
+        """Breaks if `make demo QUICK=1` fails: only the classifier learns."""
+        training = _Training(
+            streams="visual",
+            model_config=dataclasses.replace(_MODEL, freeze_backbone=True),
+        )
+        self.assertEmpty(training.streams.trainable_variables)
+        before = [each.numpy() for each in training.rows()]
+        sums = training.run(2)
+        self.assertTrue(sums["is_finite"])
+        for old, variable in zip(before, training.rows(), strict=True):
+            self.assertNotAllEqual(old, variable)
+
     def test_logit_adjustment(self):
         """Breaks if offsets are not tau * log(prior).
 

@@ -8,7 +8,9 @@ Titles and their layers stay behind.
 import argparse
 import hashlib
 import pathlib
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 import sicot_tf
@@ -44,8 +46,12 @@ def export(
         checkpoint already.
 
     Raises:
-        ValueError: if `run_dir` has no checkpoint.
+        ValueError: if `run_dir` has no checkpoint, or `output` is no place
+            for versions.
+        OSError: if it can't be written.
     """
+    if top_k < 1:
+        raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     run = runs.load(run_dir)
     visual_stream, classifier, step = sicot.restore_visual(run)
     info = {
@@ -63,17 +69,32 @@ def export(
     info_path = newest / "assets.extra" / "export.json"
     if info_path.exists() and config.read_json(info_path) == info:
         return newest
+    try:
+        _write(run, output / str(version), visual_stream, classifier, info)
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" not in error.message:
+            raise
+        raise OSError(f"No space left on the disk of {output}.") from error
+    return output / str(version)
+
+
+def _write(
+    run: runs.Run,
+    directory: pathlib.Path,
+    visual_stream: keras.Model,
+    classifier: keras.Layer,
+    info: dict[str, Any],
+) -> None:
     saved_model.write(
-        output / str(version),
+        directory,
         image_features=visual_stream,
         classifier=classifier,
         sku_ids=[each["sku_id"] for each in run.classes],
         image_size=run.model.image_size,
-        top_k=top_k,
+        top_k=info["top_k"],
         export_info=info,
         warmup_image=_warmup_image(run.model.image_size),
     )
-    return output / str(version)
 
 
 def _digest(variables: list) -> str:

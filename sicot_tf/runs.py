@@ -129,7 +129,7 @@ def load(path: pathlib.Path) -> Run:
     """Reads the description of a run.
 
     Raises:
-        ValueError: if the folder holds no run.
+        ValueError: if the folder holds no run, or a damaged one.
     """
     if not (path / "config.json").exists():
         raise ValueError(
@@ -137,12 +137,15 @@ def load(path: pathlib.Path) -> Run:
             f"{path}. Train first: python -m sicot_tf.train --help"
         )
     values = _read_config(path / "config.json")
-    return Run(
-        path=path,
-        model=config.from_dict(config.ModelConfig, values["model"]),
-        train=config.from_dict(config.TrainConfig, values["train"]),
-        dataset=values["dataset"],
-    )
+    try:
+        return Run(
+            path=path,
+            model=config.from_dict(config.ModelConfig, values["model"]),
+            train=config.from_dict(config.TrainConfig, values["train"]),
+            dataset=values["dataset"],
+        )
+    except ValueError as error:
+        raise ValueError(f"{path / 'config.json'}: {error}") from error
 
 
 def _read_config(path: pathlib.Path) -> dict[str, dict[str, Any]]:

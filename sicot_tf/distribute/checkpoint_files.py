@@ -86,16 +86,30 @@ def expect_folder(
 def write_slices(
     folder: pathlib.Path, slices: list[row_slices.RowSlice]
 ) -> list[dict[str, Any]]:
-    """Writes 0.index, 0.data-* and so on; returns size and hash of the data."""
+    """Writes 0.index, 0.data-* and so on; returns size and hash of the data.
+
+    Raises:
+        OSError: if the disk is full.
+    """
     files = []
     for number, group in enumerate(row_slices.groups(slices)):
-        with tf.device("CPU:0"):
-            tf.raw_ops.SaveV2(
-                prefix=f"{folder}/{number}",
-                tensor_names=[each.name for each in group],
-                shape_and_slices=[each.spec for each in group],
-                tensors=[each.variable.read_value() for each in group],
-            )
+        try:
+            with tf.device("CPU:0"):
+                tf.raw_ops.SaveV2(
+                    prefix=f"{folder}/{number}",
+                    tensor_names=[each.name for each in group],
+                    shape_and_slices=[each.spec for each in group],
+                    tensors=[each.variable.read_value() for each in group],
+                )
+        except tf.errors.ResourceExhaustedError as error:
+            # "{{function_node ..}} <path>; No space left on device [Op:..]"; a
+            # device without memory says something else.
+            if "No space left" not in error.message:
+                raise
+            raise OSError(
+                f"No space left on the disk of {folder.parent.parent}. Make "
+                "room; the same command goes on from the last checkpoint."
+            ) from error
         path = folder / f"{number}.data-00000-of-00001"
         sync(path)
         files.append(_size_and_hash(path))

@@ -276,6 +276,9 @@ def connect(
     check_server(server)
     options = [
         proxy_option(server),
+        # A server that starts is found soon; by default the pauses between
+        # attempts grow to 2 minutes.
+        ("grpc.max_reconnect_backoff_ms", 5000),
         ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
         # gRPC does not repeat larger calls; its default is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),

@@ -218,6 +218,8 @@ def build(
     row_names = runs.read_row_names(data.generation)
 
     def restore_from(other_run: pathlib.Path) -> dict[str, tuple[int, int]]:
+        # Says so if there is no run.
+        runs.load(other_run)
         return checkpoints.restore_grown(
             other_run / "checkpoints",
             variables,

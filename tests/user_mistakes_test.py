@@ -20,6 +20,7 @@ from sicot_tf import load_test
 from sicot_tf import plan
 from sicot_tf import train
 from sicot_tf import user_mistakes
+from sicot_tf.distribute import cluster
 
 _RUN = {
     "model": {},
@@ -64,6 +65,8 @@ class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
         (self.folder / "x").write_bytes(b"\xff")
         self.assertTrue(caught(lambda: config.read_json(self.folder / "x")))
         self.assertTrue(caught(lambda: config.TrainConfig(epochs=0)))
+        # int() was called wrongly by our code, which raises nothing itself.
+        self.assertFalse(caught(lambda: cluster._answers("host:port")))
         # NumPy was called wrongly; a key of our own is missing.
         self.assertFalse(caught(lambda: np.zeros(3).reshape(2)))
         self.assertFalse(caught(lambda: {}["a"]))

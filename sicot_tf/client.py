@@ -62,8 +62,10 @@ _METHOD = "/tensorflow.serving.PredictionService/Predict"
 # random time of up to 0.1 s, then up to twice as long each time, within the
 # deadline of the call; five attempts are its own limit.
 _SERVICE_CONFIG = {
-    # All the addresses of a name are used in turn.
+    # All the addresses of a name are used in turn, without those of servers
+    # that say they are about to stop.
     "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
             "name": [{}],

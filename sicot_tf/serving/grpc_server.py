@@ -1,9 +1,11 @@
 """The gRPC side of the model server: ports, TLS, health, reflection."""
 
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Any
 
 import grpc
 import tensorflow as tf
@@ -27,6 +29,8 @@ from sicot_tf.serving import serving_config
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
+# Longer than the way to a client and back in a data centre.
+_HOLD_SECONDS = 0.05
 # "" stands for the whole server; the other two are TensorFlow Serving's.
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
 _SERVICE_NAMES = (
@@ -59,8 +63,9 @@ class GrpcServer:
             # A second server on the port is a mistake, not a load balancer.
             "grpc.so_reuseport": 0,
         } | (channel_arguments or {})
+        self._threads = _Threads(num_threads, "grpc")
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(num_threads, "grpc"),
+            self._threads,
             options=list(options.items()),
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
@@ -100,8 +105,18 @@ class GrpcServer:
         self._health.enter_graceful_shutdown()
 
     def stop(self, grace_seconds: float) -> Callable[[float], bool]:
-        """Takes no more requests; returns what waits for running ones."""
+        """Takes no more requests; returns what waits for running ones.
+
+        A call that comes between the server's stop and the client's notice of
+        it ends with CANCELLED (https://github.com/grpc/grpc/issues/41785). So
+        answers are held meanwhile: who waits for one sends no other call, and
+        reads the notice before the answer.
+        """
+        self._threads.hold()
+        time.sleep(_HOLD_SECONDS)
         ended = self._server.stop(grace_seconds)
+        time.sleep(_HOLD_SECONDS)
+        self._threads.release()
         # Who watches would do so for ever.
         self._health.streams.cancel()
         self._reflection.streams.cancel()
@@ -152,6 +167,38 @@ def read_credentials(path: str) -> grpc.ServerCredentials | None:
         root_certificates=config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
     )
+
+
+class _Threads(futures.ThreadPoolExecutor):
+    """Threads that can be kept from beginning a call."""
+
+    def __init__(self, num_threads: int, name: str):
+        super().__init__(num_threads, name)
+        self._may_begin = threading.Event()
+        self._may_begin.set()
+
+    def submit(
+        self, function: Callable[..., Any], /, *arguments: Any, **options: Any
+    ) -> futures.Future:
+        """As that of its base class."""
+        return super().submit(self._run, function, arguments, options)
+
+    def hold(self) -> None:
+        """Calls wait from now on; those that have begun go on."""
+        self._may_begin.clear()
+
+    def release(self) -> None:
+        """Those that wait begin."""
+        self._may_begin.set()
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        self._may_begin.wait()
+        return function(*arguments, **options)
 
 
 class _Streams:

@@ -62,10 +62,8 @@ _METHOD = "/tensorflow.serving.PredictionService/Predict"
 # random time of up to 0.1 s, then up to twice as long each time, within the
 # deadline of the call; five attempts are its own limit.
 _SERVICE_CONFIG = {
-    # All the addresses of a name are used in turn, without those of servers
-    # that say they are about to stop.
+    # All the addresses of a name are used in turn.
     "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
             "name": [{}],
@@ -75,7 +73,13 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": [
+                    "UNAVAILABLE",
+                    "RESOURCE_EXHAUSTED",
+                    # A call that reaches a gRPC server in the moment it stops
+                    # (https://github.com/grpc/grpc/issues/41785).
+                    "CANCELLED",
+                ],
             },
         }
     ],
@@ -102,7 +106,7 @@ class Client:
     """Asks one model of a server; to be shared by all threads of a program.
 
     A call that the server refuses for the moment (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) is made up to five times within its deadline. Other
+    RESOURCE_EXHAUSTED), or cancels because it stops, is made up to five times within its deadline. Other
     errors are raised at once.
     """
 

@@ -6,14 +6,13 @@ JSON, counted, and never logged: a port scan must not fill a disk.
 """
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 import h11
 from uvicorn.protocols.http import h11_impl
-
-from sicot_tf.serving import json_responses
 
 # A request may take a second more for each so many bytes that came: slow
 # lines end their pictures, who sends a byte a second does not.
@@ -178,7 +177,8 @@ class RestProtocol(h11_impl.H11Protocol):
             self.transport.close()
             return
         self._record(status)
-        body = json_responses.error(text)
+        # As `json_responses.error`, without TensorFlow.
+        body = json.dumps({"error": text}, indent=4).encode()
         headers = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),

@@ -29,6 +29,7 @@ from sicot_tf.serving import serving_config
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
+_MAX_UNSEEN_CALLS = 100_000
 # Longer than the way to a client and back in a data centre.
 _HOLD_SECONDS = 0.05
 # "" stands for the whole server; the other two are TensorFlow Serving's.
@@ -62,6 +63,10 @@ class GrpcServer:
             "grpc.max_send_message_length": -1,
             # A second server on the port is a mistake, not a load balancer.
             "grpc.so_reuseport": 0,
+            # Above 1000 that Python has not seen yet gRPC ends calls with
+            # CANCELLED; `maximum_concurrent_rpcs` says RESOURCE_EXHAUSTED.
+            "grpc.server.max_pending_requests": _MAX_UNSEEN_CALLS,
+            "grpc.server.max_pending_requests_hard_limit": _MAX_UNSEEN_CALLS,
         } | (channel_arguments or {})
         self._threads = _Threads(num_threads, "grpc")
         self._server = grpc.server(

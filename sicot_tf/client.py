@@ -106,8 +106,8 @@ class Client:
     """Asks one model of a server; to be shared by all threads of a program.
 
     A call that the server refuses for the moment (UNAVAILABLE,
-    RESOURCE_EXHAUSTED), or cancels because it stops, is made up to five times within its deadline. Other
-    errors are raised at once.
+    RESOURCE_EXHAUSTED), or cancels because it stops, is made up to five times
+    within its deadline. Other errors are raised at once.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from sicot_tf.serving import supervisor
 
 # Ctrl-C, and systemd, signal the supervisor and the server, which gets it from
 # the supervisor again: a second signal is one that comes later.
-_SAME_SIGNAL_SECONDS = 0.5
+_SAME_SIGNAL_SECONDS = 1.0
 _EPILOG = """\
 The flags are those of tensorflow_model_server. SIGTERM or Ctrl-C: health
 checks answer NOT_SERVING and /readyz 503; requests are taken for

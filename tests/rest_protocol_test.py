@@ -17,6 +17,8 @@ from starlette import routing
 from sicot_tf.serving import rest_server
 
 _LONG = 600.0
+# More than the buffers of the kernel take.
+_HUGE = 30_000_000
 _GET = b"GET /fast HTTP/1.1\r\nHost: x\r\n\r\n"
 _POST = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
 
@@ -36,6 +38,9 @@ class RestProtocolTest(unittest.TestCase):
         async def fast(request: requests.Request) -> responses.Response:
             return responses.PlainTextResponse("fast")
 
+        async def huge(request: requests.Request) -> responses.Response:
+            return responses.Response(bytes(_HUGE))
+
         async def echo(request: requests.Request) -> responses.Response:
             try:
                 body = await request.body()
@@ -47,6 +52,7 @@ class RestProtocolTest(unittest.TestCase):
             routes=[
                 routing.Route("/slow", slow),
                 routing.Route("/fast", fast),
+                routing.Route("/huge", huge),
                 routing.Route("/echo", echo, methods=["POST"]),
             ]
         )
@@ -116,6 +122,18 @@ class RestProtocolTest(unittest.TestCase):
             client.sendall(_GET)
             self.assertEqual(self.read(client), (200, b"fast"))
             threading.Event().wait(0.3)
+
+    def test_answers_that_nobody_takes(self):
+        """They would stay in memory for ever."""
+        client = self.connect(self.serve(idle_seconds=0.1))
+        client.sendall(_GET.replace(b"fast", b"huge"))
+        threading.Event().wait(0.5)
+        num_bytes = 0
+        with contextlib.suppress(ConnectionError):
+            while content := client.recv(2**20):
+                num_bytes += len(content)
+        self.assertGreater(num_bytes, 0)
+        self.assertLess(num_bytes, _HUGE)
 
     def test_bodies_and_headers_that_stop_early(self):
         """The client is told, for it may have miscounted its body."""
@@ -247,7 +265,9 @@ class RestProtocolTest(unittest.TestCase):
             process.stdin.flush()
             self.assertEqual(self.read(client)[0], 404)
         _, errors = process.communicate("\n", 30)
-        self.assertRegex(errors, "\\ANo connection .*Too many open files.*\n\\Z")
+        self.assertRegex(
+            errors, "\\ANo connection .*Too many open files.*\n\\Z"
+        )
 
 
 if __name__ == "__main__":

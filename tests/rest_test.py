@@ -445,6 +445,15 @@ class RestTest(tf.test.TestCase):
         # Without a length at its beginning.
         response = self.send("POST", f"{_HALF}:predict", iter([spaces] * 2))
         self.assert_error(response, 413, text)
+        # Before it is sent, if the client waits for that.
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"",
+            {"Content-Length": str(_MAX_BODY_BYTES + 1)}
+            | {"Expect": "100-continue"},
+        )
+        self.assert_error(response, 413, text)
         bomb = gzip.compress(b" " * 10**8)
         response = self.send(
             "POST", f"{_HALF}:predict", bomb, {"Content-Encoding": "gzip"}
@@ -465,6 +474,15 @@ class RestTest(tf.test.TestCase):
             )
             self.assert_content(response, {"predictions": [2.5]})
             self.assertIsNone(response.getheader("Content-Encoding"))
+        # What `cat one.gz two.gz` makes, and a tool that fills blocks.
+        parts = [gzip.compress(part) for part in (b'{"instances"', b": [1]}")]
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"".join(parts) + bytes(512),
+            {"Content-Encoding": "gzip"},
+        )
+        self.assert_content(response, {"predictions": [2.5]})
         for wrong, text in (
             (body[:-9], "it ends too early"),
             (

@@ -592,7 +592,7 @@ class StartTest(tf.test.TestCase):
             "print('started', flush=True)\n"
             "stop.wait()\n"
             "print('drains', flush=True)\n"
-            "time.sleep(1)\n"
+            "time.sleep(1.5)\n"
             "print('still drains', flush=True)\n"
             "time.sleep(600)\n"
         )

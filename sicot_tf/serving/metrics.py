@@ -13,6 +13,7 @@ import prometheus_client
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Model names come from requests: without a limit anyone could fill memory.
 _MAX_UNSERVED_NAMES = 100
+_MAX_UNSERVED_NAME_LENGTH = 200
 _OTHER_NAME = "unknown"
 
 # Limits in microseconds, 10 to about 20 minutes, and numbers of examples:
@@ -150,7 +151,7 @@ class Metrics:
                 self._example_count_total.labels(model_name).inc(num_examples)
 
     def count(self, model_name: str, status_code_name: str) -> str:
-        """One request that no model saw; returns its label."""
+        """One request, whether or not a model saw it; returns its label."""
         label = self._label(model_name, status_code_name == "OK")
         self._request_count.labels(label, status_code_name).inc()
         return label
@@ -229,7 +230,10 @@ class Metrics:
             if is_served:
                 self._served_names.add(model_name)
                 return model_name
-            if len(self._unserved_names) < _MAX_UNSERVED_NAMES:
+            if (
+                len(self._unserved_names) < _MAX_UNSERVED_NAMES
+                and len(model_name) <= _MAX_UNSERVED_NAME_LENGTH
+            ):
                 self._unserved_names.add(model_name)
             if model_name in self._unserved_names:
                 return model_name

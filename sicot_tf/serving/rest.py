@@ -207,6 +207,12 @@ class _Api:
             return self._make_error(
                 400, "Origin header is missing in CORS preflight"
             )
+        if "expect" in request.headers and (
+            # The parser takes digits only.
+            int(request.headers.get("Content-Length", 0)) > self._max_body_bytes
+        ):
+            # The client waits before it sends what nobody wants.
+            return self._make_too_large(path)
         try:
             body = await self._read_body(request)
         except _TooLarge:
@@ -299,18 +305,23 @@ class _Api:
 
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:
-    """What `body` holds, packed with gzip."""
-    decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        content = decompressor.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise json_values.invalid(
-            f"Request body can't be unpacked as gzip: {error}"
-        ) from None
-    if len(content) > max_bytes:
-        raise _TooLarge
-    if not decompressor.eof:
-        raise json_values.invalid(
-            "Request body can't be unpacked as gzip: it ends too early"
-        )
-    return content
+    """What `body` holds, packed with gzip, perhaps in several parts."""
+    parts = []
+    while body:
+        decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(decompressor.decompress(body, max_bytes + 1))
+        except zlib.error as error:
+            raise json_values.invalid(
+                f"Request body can't be unpacked as gzip: {error}"
+            ) from None
+        max_bytes -= len(parts[-1])
+        if max_bytes < 0:
+            raise _TooLarge
+        if not decompressor.eof:
+            raise json_values.invalid(
+                "Request body can't be unpacked as gzip: it ends too early"
+            )
+        # RFC 1952 lets zeros follow.
+        body = decompressor.unused_data.lstrip(b"\0")
+    return b"".join(parts)

@@ -108,6 +108,14 @@ class RestProtocol(h11_impl.H11Protocol):
         text = str(error or msg)[:_MAX_TEXT_LENGTH]
         self._refuse(status, f"Invalid HTTP request: {text}")
 
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing came for long, or the answer was not taken."""
+        if self.transport.get_write_buffer_size():
+            # To close would be to wait for the client.
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
     def shutdown(self) -> None:
         """Part of the end of the server."""
         if self._is_refused or self.transport.is_closing():
@@ -200,7 +208,7 @@ class RestProtocol(h11_impl.H11Protocol):
             self.transport.write(self.conn.send(event))
         self.transport.write_eof()
         self.flow.resume_reading()
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
     def _stop_receive_timer(self) -> None:
         if self._receive_timer is not None:

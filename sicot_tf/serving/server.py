@@ -222,8 +222,7 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         ("rest_api_max_connections", 1),
     ):
         value = getattr(arguments, name)
-        # Not for NaN either.
-        if not value >= least:
+        if not least <= value < 1e9:
             raise tf.errors.InvalidArgumentError(
                 None,
                 None,

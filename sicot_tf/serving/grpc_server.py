@@ -30,8 +30,10 @@ from sicot_tf.serving import serving_config
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
 _MAX_UNSEEN_CALLS = 100_000
-# Longer than the way to a client and back in a data centre.
-_HOLD_SECONDS = 0.05
+# Longer than the way to a client and back, also if either has no processor
+# for a while; in all what a caller who ignores health may notice.
+_QUIET_SECONDS = 0.1
+_MAX_HOLD_SECONDS = 0.5
 # "" stands for the whole server; the other two are TensorFlow Serving's.
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
 _SERVICE_NAMES = (
@@ -118,9 +120,8 @@ class GrpcServer:
         reads the notice before the answer.
         """
         self._threads.hold()
-        time.sleep(_HOLD_SECONDS)
         ended = self._server.stop(grace_seconds)
-        time.sleep(_HOLD_SECONDS)
+        time.sleep(_QUIET_SECONDS)
         self._threads.release()
         # Who watches would do so for ever.
         self._health.streams.cancel()
@@ -181,16 +182,27 @@ class _Threads(futures.ThreadPoolExecutor):
         super().__init__(num_threads, name)
         self._may_begin = threading.Event()
         self._may_begin.set()
+        self._last_call = 0.0
 
     def submit(
         self, function: Callable[..., Any], /, *arguments: Any, **options: Any
     ) -> futures.Future:
         """As that of its base class."""
+        self._last_call = time.monotonic()
         return super().submit(self._run, function, arguments, options)
 
     def hold(self) -> None:
-        """Calls wait from now on; those that have begun go on."""
+        """Calls wait from now on; returns when, perhaps, no more come.
+
+        Those that have begun go on.
+        """
         self._may_begin.clear()
+        start = now = time.monotonic()
+        while now < start + _MAX_HOLD_SECONDS and (
+            now < max(start, self._last_call) + _QUIET_SECONDS
+        ):
+            time.sleep(0.01)
+            now = time.monotonic()
 
     def release(self) -> None:
         """Those that wait begin."""

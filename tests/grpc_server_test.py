@@ -1,5 +1,7 @@
 import collections
+import contextlib
 import datetime
+import io
 import pathlib
 import socket
 import tempfile
@@ -15,11 +17,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import oid
+from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import (
     proto_reflection_descriptor_database as reflection_database,
 )
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -33,7 +38,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def make_certificate(name, signer=None):
+def make_certificate(name, signer=None, days=1):
     """Key and certificate, PEM; signed by `signer`, or by itself as a CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, name)])
@@ -46,8 +51,8 @@ def make_certificate(name, signer=None):
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
+        .not_valid_before(now - 2 * day)
+        .not_valid_after(now + days * day)
         .add_extension(
             x509.BasicConstraints(ca=signer is None, path_length=None), True
         )
@@ -121,7 +126,9 @@ class GrpcServerTest(tf.test.TestCase):
     def test_tls(self):
         """Clients that trust the certificate get through, others don't."""
         key, certificate, _ = make_certificate("server")
-        path = self.write_ssl_config(server_key=key, server_cert=certificate)
+        path = self.write_ssl_config(
+            server_key=key, server_cert=f"Subject: 可乐\n{certificate}"
+        )
         _, port = self.start(credentials=grpc_server.read_credentials(path))
         address = f"localhost:{port}"
         trusting = grpc.ssl_channel_credentials(certificate.encode())
@@ -174,19 +181,64 @@ class GrpcServerTest(tf.test.TestCase):
     def test_wrong_tls_files_are_refused(self):
         """Never a server that is open because its TLS is broken."""
         key, certificate, _ = make_certificate("server")
-        path = self.write_ssl_config(
-            server_key=key, server_cert=certificate, client_verify=True
+        other_key, _, _ = make_certificate("server")
+        encrypted = (
+            serialization.load_pem_private_key(key.encode(), None)
+            .private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"secret"),
+            )
+            .decode()
         )
-        with self.assertRaisesRegex(
-            tf.errors.InvalidArgumentError, "Expected custom_ca in"
+        middle = len(key) // 2
+        good = {"server_key": key, "server_cert": certificate}
+        for change, field, reason in (
+            ({"server_key": ""}, "server_key", "it is missing"),
+            ({"server_cert": ""}, "server_cert", "it is missing"),
+            ({"server_key": "/etc/key.pem"}, "server_key", "no file name"),
+            ({"server_key": certificate}, "server_key", "PEM private key"),
+            ({"server_key": key[:middle]}, "server_key", "it can't be read"),
+            (
+                {"server_key": key[:middle] + "A?" + key[middle:]},
+                "server_key",
+                "it can't be read",
+            ),
+            ({"server_key": other_key}, "server_key", "not the key of the cer"),
+            ({"server_key": encrypted}, "server_key", "openssl pkey"),
+            ({"server_cert": "cert.pem"}, "server_cert", "no file name"),
+            ({"server_cert": key}, "server_cert", "PEM certificate"),
+            (
+                {"server_cert": certificate[:middle]},
+                "server_cert",
+                "it can't be read",
+            ),
+            ({"client_verify": True}, "custom_ca", "client_verify needs the"),
+            ({"custom_ca": "ca.pem"}, "custom_ca", "no file name"),
         ):
-            grpc_server.read_credentials(path)
+            path = self.write_ssl_config(**(good | change))
+            with self.subTest(change=change):
+                with self.assertRaises(
+                    tf.errors.InvalidArgumentError
+                ) as raised:
+                    grpc_server.read_credentials(path)
+                message = raised.exception.message
+                self.assertStartsWith(message, f"Wrong {field} in {path}: ")
+                self.assertIn(reason, message)
         with self.assertRaises(tf.errors.NotFoundError):
             grpc_server.read_credentials(str(self.root / "absent"))
-        path = self.write_ssl_config(server_key="x", server_cert="y")
-        with self.assertRaises(RuntimeError):
-            self.start(credentials=grpc_server.read_credentials(path))
         self.assertIsNone(grpc_server.read_credentials(""))
+
+    def test_an_expired_certificate_is_told(self):
+        """Clients tell it as a failed handshake; the log says why."""
+        key, certificate, _ = make_certificate("server", days=-1)
+        path = self.write_ssl_config(server_key=key, server_cert=certificate)
+        log = io.StringIO()
+        with contextlib.redirect_stderr(log):
+            self.start(credentials=grpc_server.read_credentials(path))
+        self.assertRegex(
+            log.getvalue(), f"server_cert of {path} expired on .* GMT;"
+        )
 
     def test_unix_socket(self):
         """Sidecars use no port; a socket a crash left is no obstacle."""
@@ -224,6 +276,59 @@ class GrpcServerTest(tf.test.TestCase):
             ["Predict", "Classify", "Regress", "MultiInference"],
             [method.name for method in file.service[0].method],
         )
+
+    def test_reflection_finds_every_kind_of_symbol(self):
+        """`grpcurl describe` of a call, as of a message, gives its file."""
+        _, port = self.start()
+        stub = reflection_pb2_grpc.ServerReflectionStub(
+            self.connect(f"localhost:{port}")
+        )
+        apis = "tensorflow_serving/apis"
+        files = {
+            "tensorflow.serving.PredictionService.Predict": (
+                f"{apis}/prediction_service.proto"
+            ),
+            "tensorflow.serving.ModelService.GetModelStatus": (
+                f"{apis}/model_service.proto"
+            ),
+            "tensorflow.serving.PredictRequest": f"{apis}/predict.proto",
+            "tensorflow.serving.PredictRequest.InputsEntry": (
+                f"{apis}/predict.proto"
+            ),
+            "tensorflow.serving.PredictRequest.inputs": f"{apis}/predict.proto",
+            "tensorflow.serving.ModelSpec.version_choice": (
+                f"{apis}/model.proto"
+            ),
+            "tensorflow.serving.ModelVersionStatus.AVAILABLE": (
+                f"{apis}/get_model_status.proto"
+            ),
+            "grpc.health.v1.Health.Check": "grpc_health/v1/health.proto",
+            "tensorflow.serving.PredictionService.None": None,
+            "tensorflow.None.Predict": None,
+            "Predict": None,
+            "": None,
+        }
+        request = reflection_pb2.ServerReflectionRequest
+        answers = stub.ServerReflectionInfo(
+            iter([request(file_containing_symbol=name) for name in files])
+        )
+        for (name, file), answer in zip(files.items(), answers, strict=True):
+            protos = answer.file_descriptor_response.file_descriptor_proto
+            found = [
+                descriptor_pb2.FileDescriptorProto.FromString(proto).name
+                for proto in protos
+            ]
+            self.assertEqual(
+                answer.original_request.file_containing_symbol, name
+            )
+            if file is None:
+                self.assertEqual(
+                    answer.error_response.error_code,
+                    grpc.StatusCode.NOT_FOUND.value[0],
+                    name,
+                )
+            else:
+                self.assertEqual(found[0], file, name)
 
     def test_health(self):
         """Load balancers hear at once that a server is about to end.

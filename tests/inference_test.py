@@ -709,11 +709,22 @@ class ExamplesTest(InferenceTestCase):
                 )
         self.assert_fails(
             _InvalidArgument,
-            "Input tensor must be the same for all Signatures.",
+            "Must specify at least one target to fetch or execute.",
             inference.multi_inference,
-            self.odd,
-            multi_request([("r_good", _REGRESS), ("r_other_input", _REGRESS)]),
+            self.linear,
+            multi_request([]),
         )
+
+    def test_multi_inference_on_several_input_tensors(self):
+        """TensorFlow 2 saves each signature with an input of its own."""
+        response = inference.multi_inference(
+            self.odd,
+            multi_request(
+                [("r_good", _REGRESS), ("r_other_input", _REGRESS)], [1.0, 2.0]
+            ),
+        )
+        for result in response.results:
+            self.assertEqual(self.values(result.regression_result), [1.0, 1.0])
 
 
 class WarmUpTest(InferenceTestCase):

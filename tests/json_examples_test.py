@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.apis import classification_pb2
@@ -16,9 +17,9 @@ class JsonExamplesTest(tf.test.TestCase):
 
     def fill(self, document, message=classification_pb2.ClassificationRequest):
         request = message()
-        json_examples.fill_examples(
-            json_values.parse(json.dumps(document).encode()), request
-        )
+        if not isinstance(document, bytes):
+            document = json.dumps(document).encode()
+        json_examples.fill_examples(json_values.parse(document), request)
         return request
 
     def assert_error(self, document, text):
@@ -110,12 +111,27 @@ class JsonExamplesTest(tf.test.TestCase):
             ({"a": 1}, "Feature: f has element with unexpected JSON type: Obj"),
             ([1, 1.5], "Unexpected element type in feature: f expecting type"),
             (2**63, "Feature: f has uint64 element. Only int64 is supported."),
-            (1e39, "Cannot convert JSON value: 1e+39 to float without loss of"),
             ({"b64": "?"}, "Unable to base64 decode"),
         ):
             with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
                 self.fill({"examples": [{"f": value}]})
             self.assertStartsWith(caught.exception.message, text)
+
+    def test_large_numbers(self):
+        """As in a float tensor; above 64 bits all are decimals."""
+        for body, expected in (
+            (b"[16777217.0, 1e39]", [2.0**24, np.inf]),
+            (b"[1" + b"0" * 30 + b", -9223372036854775809]", [1e30, -(2**63)]),
+            (b"[-1" + b"0" * 30 + b", Infinity]", [-1e30, np.inf]),
+        ):
+            document = json_values.parse(
+                b'{"examples": [{"f": ' + body + b"}]}"
+            )
+            [example] = self.fill(document).input.example_list.examples
+            self.assertAllEqual(
+                example.features.feature["f"].float_list.value,
+                np.float32(expected),
+            )
 
     def test_mixed_values(self):
         """The text names the type that the feature has."""

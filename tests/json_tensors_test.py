@@ -142,21 +142,35 @@ class JsonTensorsTest(tf.test.TestCase):
             self.assertStartsWith(message, f"JSON Value: {text}")
             self.assertEndsWith(message, f" is not of expected type: {name}")
 
-    def test_lossy_numbers(self):
-        text = "Cannot convert JSON value: {} to {} without loss of precision."
-        for datatype, name, value in (
-            (types_pb2.DT_FLOAT, "float", 16777216),
-            (types_pb2.DT_FLOAT, "float", -16777216),
-            (types_pb2.DT_FLOAT, "float", 1e39),
-            (types_pb2.DT_DOUBLE, "double", 2**53),
+    def test_large_numbers_are_rounded(self):
+        """An id, a time or a price in a float feature is no mistake.
+
+        json_tensor.cc reads each number as a double and casts it: float32 has
+        24 bits, so 16777217 = 2**24 + 1 becomes 2**24 and 2**53 + 2**29 + 1
+        (first 2**53 + 2**29 as a double) 2**53; 3.4028235e+38 is the largest
+        float32, 1e39 is infinite; float64 has 53 bits.
+        """
+        for datatype, number, expected in (
+            (types_pb2.DT_FLOAT, b"16777216", 2.0**24),
+            (types_pb2.DT_FLOAT, b"16777217", 2.0**24),
+            (types_pb2.DT_FLOAT, b"-16777219", -(2.0**24) - 4),
+            (types_pb2.DT_FLOAT, b"9007199791611905", 2.0**53),
+            (types_pb2.DT_FLOAT, b"18446744073709551615", 2.0**64),
+            (types_pb2.DT_FLOAT, b"1" + b"0" * 30, np.float32(1e30)),
+            (types_pb2.DT_FLOAT, b"3.4028235e+38", np.finfo(np.float32).max),
+            (types_pb2.DT_FLOAT, b"1e39", np.inf),
+            (types_pb2.DT_FLOAT, b"-1" + b"0" * 300, -np.inf),
+            (types_pb2.DT_FLOAT, b"1e-60", 0.0),
+            (types_pb2.DT_DOUBLE, b"9007199254740993", 2.0**53),
+            (types_pb2.DT_DOUBLE, b"-1" + b"0" * 300, -1e300),
         ):
-            self.assert_error(
-                {"inputs": [0.5, value]},
-                text.format(value, name),
-                {"x": datatype},
-            )
-        # As a decimal it is what the client meant.
-        self.assertAllEqual(self.read([1, 16777216.0]), [1, 16777216])
+            for others in (b"1.5", b"3", b"NaN"):
+                body = b'{"instances": [' + number + b", " + others + b"]}"
+                with self.subTest(body=body):
+                    _, arrays = self.fill(body, {"x": datatype})
+                    self.assertEqual(arrays["x"][0], expected)
+        zeros = self.read([-0.0, 0])
+        self.assertAllEqual(np.signbit(zeros), [True, False])
 
     def test_types_that_no_json_stands_for(self):
         with self.assertRaises(tf.errors.UnimplementedError) as caught:

@@ -462,6 +462,86 @@ class VersionsTest(ModelManagerTestCase):
         path.write_bytes(whole)
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
 
+    def test_version_that_never_becomes_whole(self):
+        """An upload that broke off is told, and taken up when it goes on."""
+        self.add_version(1)
+        manager = self.make_manager(incomplete_version_seconds=0.2)
+        manager.set_config(self.config("m"))
+        manager.wait_until_available()
+        (self.base_path / "2").mkdir()
+        self.wait_for_states(manager, {2: State.END, 1: State.AVAILABLE})
+        [status, _] = manager.statuses(spec())
+        self.assertEqual(status.error_code, tf.errors.FAILED_PRECONDITION)
+        reason = (
+            f"{self.base_path / '2'} is not whole: saved_model.pb is missing; "
+            "nothing in it has changed for 0.2 seconds"
+        )
+        self.assertEqual(status.message, reason)
+        self.let_it_look(manager)
+        line = (
+            "Loading servable: {name: m version: 2} is not waited for any "
+            f"more: {reason}\n"
+        )
+        self.assertEqual(self.log.getvalue().count(line), 1)
+        self.assertEqual(self.used_version(manager), 1)
+        whole = self.base_path / "1" / "saved_model.pb"
+        shutil.copyfile(whole, self.base_path / "2" / "saved_model.pb")
+        self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
+
+    def test_start_with_nothing_that_can_be_served(self):
+        """A server that waits for ever looks like one that works."""
+        other = self.folder / "other"
+        (other / "3").mkdir(parents=True)
+        (self.folder / "file").touch()
+        saved_model = self.folder / "saved_model"
+        saved_model.mkdir()
+        (saved_model / "saved_model.pb").touch()
+        for name, options, reason in (
+            (
+                "other",
+                {"incomplete_version_seconds": 0.1},
+                f"FAILED_PRECONDITION: {other / '3'} is not whole: "
+                "saved_model.pb is missing; nothing in it has changed for 0.1 "
+                "seconds",
+            ),
+            (
+                "saved_model",
+                {},
+                f"NOT_FOUND: The base path {saved_model} is a SavedModel "
+                "itself: give the folder above it, in which the name of each "
+                "SavedModel is its version, a number",
+            ),
+            (
+                "file",
+                {},
+                "INVALID_ARGUMENT: Could not find base path "
+                f"{self.folder / 'file'} for servable file with error "
+                "UNKNOWN: Not a directory",
+            ),
+            (
+                "m",
+                {"fail_if_no_model_versions_found": True},
+                "NOT_FOUND: Unable to find a numerical version path for "
+                f"servable m at: {self.base_path}",
+            ),
+            (
+                "absent",
+                {"fail_if_no_model_versions_found": True},
+                "INVALID_ARGUMENT: Could not find base path "
+                f"{self.folder / 'absent'} for servable absent with error "
+                "NOT_FOUND: No such file or directory",
+            ),
+        ):
+            with self.subTest(name=name):
+                manager = self.make_manager(**options)
+                manager.set_config(self.config(name))
+                self.assert_raises(
+                    tf.errors.UnknownError,
+                    "1 servable(s) did not become available: "
+                    f"{{{{{{name: {name}}} due to error: {reason}}}, }}",
+                    manager.wait_until_available,
+                )
+
     def test_emptied_base_path_keeps_what_is_loaded(self):
         """A cleaning job must not take a model off the air."""
         self.add_version(1)
@@ -524,6 +604,7 @@ class VersionsTest(ModelManagerTestCase):
         for options in (
             {"file_system_poll_wait_seconds": -1},
             {"num_load_threads": 0},
+            {"incomplete_version_seconds": -1},
         ):
             with self.assertRaisesRegex(ValueError, "Expected .* received"):
                 model_manager.ModelManager(self.load, **options)

@@ -441,6 +441,12 @@ class StartTest(tf.test.TestCase):
             "model_config_list {" + 2 * ' config { name: "a" base_path: "/a" '
             'model_platform: "tensorflow" }' + "}"
         )
+        monitoring = []
+        for path in ("metrics", "/a/{b:path}", "/healthz", "/v1/m", "/ x", "/"):
+            monitoring.append(f"monitoring{len(monitoring)}.config")
+            (root / monitoring[-1]).write_text(
+                f'prometheus_config {{ enable: true path: "{path}" }}'
+            )
         model = ["--model_base_path", "/absent"]
         invalid = "Failed to start server. Error: INVALID_ARGUMENT: "
         for words, text in (
@@ -452,6 +458,13 @@ class StartTest(tf.test.TestCase):
             (
                 [*model, "--port=0"],
                 invalid + "server_options.grpc_port is not set.",
+            ),
+            ([*model, "--port=99999"], invalid + "Expected --port from 1 to 6"),
+            ([*model, "--port=-3"], invalid + "Expected --port from 1 to 655"),
+            (
+                [*model, "--rest_api_port=65536"],
+                invalid + "Expected --rest_api_port from 1 to 65535, or 0 for "
+                "none, received 65536.",
             ),
             (
                 [*model, "--batching_parameters_file=x"],
@@ -495,6 +508,19 @@ class StartTest(tf.test.TestCase):
             (
                 [*model, "--rest_api_max_connections=0"],
                 invalid + "Expected --rest_api_max_connections of 1 or more",
+            ),
+            (
+                ["--model_base_path", "gs://bucket/m"],
+                invalid + "Expected model default to have a base_path in a "
+                "mounted file system; got base_path()=gs://bucket/m. Mount",
+            ),
+            *(
+                (
+                    [*model, "--monitoring_config_file", str(root / name)],
+                    invalid + f"Wrong path in {root / name}: expected one such "
+                    "as /monitoring/prometheus/metrics, with / in front,",
+                )
+                for name in monitoring
             ),
             (
                 [*model, "--use_alts_credentials"],

@@ -137,17 +137,18 @@ class ServingConfigTest(unittest.TestCase):
                 log.getvalue(),
             )
         self.path.write_bytes(b"\xff\xfe")
-        with contextlib.redirect_stderr(io.StringIO()) as log:
-            self.assert_raises(
-                tf.errors.InvalidArgumentError,
-                f"Invalid protobuf file: '{self.path}'",
-                serving_config.read_ssl_config,
-                self.path,
-            )
-        self.assertIn(
-            "Error parsing text-format tensorflow.serving.SSLConfig",
-            log.getvalue(),
-        )
+        for read, name in (
+            (serving_config.read_ssl_config, "tensorflow.serving.SSLConfig"),
+            (serving_config.read_session_config, "tensorflow.ConfigProto"),
+        ):
+            with contextlib.redirect_stderr(io.StringIO()) as log:
+                self.assert_raises(
+                    tf.errors.InvalidArgumentError,
+                    f"Invalid protobuf file: '{self.path}'",
+                    read,
+                    self.path,
+                )
+            self.assertIn(f"Error parsing text-format {name}", log.getvalue())
 
     def test_missing_file(self):
         self.assert_raises(
@@ -163,6 +164,15 @@ class ServingConfigTest(unittest.TestCase):
             "Illegal to list model m multiple times in config list",
             serving_config.check_model_list,
             model_list("config { name: 'm' } config { name: 'm' }"),
+        )
+
+    def test_model_without_a_name(self):
+        self.assert_raises(
+            tf.errors.InvalidArgumentError,
+            "Expected a name for the model with base_path()=/m: no request "
+            "could ask for it.",
+            serving_config.check_model_list,
+            model_list("config { base_path: '/m' }"),
         )
 
     def test_base_paths(self):

@@ -148,6 +148,19 @@ class WholeVersionsTest(tf.test.TestCase):
         time.sleep(0.25)
         self.assertEqual(check.find_fault(self.directory), "")
 
+    def test_seconds_unchanged(self):
+        """Since its last change, if need be before this process began."""
+        (self.directory / "saved_model.pb").unlink()
+        check = whole_versions.WholenessCheck(0.0)
+        time.sleep(0.3)
+        self.assertIn("missing", check.find_fault(self.directory))
+        self.assertBetween(check.seconds_unchanged(self.directory), 0.2, 60)
+        start = time.time() - 0.1  # File systems have their own clock.
+        (self.directory / "more").touch()
+        self.assertIn("missing", check.find_fault(self.directory))
+        seconds = check.seconds_unchanged(self.directory)
+        self.assertLess(seconds, time.time() - start)
+
     def test_set_back_times_do_not_hide_a_change(self):
         """`cp -p` and `rsync -t` give a file an old time as they write it."""
         for path in self.directory.rglob("*"):

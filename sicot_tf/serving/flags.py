@@ -12,7 +12,6 @@ import sys
 WITHOUT_EFFECT = {
     "enable_grpc_healthcheck_service": "the health service always runs",
     "enable_profiler": "there is no profiler service",
-    "fail_if_no_model_versions_found": "the server waits for versions",
     "flush_filesystem_caches": "files are read by the page cache alone",
     "force_allow_any_version_labels_for_unavailable_models": (
         "use --allow_version_labels_for_unavailable_models"
@@ -167,6 +166,20 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         False,
         "a base path without versions unloads the model, as TensorFlow "
         "Serving does; otherwise what is loaded stays",
+    )
+    _add(
+        group,
+        "fail_if_no_model_versions_found",
+        False,
+        "end if a base path holds no version at the start; otherwise the "
+        "server waits for one",
+    )
+    _add(
+        group,
+        "incomplete_version_seconds",
+        300.0,
+        "a version that lacks files, and has not changed for so long, is shown "
+        "as ended; 0: wait for ever",
     )
     _add(group, "saved_model_tags", "serve", "comma-separated")
     _add(group, "enable_model_warmup", True, "run the stored requests first")

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import tensorflow as tf
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
@@ -26,6 +27,7 @@ from sicot_tf.serving import model_service
 from sicot_tf.serving import prediction_service
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
+from sicot_tf.serving import tls
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
@@ -99,9 +101,16 @@ class GrpcServer:
         Raises:
             RuntimeError: if it can't be had.
         """
-        if credentials is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, credentials)
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            # gRPC's own text asks for a debug log to tell the same.
+            raise RuntimeError(
+                f"Failed to bind to address {address}: another program has "
+                "it, or this one may not."
+            ) from error
 
     def start(self) -> None:
         """Begins to answer."""
@@ -156,18 +165,12 @@ def read_credentials(path: str) -> grpc.ServerCredentials | None:
     """TLS, or mutual TLS, from `--ssl_config_file`; None without one.
 
     Raises:
-        tf.errors.OpError: if the file can't be read or lacks something.
+        tf.errors.OpError: if the file can't be read, or what it holds.
     """
     if not path:
         return None
     config = serving_config.read_ssl_config(path)
-    if config.client_verify and not config.custom_ca:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"Expected custom_ca in {path}: client_verify needs the "
-            "certificate that the clients' are signed with.",
-        )
+    tls.check(config, path)
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,
@@ -263,11 +266,33 @@ class _HealthService(health.HealthServicer):
         super().Watch(request, context, send_response_callback)
 
 
+class _Pool:
+    """All descriptors of the process, to be found by methods' names too.
+
+    protobuf's C pool finds the file of everything but a method, so that
+    `grpcurl describe` knew a service and not its calls.
+    """
+
+    def __init__(self):
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> object:
+        """Raises KeyError if there is no such symbol."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            method = self._pool.FindMethodByName(symbol)
+            return method.containing_service.file
+
+
 class _ReflectionService(reflection.ReflectionServicer):
     """Descriptors of the services, for tools such as grpcurl."""
 
     def __init__(self, service_names: tuple[str, ...]):
-        super().__init__(service_names)
+        super().__init__(service_names, _Pool())
         self.streams = _Streams()
 
     def ServerReflectionInfo(

@@ -163,10 +163,11 @@ def multi_inference(
 ) -> inference_pb2.MultiInferenceResponse:
     """Several signatures on the same tf.Examples in one run of the graph.
 
-    Arguments as in `predict`.
+    The examples go to the input tensor of each of them: TensorFlow 2 saves
+    every signature with a tensor of its own. Arguments as in `predict`.
     """
     deadline = _deadline(timeout_seconds)
-    feed = None
+    feeds = set()
     fetches = set()
     signatures = {}
     for task in request.tasks:
@@ -192,17 +193,19 @@ def multi_inference(
                 None,
                 f"Unsupported signature method_name: {task.method_name}",
             )
-        if feed not in (None, name):
-            raise tf.errors.InvalidArgumentError(
-                None, None, "Input tensor must be the same for all Signatures."
-            )
-        feed = name
+        feeds.add(name)
         fetches |= set(outputs)
         signatures[key] = signature
 
     examples = example_signatures.serialize_examples(request.input)
     names = sorted(fetches)
-    values = _run(servable, {feed: examples}, names, deadline, record_runtime)
+    values = _run(
+        servable,
+        dict.fromkeys(sorted(feeds), examples),
+        names,
+        deadline,
+        record_runtime,
+    )
     outputs = dict(zip(names, values, strict=True))
     response = inference_pb2.MultiInferenceResponse()
     for task, (key, signature) in zip(

@@ -9,7 +9,6 @@ Serving.
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import regression_pb2
 
@@ -70,18 +69,17 @@ def _fill_example(value: Any, example: tf.train.Example) -> None:
 def _add_value(value: Any, name: str, feature: tf.train.Feature) -> None:
     """Adds one value to a feature, whose first value decides its type."""
     kind = type(value)
-    if kind in (bool, int):
+    # What 64 bits do not hold is a decimal, whatever it looks like.
+    if kind is bool or (kind is int and -(2**63) <= value < 2**64):
         values = _values(feature, "int64_list", name)
         if value >= 2**63:
             raise json_values.invalid(
                 f"Feature: {name} has uint64 element. Only int64 is supported."
             )
         values.append(int(value))
-    elif kind is float:
-        values = _values(feature, "float_list", name)
-        if json_values.is_lossy(value, types_pb2.DT_FLOAT):
-            raise json_values.lossy_error(value, types_pb2.DT_FLOAT)
-        values.append(value)
+    elif kind in (int, float):
+        # As in a float tensor: rounded, 1e39 is infinite.
+        _values(feature, "float_list", name).append(value)
     elif kind is str or json_values.is_base64(value):
         values = _values(feature, "bytes_list", name)
         try:

@@ -5,9 +5,9 @@ Serving.
 """
 
 import binascii
+import codecs
 import contextlib
 import json
-import math
 import re
 from typing import Any
 
@@ -20,7 +20,7 @@ from tensorflow.core.framework import types_pb2
 # A parser or printer that calls itself for each level runs out of stack on a
 # document of nothing but brackets (CVE-2025-0649 of TensorFlow Serving).
 MAX_DEPTH = 64
-FLOATS = {types_pb2.DT_FLOAT: np.float32, types_pb2.DT_DOUBLE: np.float64}
+FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 
 _MAX_TEXT_BYTES = 256
 # To the end of the document if the quotation mark is missing; nothing is
@@ -29,14 +29,7 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _BASE64 = re.compile(r"([A-Za-z0-9+/]*)(=*)")
 _CPP_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
-_FLOAT_LIMITS = {
-    datatype: float(np.finfo(dtype).max) for datatype, dtype in FLOATS.items()
-}
-# The largest integers of which all smaller ones are floats too.
-MAX_INTEGERS = {
-    types_pb2.DT_FLOAT: 2**24 - 1,
-    types_pb2.DT_DOUBLE: 2**53 - 1,
-}
+_MORE_VALUES = "The document root must not be followed by other values."
 
 
 class DoesNotFit(Exception):
@@ -54,12 +47,16 @@ def format_error(value: Any, text: str) -> tf.errors.InvalidArgumentError:
 
 
 def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
-    """The JSON object in `body`, which is UTF-8.
+    """The JSON object at the beginning of `body`, which is UTF-8.
+
+    A byte order mark before it is skipped, as RapidJSON's EncodedInputStream
+    does; bytes behind it are not looked at.
 
     Raises:
         tf.errors.InvalidArgumentError: if it is none, or has more than
             `max_depth` brackets open at a time.
     """
+    body = body.removeprefix(codecs.BOM_UTF8)
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     _check_depth(body, max_depth)
@@ -111,22 +108,6 @@ def to_bytes(value: str | dict[str, Any]) -> bytes:
     return _to_bytes_leniently(text)
 
 
-def is_lossy(value: float, datatype: int) -> bool:
-    """Whether a float type has no room for all digits of a number."""
-    # What 64 bits do not hold is a decimal, whatever it looks like.
-    if type(value) is int and -(2**63) <= value < 2**64:
-        return abs(value) > MAX_INTEGERS[datatype]
-    return math.isfinite(value) and abs(value) > _FLOAT_LIMITS[datatype]
-
-
-def lossy_error(value: float, datatype: int) -> tf.errors.InvalidArgumentError:
-    """The error for numbers that are lossy."""
-    return invalid(
-        f"Cannot convert JSON value: {to_text(value)} to "
-        f"{datatype_name(datatype)} without loss of precision."
-    )
-
-
 def to_text(value: Any) -> str:
     """`value` for an error: printed, and cut to 256 bytes."""
     # In pieces: of a document of megabytes only the beginning is printed.
@@ -155,7 +136,7 @@ def datatype_name(datatype: int) -> str:
 
 
 def _check_depth(body: bytes, max_depth: int) -> None:
-    """Raises if more brackets are open at a time than allowed."""
+    """Raises if the document has more brackets open at a time than allowed."""
     if body.count(b"[") + body.count(b"{") <= max_depth:
         return
     brackets = np.frombuffer(
@@ -163,7 +144,10 @@ def _check_depth(body: bytes, max_depth: int) -> None:
     )
     # One bit tells "]" and "}" from "[" and "{".
     steps = 1 - (brackets & 4).astype(np.int8) // 2
-    if np.cumsum(steps, dtype=np.int64).max(initial=0) > max_depth:
+    depths = np.cumsum(steps, dtype=np.int64)
+    ends = np.flatnonzero(depths <= 0)
+    # Behind its last bracket nothing is parsed.
+    if depths[: ends[0] if len(ends) else None].max(initial=0) > max_depth:
         raise invalid(
             f"JSON Parse error: The document is nested deeper than {max_depth} "
             "levels."
@@ -176,30 +160,33 @@ def _parse_as_rapidjson(body: bytes) -> Any:
     TensorFlow Serving's own parser is RapidJSON with native numbers. Here they
     tell only whether all is well: a quarter of them is wrong in the last bits.
     """
+    num_good_bytes = _num_good_bytes(body)
+    document = body[:num_good_bytes]
     try:
         rapidjson.loads(
-            body, number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN
+            document, number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN
         )
-        return rapidjson.loads(body, number_mode=rapidjson.NM_NAN)
+        return rapidjson.loads(document, number_mode=rapidjson.NM_NAN)
     except rapidjson.JSONDecodeError as error:
         # RapidJSON: "Parse error at offset 1: Invalid value."
         place, text = str(error).split(": ", 1)
-        raise invalid(
-            f"JSON Parse error: {text} at offset: {place.rsplit(' ', 1)[1]}"
-        ) from None
-    except UnicodeDecodeError:
-        raise invalid(
-            "JSON Parse error: Invalid encoding in string. at offset: "
-            f"{_num_good_bytes(body)}"
-        ) from None
+        offset = int(place.rsplit(" ", 1)[1])
+    if text == _MORE_VALUES:
+        # Bytes, too; and once more only: what is left is a document.
+        return _parse_as_rapidjson(document[:offset])
+    if num_good_bytes < len(body):
+        text = "Invalid encoding in string."
+        offset = num_good_bytes
+    raise invalid(f"JSON Parse error: {text} at offset: {offset}")
 
 
 def _num_good_bytes(body: bytes) -> int:
     """The number of bytes before the first that is not UTF-8."""
     try:
-        return len(body.decode("utf-8"))
+        body.decode("utf-8")
     except UnicodeDecodeError as error:
         return error.start
+    return len(body)
 
 
 def _to_bytes_leniently(text: str) -> bytes:

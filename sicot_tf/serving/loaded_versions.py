@@ -166,6 +166,18 @@ class LoadedVersions:
         self._loads.put(version)
         return version
 
+    def reject(self, name: str, number: int, message: str) -> Version | None:
+        """Shows a version that is not tried as ended; None if it was so."""
+        history = self._history.setdefault(name, {})
+        if number in history and history[number].message == message:
+            return None
+        version = history[number] = Version(name, number, pathlib.Path())
+        version.state = State.END
+        version.error_code = tf.errors.FAILED_PRECONDITION
+        version.message = message
+        self.changed.notify_all()
+        return version
+
     def retry(self, version: Version) -> None:
         """Has a failed load repeated."""
         version.retry_time = None

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf import text_format
 from tensorflow.core.protobuf import error_codes_pb2
 
 from sicot_tf.serving import batching
@@ -51,8 +50,8 @@ def make_load(
     """The function by which the manager gets a version, loaded and warm.
 
     Raises:
-        OSError, tf.errors.OpError: if a flag names a file that can't be read,
-            or flags contradict each other.
+        tf.errors.OpError: if a flag names a file that can't be read, or flags
+            contradict each other.
     """
     session_config = _session_config(arguments)
     tags = arguments.saved_model_tags.split(",")
@@ -118,16 +117,12 @@ def _session_config(
     arguments: argparse.Namespace,
 ) -> tf.compat.v1.ConfigProto:
     """Threads and devices of all sessions."""
-    config = tf.compat.v1.ConfigProto()
     path = arguments.tensorflow_session_config_file
-    if path:
-        text = pathlib.Path(path).read_text("utf-8")
-        try:
-            text_format.Parse(text, config)
-        except text_format.ParseError as error:
-            raise tf.errors.InvalidArgumentError(
-                None, None, f"Invalid protobuf file: '{path}': {error}"
-            ) from error
+    config = (
+        serving_config.read_session_config(path)
+        if path
+        else tf.compat.v1.ConfigProto()
+    )
     if arguments.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = (
             arguments.per_process_gpu_memory_fraction

@@ -6,6 +6,7 @@ one goes, and one that fails to load leaves the old one in place. Codes and
 texts of errors are those of server_core.cc.
 """
 
+import math
 import os
 import pathlib
 import sys
@@ -51,6 +52,8 @@ class _Model:
         # Versions that are to be served; None before the first look.
         self.aspired: dict[int, pathlib.Path] | None = None
         self.versions: dict[int, loaded_versions.Version] = {}
+        # Code and text of why there is none, nor will be; empty: may be.
+        self.fault = ""
 
 
 class _Use:
@@ -86,6 +89,11 @@ class ModelManager:
             not in use may be given to a version that is not loaded.
         unload_when_empty: whether a base path that holds no version any more
             unloads the model, as in TensorFlow Serving.
+        incomplete_version_seconds: a version that is not whole, and in which
+            nothing has changed for so long, is told as ended; if it changes
+            and becomes whole, it is loaded all the same.
+        fail_if_no_model_versions_found: whether a new model without any
+            version is an error, rather than waited for.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -101,12 +109,19 @@ class ModelManager:
         num_load_threads: int = 1,
         allow_version_labels_for_unavailable_models: bool = False,
         unload_when_empty: bool = False,
+        incomplete_version_seconds: float = math.inf,
+        fail_if_no_model_versions_found: bool = False,
     ):
         if file_system_poll_wait_seconds < 0:
             raise ValueError(
                 "Expected file_system_poll_wait_seconds of 0 (look once) or "
                 f"more, received {file_system_poll_wait_seconds}. A server "
                 "that never looks never finds a model."
+            )
+        if not incomplete_version_seconds >= 0:
+            raise ValueError(
+                "Expected incomplete_version_seconds of 0 or more, received "
+                f"{incomplete_version_seconds}."
             )
         if num_load_threads < 1:
             raise ValueError(
@@ -118,8 +133,10 @@ class ModelManager:
             allow_version_labels_for_unavailable_models
         )
         self._unload_when_empty = unload_when_empty
+        self._fail_if_no_versions = fail_if_no_model_versions_found
         self._finder = version_folders.VersionFinder(
-            file_system_poll_wait_seconds or _SETTLE_SECONDS
+            file_system_poll_wait_seconds or _SETTLE_SECONDS,
+            incomplete_version_seconds,
         )
         # Set when there may be something to do.
         self._wake = threading.Event()
@@ -481,16 +498,25 @@ class ModelManager:
                 for number, version in model.versions.items()
             }
         try:
-            versions, is_done = self._finder.look(config, known)
+            look = self._finder.look(config, known)
         except OSError as error:
             # What is loaded stays.
             code = loaded_versions.error_code(error)
+            text = (
+                f"Could not find base path {config.base_path} for servable "
+                f"{config.name} with error {error_codes_pb2.Code.Name(code)}: "
+                f"{error.strerror}"
+            )
             self._finder.log(
                 "FileSystemStoragePathSource encountered a filesystem access "
-                f"error: Could not find base path {config.base_path} for "
-                f"servable {config.name} with error "
-                f"{error_codes_pb2.Code.Name(code)}: {error.strerror}"
+                f"error: {text}"
             )
+            # A folder that is not there may still be mounted; no file becomes
+            # a folder.
+            if self._fail_if_no_versions or isinstance(
+                error, NotADirectoryError
+            ):
+                model.fault = f"INVALID_ARGUMENT: {text}"
             return True
         # Without this thread no model would ever change again.
         except Exception as error:
@@ -499,16 +525,49 @@ class ModelManager:
                 f"{error!r}"
             )
             return True
-        if not versions and model.aspired and not self._unload_when_empty:
+        stays = (
+            not look.versions
+            and bool(model.aspired)
+            and not self._unload_when_empty
+        )
+        if stays:
             self._finder.log(
                 f"Refusing to unload all versions for Servable: {config.name}"
             )
-            return is_done
         with self._changed:
             # A new config has a look of its own.
-            if model.config is config and not model.is_removed:
-                model.aspired = versions
-        return is_done
+            if model.config is not config or model.is_removed:
+                return look.is_done
+            if not stays:
+                model.aspired = look.versions
+            model.fault = self._find_fault(config, look)
+            rejected = [
+                f"{version} is not waited for any more: {version.message}"
+                for number, text in look.faults.items()
+                if (version := self._loaded.reject(config.name, number, text))
+            ]
+        for text in rejected:
+            _log(f"Loading servable: {text}")
+        return look.is_done
+
+    def _find_fault(
+        self,
+        config: model_server_config_pb2.ModelConfig,
+        look: version_folders.Look,
+    ) -> str:
+        """Why a model has no version and gets none; empty if it may."""
+        if look.versions or not look.is_done:
+            return ""
+        if look.faults:
+            return f"FAILED_PRECONDITION: {look.faults[max(look.faults)]}"
+        if look.mistake:
+            return f"NOT_FOUND: {look.mistake}"
+        if self._fail_if_no_versions:
+            return (
+                "NOT_FOUND: Unable to find a numerical version path for "
+                f"servable {config.name} at: {config.base_path}"
+            )
+        return ""
 
     def _act(self) -> float:
         """Starts the loads and unloads that are due; time of the next one."""
@@ -577,7 +636,9 @@ def _is_settled(model: _Model) -> bool:
     """Whether waiting for a model can end: ready, failed, or removed."""
     if model.is_removed or _is_ready(model):
         return True
-    return bool(model.versions) and all(
+    if not model.versions:
+        return bool(model.fault) and not model.aspired
+    return all(
         version.state == State.END for version in model.versions.values()
     )
 
@@ -585,7 +646,8 @@ def _is_settled(model: _Model) -> bool:
 def _describe_failure(model: _Model) -> str:
     """TensorFlow Serving's `{{name: m version: 1} due to error: ..}, `."""
     if not model.versions:
-        return f"{{{{name: {model.config.name}}}}}, "
+        reason = f" due to error: {model.fault}" if model.fault else ""
+        return f"{{{{name: {model.config.name}}}{reason}}}, "
     version = model.versions[max(model.versions)]
     if not version.error_code:
         return f"{{{version}}}, "

@@ -6,6 +6,7 @@ its signatures do neither, and cost ten times as much for each call.
 """
 
 import functools
+import importlib
 import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -68,14 +69,8 @@ class Servable:
         self.name = name
         self.version = version
         self.directory = directory
-        graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=graph, config=session_config)
-        try:
-            meta_graph = _load(self._session, tags, directory)
-        except tf.errors.OpError:
-            self._session.close()
-            raise
-        graph.finalize()
+        self._session, meta_graph = _open(tags, directory, session_config)
+        self._session.graph.finalize()
         self.signatures = dict(meta_graph.signature_def)
         self.run_unbatched: Run = (
             _raw_run(self._session, self._tensor_names())
@@ -108,6 +103,31 @@ class Servable:
             for infos in (signature.inputs, signature.outputs)
             for info in infos.values()
         }
+
+
+def _open(
+    tags: Sequence[str],
+    directory: pathlib.Path,
+    config: tf.compat.v1.ConfigProto | None,
+    has_text_ops: bool = False,
+) -> tuple[tf.compat.v1.Session, meta_graph_pb2.MetaGraphDef]:
+    """A session with the graph; TensorFlow Text comes with whom needs it.
+
+    TensorFlow Serving has its ops linked. Here they cost 0.2 seconds and 117
+    MB, so they wait for the first graph that has an unknown op.
+    """
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    try:
+        return session, _load(session, tags, directory)
+    except tf.errors.OpError as error:
+        session.close()
+        if has_text_ops or "Op type not registered" not in error.message:
+            raise
+        try:
+            importlib.import_module("tensorflow_text")
+        except ImportError:
+            raise error from None
+    return _open(tags, directory, config, has_text_ops=True)
 
 
 def _load(

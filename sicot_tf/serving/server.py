@@ -6,8 +6,10 @@ drains on SIGTERM. The flags are described in `sicot_tf.serve`.
 
 import argparse
 import contextlib
+import math
 import os
 import pathlib
+import re
 import resource
 import sys
 import threading
@@ -103,6 +105,12 @@ def _serve(
             arguments.allow_version_labels_for_unavailable_models
         ),
         unload_when_empty=arguments.unload_when_empty,
+        incomplete_version_seconds=(
+            arguments.incomplete_version_seconds or math.inf
+        ),
+        fail_if_no_model_versions_found=(
+            arguments.fail_if_no_model_versions_found
+        ),
     )
     # No load may run while the interpreter ends.
     stack.callback(manager.close, _CLOSE_SECONDS)
@@ -191,7 +199,17 @@ def _serve(
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
-    """Raises if flags contradict each other."""
+    """Raises if flags contradict each other, or no port has the number."""
+    for name in ("port", "rest_api_port"):
+        port = getattr(arguments, name)
+        # gRPC would take 99999 for 34463.
+        if not 0 <= port <= 65535:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                f"Expected --{name} from 1 to 65535, or 0 for none, received "
+                f"{port}.",
+            )
     if not (
         arguments.port or arguments.grpc_socket_path or arguments.rest_api_port
     ):
@@ -283,7 +301,18 @@ def _monitoring_path(config_path: str) -> str | None:
     config = serving_config.read_monitoring_config(config_path)
     if not config.prometheus_config.enable:
         return None
-    return config.prometheus_config.path or _MONITORING_PATH
+    path = config.prometheus_config.path or _MONITORING_PATH
+    if not re.fullmatch(r"/[^{}?#\s]+", path) or re.match(
+        "/(v1|healthz|readyz)(/|$)", path
+    ):
+        raise tf.errors.InvalidArgumentError(
+            None,
+            None,
+            f"Wrong path in {config_path}: expected one such as "
+            f"{_MONITORING_PATH}, with / in front, without braces, and none "
+            f"below /v1, /healthz or /readyz, received {path!r}.",
+        )
+    return path
 
 
 def _print_ready(

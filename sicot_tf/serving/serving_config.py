@@ -135,6 +135,17 @@ def read_ssl_config(path: str | os.PathLike[str]) -> Any:
     return _read(path, SSLConfig())
 
 
+def read_session_config(
+    path: str | os.PathLike[str],
+) -> tf.compat.v1.ConfigProto:
+    """Reads `--tensorflow_session_config_file`.
+
+    Raises:
+        tf.errors.OpError: as `read_model_config`.
+    """
+    return _read(path, tf.compat.v1.ConfigProto())
+
+
 def make_model_config(
     name: str, base_path: str | os.PathLike[str]
 ) -> model_server_config_pb2.ModelServerConfig:
@@ -147,7 +158,7 @@ def make_model_config(
 
 
 def check_model_list(models: model_server_config_pb2.ModelConfigList) -> None:
-    """Raises unless names differ and base paths are absolute.
+    """Raises unless names differ and base paths are absolute and local.
 
     Raises:
         tf.errors.InvalidArgumentError: with TensorFlow Serving's texts.
@@ -163,6 +174,13 @@ def check_model_list(models: model_server_config_pb2.ModelConfigList) -> None:
             )
         names.add(model.name)
     for model in models.config:
+        if not model.name:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                "Expected a name for the model with base_path()="
+                f"{model.base_path}: no request could ask for it.",
+            )
         if not _is_absolute(model.base_path):
             raise tf.errors.InvalidArgumentError(
                 None,

@@ -4,6 +4,7 @@ Names, policies and texts are those of TensorFlow Serving's
 file_system_storage_path_source.cc.
 """
 
+import math
 import pathlib
 import re
 import sys
@@ -96,6 +97,10 @@ class Look(NamedTuple):
     versions: dict[int, pathlib.Path]
     # False if a version was seen that is not yet whole.
     is_done: bool
+    # Why versions that have rested for too long are not whole.
+    faults: dict[int, str]
+    # Why no version can be found; empty if some are, or may still come.
+    mistake: str
 
 
 class VersionFinder:
@@ -103,9 +108,14 @@ class VersionFinder:
 
     Args:
         poll_wait_seconds: time between two looks.
+        incomplete_seconds: a version that is not whole, and in which nothing
+            has changed for so long, is no longer waited for.
     """
 
-    def __init__(self, poll_wait_seconds: float):
+    def __init__(
+        self, poll_wait_seconds: float, incomplete_seconds: float = math.inf
+    ):
+        self._incomplete_seconds = incomplete_seconds
         # A little less than the time between two looks.
         self._wholeness = whole_versions.WholenessCheck(0.9 * poll_wait_seconds)
         self._logged: dict[str, float] = {}
@@ -138,19 +148,28 @@ class VersionFinder:
                     f"{ignored.name} will be ignored."
                 )
         is_done = True
+        faults = {}
 
         def is_whole(version: int) -> bool:
             nonlocal is_done
             if version in known:
                 return True
             fault = self._wholeness.find_fault(folders[version])
-            if fault:
+            if not fault:
+                return True
+            seconds = self._wholeness.seconds_unchanged(folders[version])
+            if seconds >= self._incomplete_seconds:
+                faults[version] = (
+                    f"{folders[version]} is not whole: {fault}; nothing in it "
+                    f"has changed for {self._incomplete_seconds:g} seconds"
+                )
+            else:
                 is_done = False
                 self.log(
                     f"Version {version} of servable {name} is not loaded, it "
                     f"is not whole: {folders[version]}: {fault}"
                 )
-            return not fault
+            return False
 
         policy = config.model_version_policy
         versions = select_versions(policy, folders, is_whole)
@@ -166,13 +185,21 @@ class VersionFinder:
                 "be served as a 'specific' version in the servable's version "
                 "policy, was not found in the file system"
             )
-        if not versions and is_done:
-            self.log(
+        mistake = ""
+        if not versions and is_done and not faults:
+            text = (
                 f"No versions of servable {name} found under base path "
                 f"{base_path}. Did you forget to name your leaf directory as "
                 "a number (eg. '/1/')?"
             )
-        return Look(versions, is_done)
+            if whole_versions.is_saved_model(base_path):
+                mistake = text = (
+                    f"The base path {base_path} is a SavedModel itself: give "
+                    "the folder above it, in which the name of each SavedModel "
+                    "is its version, a number"
+                )
+            self.log(text)
+        return Look(versions, is_done, faults, mistake)
 
     def log(self, text: str) -> None:
         """Writes a line that comes at every look once a minute."""

@@ -37,6 +37,8 @@ class WholenessCheck:
         self._settle_seconds = settle_seconds
         # What was seen of a folder, and since when it has been so.
         self._seen: dict[pathlib.Path, tuple[object, float]] = {}
+        # The last change of anything in it, by the clock of the files.
+        self._changes: dict[pathlib.Path, float] = {}
         # What was wrong with files that have not changed since.
         self._faults: dict[pathlib.Path, tuple[object, str]] = {}
 
@@ -44,14 +46,14 @@ class WholenessCheck:
         """Why `directory` is not whole; empty if it is."""
         try:
             files = _list_files(directory)
+            last_change = _change(directory)
         except OSError as error:
+            self._remember(directory, str(error))
             return f"{error}"
-        now = time.monotonic()
-        seen, since = self._seen.get(directory, (None, now))
-        if seen != files:
-            self._seen[directory] = (files, now)
-            since = now
+        since = self._remember(directory, files)
         newest = max((change for _, _, change in files), default=0) / 1e9
+        self._changes[directory] = max(newest, last_change / 1e9)
+        now = time.monotonic()
         if (
             time.time() - newest < _QUIET_SECONDS
             and now - since < self._settle_seconds
@@ -64,21 +66,53 @@ class WholenessCheck:
         if not fault:
             self._seen.pop(directory, None)
             self._faults.pop(directory, None)
+            self._changes.pop(directory, None)
         return fault
+
+    def seconds_unchanged(self, directory: pathlib.Path) -> float:
+        """How long a folder that has a fault has been as it is."""
+        _, since = self._seen[directory]
+        seconds = time.monotonic() - since
+        if directory in self._changes:
+            # It may have been so before this process began.
+            seconds = max(seconds, time.time() - self._changes[directory])
+        return seconds
+
+    def _remember(self, directory: pathlib.Path, files: object) -> float:
+        """Since when `directory` has been as it is now."""
+        now = time.monotonic()
+        seen, since = self._seen.get(directory, (None, now))
+        if seen != files:
+            since = now
+            self._seen[directory] = (files, now)
+            self._changes.pop(directory, None)
+        return since
+
+
+def is_saved_model(directory: pathlib.Path) -> bool:
+    """Whether a folder holds the first file of a SavedModel."""
+    return any(
+        (directory / name).exists()
+        for name in ("saved_model.pb", "saved_model.pbtxt")
+    )
 
 
 def _list_files(directory: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Name, size and last change of all that is in a folder.
+    """Name, size and last change of all that is in a folder."""
+    return [
+        (str(path), path.stat().st_size, _change(path))
+        for path in sorted(directory.rglob("*"))
+    ]
+
+
+def _change(path: pathlib.Path) -> int:
+    """Time of the last change in nanoseconds.
 
     The change time of an inode, unlike its modification time, can't be set
     to that of the copied file.
     """
-    files = []
-    for path in sorted(directory.rglob("*")):
-        status = path.stat()
-        change = max(status.st_mtime_ns, status.st_ctime_ns)
-        files.append((str(path), status.st_size, change))
-    return files
+    status = path.stat()
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _find_missing(directory: pathlib.Path) -> str:

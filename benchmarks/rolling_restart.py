@@ -23,6 +23,7 @@ import http.client
 import json
 import os
 import pathlib
+import select
 import sys
 import tempfile
 import threading
@@ -150,6 +151,9 @@ class _Clients:
         def ask():
             # With none ready, any will do.
             for server in sorted(self._servers, key=lambda s: not s.is_ready):
+                # As urllib3 does: what the server has closed is not used.
+                if server in connections and _is_closed(connections[server]):
+                    connections.pop(server).close()
                 if server not in connections:
                     connection = http.client.HTTPConnection(
                         "localhost", server.rest_port, timeout=_SECONDS
@@ -185,6 +189,10 @@ class _Clients:
                     server.is_ready = False
                 connection.close()
             self._stopping.wait(0.2)
+
+
+def _is_closed(connection: http.client.HTTPConnection) -> bool:
+    return bool(select.select([connection.sock], [], [], 0)[0])
 
 
 def _post(connection: http.client.HTTPConnection) -> str:

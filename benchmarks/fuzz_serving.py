@@ -97,6 +97,7 @@ def _start(root, enable_batching):
         *("--port", str(port)),
         *("--rest_api_port", str(rest_port)),
         *("--model_config_file", str(root / "models.config")),
+        "--drain_seconds=1",
         *(batching if enable_batching else []),
     )
     server.port, server.rest_port = port, rest_port

@@ -103,6 +103,7 @@ def _start(root, name):
         *("--model_name", _NAME),
         *("--model_base_path", str(root / _NAME)),
         "--file_system_poll_wait_seconds=1",
+        "--drain_seconds=3",
         "--enable_grpc_healthcheck_service=true",
     )
     server.port, server.rest_port = port, rest_port

@@ -84,7 +84,13 @@ _SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": [
+                    "UNAVAILABLE",
+                    "RESOURCE_EXHAUSTED",
+                    # A call that reaches a gRPC server in the moment it stops
+                    # (https://github.com/grpc/grpc/issues/41785).
+                    "CANCELLED",
+                ],
             },
         }
     ],
@@ -113,8 +119,8 @@ class Client:
     """Asks one model of a server; to be shared by all threads of a program.
 
     A call that the server refuses for the moment (UNAVAILABLE,
-    RESOURCE_EXHAUSTED) is made up to five times within its deadline. Other
-    errors are raised at once.
+    RESOURCE_EXHAUSTED), or cancels because it stops, is made up to five times
+    within its deadline. Other errors are raised at once.
     """
 
     def __init__(

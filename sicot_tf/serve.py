@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import time
 
 import sicot_tf
 
@@ -22,11 +23,14 @@ import sicot_tf
 from sicot_tf.serving import flags
 from sicot_tf.serving import supervisor
 
+# Ctrl-C, and systemd, signal the supervisor and the server, which gets it from
+# the supervisor again: a second signal is one that comes later.
+_SAME_SIGNAL_SECONDS = 1.0
 _EPILOG = """\
 The flags are those of tensorflow_model_server. SIGTERM or Ctrl-C: health
-checks answer NOT_SERVING and /readyz 503; new requests are taken until a
-second passes without one, 5 seconds at most; running ones have 20 seconds to
-end; exit code 0.
+checks answer NOT_SERVING and /readyz 503; requests are taken for
+--drain_seconds more; running ones have 15 seconds to end; exit code 0. A
+second signal ends the server at once.
 
 examples:
   python -m sicot_tf.serve --model_name sicot \\
@@ -95,7 +99,7 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 class _StopSignal:
-    """Set by SIGTERM or SIGINT.
+    """Set by SIGTERM or SIGINT; a second one ends the process.
 
     Python runs handlers in the main thread only, and a signal that the kernel
     hands to another thread wakes no lock the main one sleeps on. The byte
@@ -106,12 +110,19 @@ class _StopSignal:
         self._reader, writer = socket.socketpair()
         writer.setblocking(False)
         self._is_set = False
+        self._set_time = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set)
         signal.set_wakeup_fd(writer.detach())
 
-    def _set(self, *_: object) -> None:
-        self._is_set = True
+    def _set(self, number: int, _: object) -> None:
+        if not self._is_set:
+            self._is_set = True
+            self._set_time = time.monotonic()
+        elif time.monotonic() - self._set_time > _SAME_SIGNAL_SECONDS:
+            print("A second signal: ended at once.", file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(128 + number)
 
     def is_set(self) -> bool:
         return self._is_set

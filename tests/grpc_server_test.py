@@ -1,9 +1,11 @@
+import collections
 import contextlib
 import datetime
 import io
 import pathlib
 import socket
 import tempfile
+import threading
 import time
 
 import grpc
@@ -351,6 +353,55 @@ class GrpcServerTest(tf.test.TestCase):
         start = time.monotonic()
         self.assertTrue(server.stop(25)(30))
         self.assertLess(time.monotonic() - start, 20)
+
+    def test_no_call_is_cancelled_when_a_server_stops(self):
+        """A rolling restart fails nobody, not even who watches no health.
+
+        gRPC cancels what comes between the stop and the client's notice of
+        it; 16 callers that never pause hit that moment in most stops.
+        """
+        _, other_port = self.start()
+        service_config = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+        codes = collections.Counter()
+        for _ in range(5):
+            server, port = self.start()
+            channels = [
+                grpc.insecure_channel(
+                    f"ipv4:127.0.0.1:{port},127.0.0.1:{other_port}",
+                    options=[
+                        ("grpc.service_config", service_config),
+                        ("grpc.use_local_subchannel_pool", 1),
+                        ("grpc.enable_retries", 0),
+                    ],
+                )
+                for _ in range(16)
+            ]
+            stop = threading.Event()
+
+            def ask(channel, stop=stop):
+                while not stop.is_set():
+                    try:
+                        self.assert_predicts(channel)
+                        codes["OK"] += 1
+                    except grpc.RpcError as error:
+                        codes[error.code().name] += 1
+
+            threads = [
+                threading.Thread(target=ask, args=[channel])
+                for channel in channels
+            ]
+            for thread in threads:
+                thread.start()
+            for channel in channels:
+                grpc.channel_ready_future(channel).result(30)
+            time.sleep(0.2)
+            self.assertTrue(server.stop(20)(30))
+            stop.set()
+            for thread in threads:
+                thread.join()
+            for channel in channels:
+                channel.close()
+        self.assertEqual(list(codes), ["OK"], msg=codes)
 
     def test_large_messages(self):
         """gRPC's own limit of 4 MB is three photos of a phone."""

@@ -69,7 +69,7 @@ class RestServerTest(unittest.TestCase):
             # Closed before all of them were sent.
             pass
         else:
-            self.assertEqual(status, 400)
+            self.assertEqual(status, 431)
         self.assertEqual(self.get("/fast"), (200, b"fast"))
 
     def test_port_in_use(self):

@@ -445,6 +445,15 @@ class RestTest(tf.test.TestCase):
         # Without a length at its beginning.
         response = self.send("POST", f"{_HALF}:predict", iter([spaces] * 2))
         self.assert_error(response, 413, text)
+        # Before it is sent, if the client waits for that.
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"",
+            {"Content-Length": str(_MAX_BODY_BYTES + 1)}
+            | {"Expect": "100-continue"},
+        )
+        self.assert_error(response, 413, text)
         bomb = gzip.compress(b" " * 10**8)
         response = self.send(
             "POST", f"{_HALF}:predict", bomb, {"Content-Encoding": "gzip"}
@@ -465,6 +474,15 @@ class RestTest(tf.test.TestCase):
             )
             self.assert_content(response, {"predictions": [2.5]})
             self.assertIsNone(response.getheader("Content-Encoding"))
+        # What `cat one.gz two.gz` makes, and a tool that fills blocks.
+        parts = [gzip.compress(part) for part in (b'{"instances"', b": [1]}")]
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"".join(parts) + bytes(512),
+            {"Content-Encoding": "gzip"},
+        )
+        self.assert_content(response, {"predictions": [2.5]})
         for wrong, text in (
             (body[:-9], "it ends too early"),
             (
@@ -576,6 +594,70 @@ class RestTest(tf.test.TestCase):
         with self.serve(rest.make_app(self.core)) as port:
             response = self.send("GET", _MONITORING_PATH, port=port)
             self.assertEqual(response.status, 404)
+
+    def count(self, sample):
+        """The value of a line of the page of metrics; 0 without one."""
+        page = self.send("GET", _MONITORING_PATH).content.decode()
+        for line in page.splitlines():
+            if line.startswith(sample + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def test_every_request_is_counted(self):
+        """Alerts on errors must see those that never reach a model, once."""
+        prefix = ":tensorflow:serving:request_count{"
+        good = json.dumps({"instances": [1]}).encode()
+        large = b" " * (_MAX_BODY_BYTES + 1)
+        packed = {"Content-Encoding": "gzip"}
+        for method, path, body, headers, status, name, code in (
+            ("POST", f"{_HALF}:predict", good, {}, 200, "half_plus_two", "OK"),
+            ("GET", _HALF, None, {}, 200, "half_plus_two", "OK"),
+            ("GET", f"{_SUMS}/metadata", None, {}, 200, "three_sums", "OK"),
+            ("POST", f"{_SUMS}:predict", b"{", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:classify", b"{}", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:regress", b"[]", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:predict", b"x", packed, 400, "three_sums", None),
+            (
+                *("POST", f"{_SUMS}/versions/{2**64}:predict", good, {}),
+                *(400, "three_sums", None),
+            ),
+            (
+                *("POST", f"{_SUMS}:predict", large, {}),
+                *(413, "three_sums", "RESOURCE_EXHAUSTED"),
+            ),
+            (
+                *("POST", "/v1/models/no:predict", good, {}),
+                *(404, "no", "NOT_FOUND"),
+            ),
+            ("GET", "/v1/models/nope", None, {}, 404, "nope", "NOT_FOUND"),
+            ("PUT", "/v1/foo", b"", {}, 400, "", None),
+            ("GET", "/v1/models", None, {}, 400, "", None),
+            ("GET", "/favicon.ico", None, {}, 404, None, None),
+        ):
+            sample = (
+                f'{prefix}model_name="{name}",'
+                f'status="{code or "INVALID_ARGUMENT"}"}}'
+            )
+            answers = f':sicot:serving:rest_response_count{{code="{status}"}}'
+            before = self.count(sample), self.count(answers)
+            response = self.send(method, path, body, headers)
+            self.assertEqual(response.status, status)
+            after = self.count(sample), self.count(answers)
+            self.assertEqual(after[0] - before[0], name is not None, msg=sample)
+            # Two pages of metrics were answered with 200 between the two.
+            self.assertEqual(
+                after[1] - before[1], 3 if status == 200 else 1, msg=answers
+            )
+
+    def test_head(self):
+        """Load balancers that ask so must not take the server for ill."""
+        expected = self.send("GET", _HALF)
+        response = self.send("HEAD", _HALF)
+        self.assertEqual((response.status, response.content), (200, b""))
+        self.assertEqual(
+            response.getheader("Content-Length"), str(len(expected.content))
+        )
+        self.assertEqual(self.send("HEAD", "/v1/models/no").status, 404)
 
     def test_clients_that_leave(self):
         """Half a body, then nothing: nobody else may notice."""

@@ -123,6 +123,7 @@ class ServeTest(tf.test.TestCase):
             "--request_log_sampling_rate=1",
             *("--enable_profiler=false", "--flush_filesystem_caches"),
             "--of_the_future=1",
+            "--drain_seconds=2",
         )
         cls.addClassCleanup(cls.server.kill)
         cls.channel = cls.server.connect(f"localhost:{cls.port}")
@@ -398,6 +399,11 @@ class ServeTest(tf.test.TestCase):
         self.server.terminate()
         # As long as load balancers send requests, they are answered.
         wait_until(lambda: self.get("/readyz")[0] == 503)
+        with urllib.request.urlopen(
+            f"http://localhost:{self.rest_port}/v1/models/half", timeout=30
+        ) as response:
+            # So that its client asks for a connection, perhaps to another.
+            self.assertEqual(response.getheader("Connection"), "close")
         stop.set()
         thread.join()
         self.assertAllClose(
@@ -496,6 +502,14 @@ class StartTest(tf.test.TestCase):
                 invalid + "Expected --grpc_channel_arguments",
             ),
             (
+                [*model, "--drain_seconds=-1"],
+                invalid + "Expected --drain_seconds of 0 or more, received -1",
+            ),
+            (
+                [*model, "--rest_api_max_connections=0"],
+                invalid + "Expected --rest_api_max_connections of 1 or more",
+            ),
+            (
                 ["--model_base_path", "gs://bucket/m"],
                 invalid + "Expected model default to have a base_path in a "
                 "mounted file system; got base_path()=gs://bucket/m. Mount",
@@ -590,6 +604,40 @@ class StartTest(tf.test.TestCase):
                 serve.main(["--port", "x"])
         self.assertEqual(raised.exception.code, 2)
         self.assertNotIn("without effect here", errors.getvalue())
+
+    def test_a_second_signal_ends_at_once(self):
+        """Who presses Ctrl-C again does not want to wait for requests.
+
+        Ctrl-C itself reaches the server twice: from the terminal and from
+        the supervisor.
+        """
+        code = (
+            "import time\n"
+            "from sicot_tf import serve\n"
+            "stop = serve._StopSignal()\n"
+            "print('started', flush=True)\n"
+            "stop.wait()\n"
+            "print('drains', flush=True)\n"
+            "time.sleep(1.5)\n"
+            "print('still drains', flush=True)\n"
+            "time.sleep(600)\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=tiny_server.PROJECT_DIR,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        self.assertEqual(process.stdout.readline(), "started\n")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.stdout.readline(), "drains\n")
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.stdout.readline(), "still drains\n")
+        process.terminate()
+        self.assertEqual(process.wait(_PATIENCE_SECONDS), 128 + signal.SIGTERM)
 
     def test_the_supervisor_is_small(self):
         """It must outlive what kills TensorFlow, and cost no memory."""

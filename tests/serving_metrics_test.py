@@ -85,6 +85,7 @@ class MetricsTest(unittest.TestCase):
     def test_invented_names_fill_no_memory(self):
         """Anyone can send any name; the served one keeps its own line."""
         metrics = metrics_lib.Metrics()
+        metrics.count("x" * 60_000, "NOT_FOUND")
         for number in range(300):
             metrics.record(f"x{number}", "Predict", "GRPC", "NOT_FOUND", 0.0, 0)
         metrics.record("mine", "Predict", "GRPC", "OK", 0.0, 0)
@@ -92,7 +93,7 @@ class MetricsTest(unittest.TestCase):
         found = samples(metrics)
         name = ":tensorflow:serving:request_count"
         self.assertEqual(found[name, "x99", "NOT_FOUND"], 1)
-        self.assertEqual(found[name, "unknown", "NOT_FOUND"], 200)
+        self.assertEqual(found[name, "unknown", "NOT_FOUND"], 201)
         self.assertEqual(found[name, "mine", "OK"], 1)
         self.assertEqual(found[name, "mine", "INTERNAL"], 1)
 

@@ -84,6 +84,27 @@ def _add_ports(group: argparse._ArgumentGroup) -> None:
     _add(group, "rest_api_timeout_in_ms", 30_000, "for a REST request")
     _add(
         group,
+        "rest_api_receive_timeout_in_ms",
+        30_000,
+        "in which a REST request must have come; and a second more for each "
+        "1,000 bytes",
+    )
+    _add(
+        group,
+        "rest_api_idle_timeout_in_ms",
+        620_000,
+        "how long an HTTP connection without requests stays open: longer than "
+        "a load balancer keeps it, 60 s on AWS, 600 s on Google Cloud",
+    )
+    _add(
+        group,
+        "rest_api_max_connections",
+        4096,
+        "HTTP connections at a time; fewer if ulimit -n is below three times "
+        "as many",
+    )
+    _add(
+        group,
         "rest_api_enable_cors_support",
         False,
         "let web pages of other hosts use the REST API",
@@ -244,6 +265,13 @@ def _add_operation(group: argparse._ArgumentGroup) -> None:
         "request_log_sampling_rate",
         0.01,
         "share of the requests that is kept, 0 to 1",
+    )
+    _add(
+        group,
+        "drain_seconds",
+        10.0,
+        "how long all requests are still answered after SIGTERM, while health "
+        "checks send clients elsewhere",
     )
     _add(
         group,

@@ -1,9 +1,11 @@
 """The gRPC side of the model server: ports, TLS, health, reflection."""
 
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from concurrent import futures
+from typing import Any
 
 import grpc
 import tensorflow as tf
@@ -29,6 +31,11 @@ from sicot_tf.serving import tls
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
+_MAX_UNSEEN_CALLS = 100_000
+# Longer than the way to a client and back, also if either has no processor
+# for a while; in all what a caller who ignores health may notice.
+_QUIET_SECONDS = 0.1
+_MAX_HOLD_SECONDS = 0.5
 # "" stands for the whole server; the other two are TensorFlow Serving's.
 _HEALTH_NAMES = ("", "ModelService", "PredictionService")
 _SERVICE_NAMES = (
@@ -60,9 +67,14 @@ class GrpcServer:
             "grpc.max_send_message_length": -1,
             # A second server on the port is a mistake, not a load balancer.
             "grpc.so_reuseport": 0,
+            # Above 1000 that Python has not seen yet gRPC ends calls with
+            # CANCELLED; `maximum_concurrent_rpcs` says RESOURCE_EXHAUSTED.
+            "grpc.server.max_pending_requests": _MAX_UNSEEN_CALLS,
+            "grpc.server.max_pending_requests_hard_limit": _MAX_UNSEEN_CALLS,
         } | (channel_arguments or {})
+        self._threads = _Threads(num_threads, "grpc")
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(num_threads, "grpc"),
+            self._threads,
             options=list(options.items()),
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
@@ -109,8 +121,17 @@ class GrpcServer:
         self._health.enter_graceful_shutdown()
 
     def stop(self, grace_seconds: float) -> Callable[[float], bool]:
-        """Takes no more requests; returns what waits for running ones."""
+        """Takes no more requests; returns what waits for running ones.
+
+        A call that comes between the server's stop and the client's notice of
+        it ends with CANCELLED (https://github.com/grpc/grpc/issues/41785). So
+        answers are held meanwhile: who waits for one sends no other call, and
+        reads the notice before the answer.
+        """
+        self._threads.hold()
         ended = self._server.stop(grace_seconds)
+        time.sleep(_QUIET_SECONDS)
+        self._threads.release()
         # Who watches would do so for ever.
         self._health.streams.cancel()
         self._reflection.streams.cancel()
@@ -155,6 +176,49 @@ def read_credentials(path: str) -> grpc.ServerCredentials | None:
         root_certificates=config.custom_ca.encode() or None,
         require_client_auth=config.client_verify,
     )
+
+
+class _Threads(futures.ThreadPoolExecutor):
+    """Threads that can be kept from beginning a call."""
+
+    def __init__(self, num_threads: int, name: str):
+        super().__init__(num_threads, name)
+        self._may_begin = threading.Event()
+        self._may_begin.set()
+        self._last_call = 0.0
+
+    def submit(
+        self, function: Callable[..., Any], /, *arguments: Any, **options: Any
+    ) -> futures.Future:
+        """As that of its base class."""
+        self._last_call = time.monotonic()
+        return super().submit(self._run, function, arguments, options)
+
+    def hold(self) -> None:
+        """Calls wait from now on; returns when, perhaps, no more come.
+
+        Those that have begun go on.
+        """
+        self._may_begin.clear()
+        start = now = time.monotonic()
+        while now < start + _MAX_HOLD_SECONDS and (
+            now < max(start, self._last_call) + _QUIET_SECONDS
+        ):
+            time.sleep(0.01)
+            now = time.monotonic()
+
+    def release(self) -> None:
+        """Those that wait begin."""
+        self._may_begin.set()
+
+    def _run(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        options: dict[str, Any],
+    ) -> Any:
+        self._may_begin.wait()
+        return function(*arguments, **options)
 
 
 class _Streams:

@@ -4,9 +4,7 @@ Dashboards and alerts written for tensorflow_model_server read the same page:
 names with colons, the same labels and buckets, at the same path.
 """
 
-import math
 import threading
-import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -15,6 +13,7 @@ import prometheus_client
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Model names come from requests: without a limit anyone could fill memory.
 _MAX_UNSERVED_NAMES = 100
+_MAX_UNSERVED_NAME_LENGTH = 200
 _OTHER_NAME = "unknown"
 
 # Limits in microseconds, 10 to about 20 minutes, and numbers of examples:
@@ -31,7 +30,6 @@ class Metrics:
     """
 
     def __init__(self, *, num_restarts: int = 0):
-        self._last_request = -math.inf
         self._lock = threading.Lock()
         self._served_names = set()
         self._unserved_names = set()
@@ -112,6 +110,11 @@ class Metrics:
             "The total number of requests logged, by status.",
             ["model_name", "status_code"],
         )
+        self._rest_response_count = self._counter(
+            ":sicot:serving:rest_response_count",
+            "HTTP answers on the REST port, by status.",
+            ["code"],
+        )
         self._counter(
             ":sicot:serving:restart_count",
             "Times the server was restarted after it died in native code.",
@@ -138,11 +141,8 @@ class Metrics:
                 for `OK`, as in TensorFlow Serving.
             num_examples: tf.Examples of the request; 0 if it holds none.
         """
-        self._last_request = time.monotonic()
-        is_ok = status_code_name == "OK"
-        model_name = self._label(model_name, is_ok)
-        self._request_count.labels(model_name, status_code_name).inc()
-        if is_ok:
+        model_name = self.count(model_name, status_code_name)
+        if status_code_name == "OK":
             self._request_latency.labels(model_name, api, entrypoint).observe(
                 seconds * 1e6
             )
@@ -150,9 +150,15 @@ class Metrics:
                 self._example_counts.labels(model_name).observe(num_examples)
                 self._example_count_total.labels(model_name).inc(num_examples)
 
-    def seconds_since_request(self) -> float:
-        """Time since the last request ended; infinite if there was none."""
-        return time.monotonic() - self._last_request
+    def count(self, model_name: str, status_code_name: str) -> str:
+        """One request, whether or not a model saw it; returns its label."""
+        label = self._label(model_name, status_code_name == "OK")
+        self._request_count.labels(label, status_code_name).inc()
+        return label
+
+    def record_rest_response(self, status: int) -> None:
+        """One HTTP answer, whatever was asked."""
+        self._rest_response_count.labels(str(status)).inc()
 
     def record_runtime(self, model_name: str, api: str, seconds: float) -> None:
         """One run of a model's session, without parsing and encoding."""
@@ -224,7 +230,10 @@ class Metrics:
             if is_served:
                 self._served_names.add(model_name)
                 return model_name
-            if len(self._unserved_names) < _MAX_UNSERVED_NAMES:
+            if (
+                len(self._unserved_names) < _MAX_UNSERVED_NAMES
+                and len(model_name) <= _MAX_UNSERVED_NAME_LENGTH
+            ):
                 self._unserved_names.add(model_name)
             if model_name in self._unserved_names:
                 return model_name

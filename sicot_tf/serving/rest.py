@@ -18,6 +18,7 @@ from typing import Any
 
 import tensorflow as tf
 from starlette import applications
+from starlette import middleware
 from starlette import requests
 from starlette import responses
 from starlette import routing
@@ -92,6 +93,13 @@ def make_app(
         max_body_bytes,
         max_depth,
         num_threads or 4 * (os.cpu_count() or 1),
+        (lambda name, code: None) if metrics is None else metrics.count,
+    )
+
+    record = (
+        (lambda status: None)
+        if metrics is None
+        else metrics.record_rest_response
     )
 
     async def healthz(request: requests.Request) -> responses.Response:
@@ -120,7 +128,29 @@ def make_app(
     ]
     if monitoring_path is not None and metrics is not None:
         routes.insert(0, routing.Route(monitoring_path, monitoring))
-    return applications.Starlette(routes=routes, lifespan=lifespan)
+    return applications.Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[middleware.Middleware(_Counter, record=record)],
+    )
+
+
+class _Counter:
+    """Tells `record` the status of each answer."""
+
+    def __init__(self, app: Any, record: Callable[[int], None]):
+        self._app = app
+        self._record = record
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request, or the start and end of the server."""
+
+        async def record_and_send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self._record(message["status"])
+            await send(message)
+
+        await self._app(scope, receive, record_and_send)
 
 
 class _TooLarge(Exception):
@@ -138,8 +168,10 @@ class _Api:
         max_body_bytes: int,
         max_depth: int,
         num_threads: int,
+        count: Callable[[str, str], object],
     ):
-        self._calls = rest_calls.RestCalls(core, max_depth)
+        self._calls = rest_calls.RestCalls(core, max_depth, count)
+        self._count = count
         self._cors = cors
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
@@ -162,6 +194,7 @@ class _Api:
             try:
                 response = await self._respond(request, path)
             except requests.ClientDisconnect:
+                self._count(rest_calls.model_name(path), "CANCELLED")
                 return
         await response(scope, receive, send)
 
@@ -174,10 +207,16 @@ class _Api:
             return self._make_error(
                 400, "Origin header is missing in CORS preflight"
             )
+        if "expect" in request.headers and (
+            # The parser takes digits only.
+            int(request.headers.get("Content-Length", 0)) > self._max_body_bytes
+        ):
+            # The client waits before it sends what nobody wants.
+            return self._make_too_large(path)
         try:
             body = await self._read_body(request)
         except _TooLarge:
-            return self._make_too_large()
+            return self._make_too_large(path)
         deadline = (
             None
             if self._timeout_seconds is None
@@ -226,10 +265,14 @@ class _Api:
         """Answers one request in a thread of its own."""
         try:
             if body and "gzip" in encoding.lower():
-                body = _unpack(body, self._max_body_bytes)
+                try:
+                    body = _unpack(body, self._max_body_bytes)
+                except tf.errors.OpError:
+                    self._count(rest_calls.model_name(path), "INVALID_ARGUMENT")
+                    raise
             content = self._calls.answer(method, path, body, deadline)
         except _TooLarge:
-            return self._make_too_large()
+            return self._make_too_large(path)
         except tf.errors.OpError as error:
             return self._make_error(
                 _HTTP_STATUSES.get(error.error_code, 500), error.message
@@ -254,25 +297,31 @@ class _Api:
     def _make_error(self, status: int, text: str) -> responses.Response:
         return self._make_response(status, json_responses.error(text))
 
-    def _make_too_large(self) -> responses.Response:
+    def _make_too_large(self, path: bytes) -> responses.Response:
+        self._count(rest_calls.model_name(path), "RESOURCE_EXHAUSTED")
         return self._make_error(
             413, f"Request body is larger than {self._max_body_bytes} bytes"
         )
 
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:
-    """What `body` holds, packed with gzip."""
-    decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        content = decompressor.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise json_values.invalid(
-            f"Request body can't be unpacked as gzip: {error}"
-        ) from None
-    if len(content) > max_bytes:
-        raise _TooLarge
-    if not decompressor.eof:
-        raise json_values.invalid(
-            "Request body can't be unpacked as gzip: it ends too early"
-        )
-    return content
+    """What `body` holds, packed with gzip, perhaps in several parts."""
+    parts = []
+    while body:
+        decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            parts.append(decompressor.decompress(body, max_bytes + 1))
+        except zlib.error as error:
+            raise json_values.invalid(
+                f"Request body can't be unpacked as gzip: {error}"
+            ) from None
+        max_bytes -= len(parts[-1])
+        if max_bytes < 0:
+            raise _TooLarge
+        if not decompressor.eof:
+            raise json_values.invalid(
+                "Request body can't be unpacked as gzip: it ends too early"
+            )
+        # RFC 1952 lets zeros follow.
+        body = decompressor.unused_data.lstrip(b"\0")
+    return b"".join(parts)

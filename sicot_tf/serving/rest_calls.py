@@ -4,11 +4,15 @@ Paths, codes and texts of errors are those of http_rest_api_util.cc and
 http_rest_api_handler.cc of TensorFlow Serving. Nothing here knows of sockets.
 """
 
+import contextlib
 import re
 import time
 import urllib.parse
+from collections.abc import Callable
+from collections.abc import Iterator
 
 import tensorflow as tf
+from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
@@ -40,15 +44,18 @@ class RestCalls:
     Args:
         core: answers what the JSON stands for.
         max_depth: JSON nested deeper is refused.
+        count: told model and code of each request that `core` does not count.
     """
 
     def __init__(
         self,
         core: server_core.ServerCore,
         max_depth: int = json_values.MAX_DEPTH,
+        count: Callable[[str, str], object] = lambda name, code: None,
     ):
         self._core = core
         self._max_depth = max_depth
+        self._count = count
 
     def answer(
         self, method: str, path: bytes, body: bytes, deadline: float | None
@@ -66,7 +73,8 @@ class RestCalls:
             tf.errors.OpError: with the text of TensorFlow Serving.
         """
         if method == "POST" and (match := _POST_PATH.fullmatch(path)):
-            model_spec = _parse_model_spec(match)
+            with self._counting_errors(model_name(path)):
+                model_spec = _parse_model_spec(match)
             # In capitals the path fits but no call is meant.
             if match[4] == b"predict":
                 return self._predict(model_spec, body, deadline)
@@ -74,16 +82,22 @@ class RestCalls:
                 return self._classify(model_spec, body, deadline)
             if match[4] == b"regress":
                 return self._regress(model_spec, body, deadline)
-        elif method == "GET" and (match := _GET_PATH.fullmatch(path)):
-            model_spec = _parse_model_spec(match)
-            if not model_spec.name:
-                raise json_values.invalid("Missing model name in request.")
-            if match[4] == b"metadata":
-                return self._metadata(model_spec)
-            return self._status(model_spec)
-        raise json_values.invalid(
-            f"Malformed request: {method} {path.decode('utf-8', 'replace')}"
-        )
+        with self._counting_errors(model_name(path)):
+            # HTTP has no GET without HEAD; the server leaves the body out.
+            if method in ("GET", "HEAD") and (
+                match := _GET_PATH.fullmatch(path)
+            ):
+                model_spec = _parse_model_spec(match)
+                if not model_spec.name:
+                    raise json_values.invalid("Missing model name in request.")
+                is_metadata = match[4] == b"metadata"
+                answer = self._metadata if is_metadata else self._status
+                content = answer(model_spec)
+                self._count(model_spec.name, "OK")
+                return content
+            raise json_values.invalid(
+                f"Malformed request: {method} {path.decode('utf-8', 'replace')}"
+            )
 
     def _predict(
         self,
@@ -91,11 +105,14 @@ class RestCalls:
         body: bytes,
         deadline: float | None,
     ) -> bytes:
-        document = json_values.parse(body, self._max_depth)
         request = predict_pb2.PredictRequest(model_spec=model_spec)
-        in_rows = json_tensors.fill_predict_request(
-            document, request, lambda key: self._input_types(model_spec, key)
-        )
+        with self._counting_errors(model_spec.name):
+            document = json_values.parse(body, self._max_depth)
+            in_rows = json_tensors.fill_predict_request(
+                document,
+                request,
+                lambda key: self._input_types(model_spec, key),
+            )
         # The values can be a hundred times as large as the tensors.
         del document
         response = self._core.predict(
@@ -113,11 +130,12 @@ class RestCalls:
         body: bytes,
         deadline: float | None,
     ) -> bytes:
-        document = json_values.parse(body, self._max_depth)
         request = classification_pb2.ClassificationRequest(
             model_spec=model_spec
         )
-        json_examples.fill_examples(document, request)
+        with self._counting_errors(model_spec.name):
+            document = json_values.parse(body, self._max_depth)
+            json_examples.fill_examples(document, request)
         response = self._core.classify(
             request,
             timeout_seconds=_seconds_left(deadline),
@@ -131,9 +149,10 @@ class RestCalls:
         body: bytes,
         deadline: float | None,
     ) -> bytes:
-        document = json_values.parse(body, self._max_depth)
         request = regression_pb2.RegressionRequest(model_spec=model_spec)
-        json_examples.fill_examples(document, request)
+        with self._counting_errors(model_spec.name):
+            document = json_values.parse(body, self._max_depth)
+            json_examples.fill_examples(document, request)
         response = self._core.regress(
             request,
             timeout_seconds=_seconds_left(deadline),
@@ -153,6 +172,21 @@ class RestCalls:
         )
         return json_responses.status(self._core.get_model_status(request))
 
+    @contextlib.contextmanager
+    def _counting_errors(self, name: str) -> Iterator[None]:
+        """Around what happens before `core` counts."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._count(name, error_codes_pb2.Code.Name(error.error_code))
+            raise
+        except MemoryError:
+            self._count(name, "RESOURCE_EXHAUSTED")
+            raise
+        except Exception:
+            self._count(name, "INTERNAL")
+            raise
+
     def _input_types(
         self, model_spec: model_pb2.ModelSpec, key: str
     ) -> dict[str, int]:
@@ -166,6 +200,12 @@ class RestCalls:
                 )
             inputs = servable.signatures[key].inputs
             return {name: info.dtype for name, info in inputs.items()}
+
+
+def model_name(path: bytes) -> str:
+    """The model that a path asks for; empty if it names none."""
+    match = _POST_PATH.fullmatch(path) or _GET_PATH.fullmatch(path)
+    return urllib.parse.unquote((match and match[1]) or b"")
 
 
 def _parse_model_spec(match: re.Match[bytes]) -> model_pb2.ModelSpec:

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import re
+import resource
 import sys
 import threading
 import time
@@ -32,13 +33,11 @@ from sicot_tf.serving import rest_server as rest_server_lib
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
 
-# How long requests are taken after SIGTERM: until a second passes without
-# one, for load balancers need that time to notice; then running ones end.
-# Together below the 30 seconds after which Kubernetes kills.
-_QUIET_SECONDS = 1.0
-_MAX_LAME_DUCK_SECONDS = 5.0
-_DRAIN_SECONDS = 20.0
+# With the default of --drain_seconds not above the 30 seconds after which
+# Kubernetes kills.
+_FINISH_SECONDS = 15.0
 _CLOSE_SECONDS = 5.0
+_MAX_OPEN_FILES = 2**16
 _MAX_THREADS_FOR_BATCHES = 256
 _MONITORING_PATH = "/monitoring/prometheus/metrics"
 
@@ -81,6 +80,7 @@ def _serve(
 ) -> int:
     """Body of `run`."""
     _check_flags(arguments)
+    _raise_file_limit()
     metrics = metrics_lib.Metrics(num_restarts=arguments.num_restarts)
     # All that can be wrong is read before models are loaded for minutes.
     config = _model_config(arguments)
@@ -159,7 +159,13 @@ def _serve(
             ),
         )
         rest_server = rest_server_lib.RestServer(
-            app, arguments.rest_api_port, int(_DRAIN_SECONDS)
+            app,
+            arguments.rest_api_port,
+            int(_FINISH_SECONDS),
+            idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
+            receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
+            max_connections=arguments.rest_api_max_connections,
+            record=metrics.record_rest_response,
         )
     grpc_server.start()
     if rest_server is not None:
@@ -174,12 +180,18 @@ def _serve(
     stop.wait()
     is_draining.set()
     grpc_server.refuse_health()
-    print("Stopping: waiting for running requests to end.", flush=True)
-    _wait_for_quiet(metrics)
-    waits = [grpc_server.stop(_DRAIN_SECONDS)]
+    if rest_server is not None:
+        rest_server.drain()
+    print(
+        f"Stopping: requests are taken for {arguments.drain_seconds:g} more "
+        "seconds, then running ones end. A second signal ends at once.",
+        flush=True,
+    )
+    time.sleep(arguments.drain_seconds)
+    waits = [grpc_server.stop(_FINISH_SECONDS)]
     if rest_server is not None:
         waits.append(rest_server.stop())
-    deadline = time.monotonic() + _DRAIN_SECONDS + 1
+    deadline = time.monotonic() + _FINISH_SECONDS + 1
     for wait in waits:
         wait(max(0.0, deadline - time.monotonic()))
     print("Stopped.", flush=True)
@@ -221,6 +233,19 @@ def _check_flags(arguments: argparse.Namespace) -> None:
             "Expected --model_config_file with "
             "--model_config_file_poll_wait_seconds.",
         )
+    for name, least in (
+        ("drain_seconds", 0),
+        ("rest_api_receive_timeout_in_ms", 1),
+        ("rest_api_idle_timeout_in_ms", 1),
+        ("rest_api_max_connections", 1),
+    ):
+        value = getattr(arguments, name)
+        if not least <= value < 1e9:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                f"Expected --{name} of {least} or more, received {value}.",
+            )
 
 
 def _model_config(
@@ -325,13 +350,14 @@ def _print_ready(
     sys.stdout.flush()
 
 
-def _wait_for_quiet(metrics: metrics_lib.Metrics) -> None:
-    """Gives load balancers the time to send requests elsewhere."""
-    start = time.monotonic()
-    while (passed := time.monotonic() - start) < _MAX_LAME_DUCK_SECONDS:
-        if min(passed, metrics.seconds_since_request()) >= _QUIET_SECONDS:
-            return
-        time.sleep(0.05)
+def _raise_file_limit() -> None:
+    """Takes as many open files, and connections, as the system grants."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_OPEN_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _log(text: str) -> None:

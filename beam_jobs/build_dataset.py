@@ -37,7 +37,7 @@ from sicot_tf.data import raw_records
 from sicot_tf.data import word_vectors
 
 # Raise it when equal input is to give another generation than before.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 # About 15 seconds of work on one core, for pictures of 800 x 600.
 _PART_RECORDS = 1000
 _MEMORY_MEGABYTES = 2048

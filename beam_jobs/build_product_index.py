@@ -38,6 +38,7 @@ from beam_jobs import index_identity
 from beam_jobs import index_records
 from beam_jobs import index_report
 from beam_jobs import merge_products
+from beam_jobs import parquet_tables
 from beam_jobs import record_files
 from beam_jobs import runners
 from sicot_tf import config
@@ -151,33 +152,35 @@ def _build(
             [(n, file.path, file.name) for n, file in enumerate(files)],
             index_records.ParseCatalogue(str(work / "parts")),
         )
-    with _stage("latest records", seconds):
-        parts = [
-            index_records.part_files(work / "parts", n)
-            for n in range(len(files))
-        ]
-        row_files = [part["products"] for part in parts]
-        if base is not None:
-            row_files.append(work / "base.parquet")
-            merge_products.export_base(base, row_files[-1])
-        rows = merge_products.open_rows(row_files, work / "spill")
-        counts = _count(rows, parts)
-    index_generations.check_shrink(
-        index, counts["products"], max_shrink_percent
-    )
+    parts = [
+        index_records.part_files(work / "parts", n) for n in range(len(files))
+    ]
     work_list = work / "embeddings" / "pictures.sqlite"
-    with _stage("write the store", seconds):
-        merge_products.write_store(
-            rows,
-            finished / product_index.STORE,
-            folders=[
-                settings.image_root or posixpath.dirname(file.path)
-                for file in files
-            ],
-            pictures=work_list if settings.saved_model else None,
-            base=base,
+    with parquet_tables.plain_name(work) as plain:
+        with _stage("latest records", seconds):
+            row_files = [
+                plain / "parts" / part["products"].name for part in parts
+            ]
+            if base is not None:
+                row_files.append(plain / "base.parquet")
+                merge_products.export_base(base, row_files[-1])
+            rows = merge_products.open_rows(row_files, plain / "spill")
+            counts = _count(rows, parts)
+        index_generations.check_shrink(
+            index, counts["products"], max_shrink_percent
         )
-        rows.close()
+        with _stage("write the store", seconds):
+            merge_products.write_store(
+                rows,
+                finished / product_index.STORE,
+                folders=[
+                    settings.image_root or posixpath.dirname(file.path)
+                    for file in files
+                ],
+                pictures=work_list if settings.saved_model else None,
+                base=base,
+            )
+            rows.close()
     rejects = finished / index_records.REJECTS
     with rejects.open("wb") as output:
         for part in parts:

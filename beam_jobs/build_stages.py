@@ -21,6 +21,7 @@ import numpy as np
 from gensim.models import word2vec
 
 from beam_jobs import dataset_summary
+from beam_jobs import parquet_tables
 from beam_jobs import progress
 from beam_jobs import record_files
 from beam_jobs import resolve_records
@@ -123,11 +124,14 @@ class BuildStages:
 
     def make_generation(self, memory_megabytes: int) -> dict[str, Any]:
         """Makes `generation` of the parts; returns facts for the manifest."""
-        with contextlib.closing(
-            resolve_records.connect(self.work, memory_megabytes)
-        ) as database:
+        with (
+            parquet_tables.plain_name(self.work) as work,
+            contextlib.closing(
+                resolve_records.connect(work, memory_megabytes)
+            ) as database,
+        ):
             resolver = resolve_records.Resolver(
-                database, self.work, self.work / "parts", self.dataset_config
+                database, work, work / "parts", self.dataset_config
             )
             with stage("duplicates, splits", self.measures):
                 resolver.load()
@@ -141,7 +145,7 @@ class BuildStages:
             self._write_shards(resolver)
             with stage("manifest", self.measures):
                 facts |= dataset_summary.describe_generation(
-                    self.work, self.survey, resolver, self.dataset_config
+                    work, self.survey, resolver, self.dataset_config
                 )
         return facts
 

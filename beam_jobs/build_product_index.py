@@ -42,6 +42,7 @@ from beam_jobs import parquet_tables
 from beam_jobs import record_files
 from beam_jobs import runners
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import generations
 from sicot_tf.data import product_index
 
@@ -220,6 +221,7 @@ def _build(
         },
     )
     generations.publish(finished, generation)
+    generations.point_latest(generation)
     shutil.rmtree(work)
     return generation
 
@@ -263,6 +265,7 @@ def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@user_mistakes.in_a_sentence("build_product_index")
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
     width = max(map(len, index_records.REJECT_REASONS))

@@ -26,6 +26,7 @@ from beam_jobs import shard_summaries
 from beam_jobs import statistics_page
 from beam_jobs import statistics_plots
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -72,6 +73,7 @@ def write_statistics(
             "something else there. Name another --output."
         )
     manifest = dataset.read_manifest(generation)
+    _check_sizes(generation, manifest)
     class_counts, is_head = class_and_word_tables.read_class_counts(generation)
     seed = manifest["config"]["seed"]
     sampled = class_and_word_tables.draw_classes(generation, seed)
@@ -139,6 +141,18 @@ def write_statistics(
             output.rename(work / "replaced")
         finished.rename(output)
     return statistics
+
+
+def _check_sizes(generation: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError if a file is missing or cut."""
+    for name, expected in manifest["files"].items():
+        path = generation / name
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            raise ValueError(
+                f"Expected {path} with {expected['bytes']:,} bytes, as its "
+                "manifest says; it is missing or cut. Copy the generation "
+                "again, or remove it and build it again."
+            )
 
 
 def _summarize(
@@ -227,6 +241,7 @@ def _draw_plots(
     )
 
 
+@user_mistakes.in_a_sentence("dataset_statistics")
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, writes the statistics, says what they show."""
     parser = argparse.ArgumentParser(
@@ -257,9 +272,9 @@ def main(argv: list[str] | None = None) -> None:
         pipeline_options = runners.make_pipeline_options(
             arguments.runner, arguments.num_processes, beam_flags
         )
-        generation = generations.resolve_generation(arguments.dataset)
     except ValueError as error:
         parser.error(str(error))
+    generation = generations.resolve_generation(arguments.dataset)
     output = arguments.output or generation.with_name(
         f"statistics-{generation.name}"
     )

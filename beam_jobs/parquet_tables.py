@@ -23,7 +23,9 @@ _SPECIAL = frozenset("*?[\\")
 
 @contextlib.contextmanager
 def plain_name(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A name of the folder that DuckDB takes as it is: its own, or a link.
+    """A name of the folder that DuckDB takes as it is.
+
+    Its own name, or that of a link in a folder that is gone afterwards.
 
     Raises:
         ValueError: if there is no folder for the link.
@@ -46,10 +48,6 @@ def plain_name(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _is_plain(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
     return _SPECIAL.isdisjoint(path)
 
 

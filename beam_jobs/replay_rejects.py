@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import raw_records
@@ -104,11 +105,14 @@ def write_records(
 
 def _iterate_rejects(generation: pathlib.Path) -> Iterator[dict[str, Any]]:
     path = generation / "rejects.jsonl"
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                if not {"reason", "record", "file", "line"} <= row.keys():
+                    raise ValueError("a field is missing")
+                yield row
+            except (ValueError, AttributeError) as error:
                 raise ValueError(
                     f"{path}, line {number}, is damaged ({error}). Copy the "
                     "generation again, or remove it and build it again."
@@ -146,6 +150,7 @@ def _with_absolute_image(
     return {**record, "image": raw_records.resolve_image(folder, image)}
 
 
+@user_mistakes.in_a_sentence("replay_rejects")
 def main(argv: list[str] | None = None) -> None:
     """Prints the table; with --output also writes the records."""
     parser = argparse.ArgumentParser(
@@ -175,20 +180,17 @@ def main(argv: list[str] | None = None) -> None:
         "there is only the table",
     )
     arguments = parser.parse_args(argv)
-    try:
-        generation = generations.resolve_generation(arguments.dataset)
-        reasons = summarize(generation)
-        chosen = arguments.reason or list(reasons)
-        if unknown := sorted(set(chosen) - set(reasons)):
-            raise ValueError(
-                f"There is no reject with reason {', '.join(unknown)}; "
-                f"{generation} has: {', '.join(reasons) or 'none'}."
-            )
-        _print_table(generation, reasons)
-        if arguments.output and reasons:
-            num_written = write_records(generation, chosen, arguments.output)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"replay_rejects: {error}") from error
+    generation = generations.resolve_generation(arguments.dataset)
+    reasons = summarize(generation)
+    chosen = arguments.reason or list(reasons)
+    if unknown := sorted(set(chosen) - set(reasons)):
+        raise ValueError(
+            f"There is no reject with reason {', '.join(unknown)}; "
+            f"{generation} has: {', '.join(reasons) or 'none'}."
+        )
+    _print_table(generation, reasons)
+    if arguments.output and reasons:
+        num_written = write_records(generation, chosen, arguments.output)
     if not reasons:
         return
     if not arguments.output:

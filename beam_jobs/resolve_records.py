@@ -56,13 +56,15 @@ def connect(
     Args:
         work: a `parquet_tables.plain_name`.
     """
+    # DuckDB follows the link to the name that it can't read.
+    folder = work.parent if work.is_symlink() else work
     for name in ("resolve.duckdb", "resolve.duckdb.wal"):
-        (work / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     return duckdb.connect(
-        str(work / "resolve.duckdb"),
+        str(folder / "resolve.duckdb"),
         config={
             "memory_limit": f"{memory_megabytes}MB",
-            "temp_directory": str(work / "spill"),
+            "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": "false",
         },
     )
@@ -207,9 +209,10 @@ class Resolver:
         self._db.execute(
             """create table fixed as
             select row, unit, sku_id, split_hash,
-              case when record_id in (select record_id from frozen)
+              case when frozen.record_id is not null
                 then 'test' else split end as split
-            from kept join units using (row)"""
+            from kept join units using (row)
+            left join frozen on frozen.record_id = trim(kept.record_id)"""
         )
         self._db.execute(
             """create table unit_splits as
@@ -265,6 +268,14 @@ class Resolver:
         self._db.execute(
             "delete from assigned where row in (select row from rejected)"
         )
+
+    def unknown_test_ids(self) -> list[str]:
+        """Ids of the frozen test that no record has, or none of use."""
+        rows = self._db.execute(
+            f"""select record_id from frozen where record_id not in (
+              select trim(record_id) from {self._facts})"""
+        )
+        return [record_id for (record_id,) in rows.fetchall()]
 
     # === Words and labels ===
 
@@ -329,6 +340,15 @@ class Resolver:
             from kept where sku_id not in (select sku_id from labels)""",
         )
         return sku_ids
+
+    def num_frozen_in_test(self) -> int:
+        """How many records of the frozen test are in the test set."""
+        (count,) = self._db.execute(
+            """select count(*) from kept join assigned using (row)
+            join frozen on frozen.record_id = trim(kept.record_id)
+            where assigned.split = 'test'"""
+        ).fetchone()
+        return count
 
     # === Output ===
 

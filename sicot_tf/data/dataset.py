@@ -195,8 +195,20 @@ class RecordFiles:
 
 
 def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a dataset generation."""
-    return config.read_json(generation / generations.MANIFEST)
+    """The manifest of a dataset generation.
+
+    Raises:
+        ValueError: if it is not that of a data set.
+    """
+    path = generation / generations.MANIFEST
+    manifest = config.read_json(path)
+    expected = {"config", "counts", "files", "splits"}
+    if not isinstance(manifest, dict) or not expected <= manifest.keys():
+        raise ValueError(
+            f"Expected {', '.join(sorted(expected))} in {path}; it is "
+            "damaged, or no data set."
+        )
+    return manifest
 
 
 def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:

@@ -45,9 +45,10 @@ def select_vocabulary(
     Raises:
         ValueError: if the shares are negative, or leave no word by rule.
     """
-    if (
-        min(drop_frequent_percent, drop_rare_percent) < 0
-        or drop_frequent_percent + drop_rare_percent >= 100
+    # Written so that NaN is refused as well.
+    if not (
+        min(drop_frequent_percent, drop_rare_percent) >= 0
+        and drop_frequent_percent + drop_rare_percent < 100
     ):
         raise ValueError(
             "Expected drop_frequent_percent and drop_rare_percent >= 0 and "

@@ -427,6 +427,12 @@ def _build_and_tell(
             f"{classes['skus_without_class']['count']:,} SKUs without class, "
             f"{classes['classes_without_sku']['count']:,} classes without SKU"
         )
+        if classes["count"] == classes["classes_without_sku"]["count"]:
+            print(
+                f"Warning: no product is of one of the {classes['count']:,} "
+                f"classes of {arguments.labels}.",
+                file=sys.stderr,
+            )
     print(f"Product index: {generation}")
     print(
         "Go back with: python -m beam_jobs.build_product_index --output "

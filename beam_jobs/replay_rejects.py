@@ -19,7 +19,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import raw_records
@@ -150,7 +149,6 @@ def _with_absolute_image(
     return {**record, "image": raw_records.resolve_image(folder, image)}
 
 
-@user_mistakes.in_a_sentence("replay_rejects")
 def main(argv: list[str] | None = None) -> None:
     """Prints the table; with --output also writes the records."""
     parser = argparse.ArgumentParser(
@@ -180,17 +178,20 @@ def main(argv: list[str] | None = None) -> None:
         "there is only the table",
     )
     arguments = parser.parse_args(argv)
-    generation = generations.resolve_generation(arguments.dataset)
-    reasons = summarize(generation)
-    chosen = arguments.reason or list(reasons)
-    if unknown := sorted(set(chosen) - set(reasons)):
-        raise ValueError(
-            f"There is no reject with reason {', '.join(unknown)}; "
-            f"{generation} has: {', '.join(reasons) or 'none'}."
-        )
-    _print_table(generation, reasons)
-    if arguments.output and reasons:
-        num_written = write_records(generation, chosen, arguments.output)
+    try:
+        generation = generations.resolve_generation(arguments.dataset)
+        reasons = summarize(generation)
+        chosen = arguments.reason or list(reasons)
+        if unknown := sorted(set(chosen) - set(reasons)):
+            raise ValueError(
+                f"There is no reject with reason {', '.join(unknown)}; "
+                f"{generation} has: {', '.join(reasons) or 'none'}."
+            )
+        _print_table(generation, reasons)
+        if arguments.output and reasons:
+            num_written = write_records(generation, chosen, arguments.output)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"replay_rejects: {error}") from error
     if not reasons:
         return
     if not arguments.output:

@@ -46,16 +46,26 @@ class IdList:
 
 
 def read(path: pathlib.Path) -> IdList:
-    """Reads a list: byte order mark, blanks and line ends of any kind off.
+    """Reads a list; blanks around an id are none of it.
 
     Raises:
         ValueError: if it is not UTF-8.
         OSError: if it can't be read.
     """
+    found = [line.strip() for line in read_lines(path)]
+    ids = list(dict.fromkeys(found))
+    return IdList(path, ids, len(found) - len(ids))
+
+
+def read_lines(path: pathlib.Path) -> list[str]:
+    """The lines that are not blank, without byte order mark and line ends.
+
+    Raises:
+        ValueError: if they are not UTF-8.
+        OSError: if they can't be read.
+    """
     content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (
-        b"\0" in content
-    ):
+    if b"\0" in content or content.startswith(codecs.BOM_UTF16):
         raise ValueError(
             f"Expected a list in UTF-8, {path} is UTF-16 or no text. Save it "
             "as UTF-8."
@@ -69,9 +79,7 @@ def read(path: pathlib.Path) -> IdList:
         ) from error
     # Not `splitlines`, which also ends lines inside an id.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    found = [line.strip() for line in lines if line.strip()]
-    ids = list(dict.fromkeys(found))
-    return IdList(path, ids, len(found) - len(ids))
+    return [line for line in lines if line.strip()]
 
 
 def _name(ids: Collection[str]) -> str:

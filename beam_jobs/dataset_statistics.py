@@ -289,6 +289,11 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """`main` that tells a mistake of its user in a sentence."""
     with user_mistakes.in_a_sentence("dataset_statistics"):
         main()
+
+
+if __name__ == "__main__":
+    command()

@@ -8,6 +8,7 @@ from typing import Any
 
 # How many ids a message names.
 _NUM_NAMED = 5
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ def read_lines(path: pathlib.Path) -> list[str]:
         OSError: if they can't be read.
     """
     content = path.read_bytes()
-    if b"\0" in content or content.startswith(codecs.BOM_UTF16):
+    if b"\0" in content or content.startswith(_UTF16):
         raise ValueError(
             f"Expected a list in UTF-8, {path} is UTF-16 or no text. Save it "
             "as UTF-8."

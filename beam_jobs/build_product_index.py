@@ -360,6 +360,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     runners.add_arguments(parser)
     arguments, beam_flags = parser.parse_known_args(argv)
+    if not arguments.max_shrink_percent >= 0:
+        parser.error(
+            "--max_shrink_percent: expected 0 or more, received "
+            f"{arguments.max_shrink_percent}"
+        )
     if arguments.keep < 1:
         parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
     try:
@@ -433,6 +438,11 @@ def _build_and_tell(
                 f"classes of {arguments.labels}.",
                 file=sys.stderr,
             )
+    if not counts["products"]:
+        raise ValueError(
+            f"{generation} holds no product; see its {index_records.REJECTS} "
+            "for the reasons."
+        )
     print(f"Product index: {generation}")
     print(
         "Go back with: python -m beam_jobs.build_product_index --output "

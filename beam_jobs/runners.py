@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -96,6 +97,8 @@ def run(
     transform: beam.PTransform,
 ) -> collections.Counter[str]:
     """Runs one transform over the inputs to its end; returns its counters."""
+    # It logs the traceback of an error that is raised here as well.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(options=pipeline_options)
     _ = pipeline | "Inputs" >> beam.Create(inputs) | transform
     result = pipeline.run()

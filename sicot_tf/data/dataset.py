@@ -217,10 +217,20 @@ def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The rows of a `classes.jsonl`, in the order of their labels.
 
     As a list, a million of them take 1 GiB.
+
+    Raises:
+        ValueError: behind the last row, if there was none.
     """
+    is_empty = True
     with open(path, encoding="utf-8") as lines:
         for line in lines:
+            is_empty = False
             yield json.loads(line)
+    if is_empty:
+        raise ValueError(
+            f"{path} names no class, so there are no records to train on; see "
+            "rejects.jsonl beside it for the reasons."
+        )
 
 
 def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:

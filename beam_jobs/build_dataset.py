@@ -22,6 +22,9 @@ import os
 import pathlib
 import platform
 import posixpath
+import shlex
+import sys
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,16 +34,20 @@ from beam_jobs import build_stages
 from beam_jobs import record_files
 from beam_jobs import runners
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
+from sicot_tf.data import id_lists
 from sicot_tf.data import raw_records
 from sicot_tf.data import word_vectors
 
 # Raise it when equal input is to give another generation than before.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 # About 15 seconds of work on one core, for pictures of 800 x 600.
 _PART_RECORDS = 1000
 _MEMORY_MEGABYTES = 2048
+# DuckDB needs some to spill the rest.
+_LEAST_MEGABYTES = 64
 # The libraries whose version shapes the bytes of a generation.
 _LIBRARIES = (
     "duckdb",
@@ -120,6 +127,14 @@ def build(
             can't be read to its end, or another process builds the same.
     """
     _check_config(dataset_config)
+    for name, value, least in (
+        ("part_records", part_records, 1),
+        ("memory_megabytes", memory_megabytes, _LEAST_MEGABYTES),
+    ):
+        if value < least:
+            raise ValueError(
+                f"{name}: expected {least} or more, received {value}."
+            )
     files = record_files.find_record_files(inputs.record_files)
     extras = _read_extras(inputs, files)
     measures: dict[str, dict[str, float]] = {}
@@ -133,6 +148,11 @@ def build(
                 dataset_config.title_field,
                 rows,
                 part_records=part_records,
+            )
+        if not survey.num_records:
+            raise ValueError(
+                f"Expected records, found none in "
+                f"{', '.join(file.path for file in files)}."
             )
         print(f"  {survey.num_records:,} records, {len(files)} file(s)")
         identity = {
@@ -149,7 +169,7 @@ def build(
         finished = _find_finished(output, request)
         if finished:
             print(f"{finished} is already built.")
-            generations.point_latest(finished)
+            _point_latest(finished)
             return finished
         with generations.work_folder(
             output, f"{request}-{part_records}"
@@ -173,7 +193,7 @@ def build(
                 if generation.exists():
                     print(f"{generation} is built, from equal pictures.")
                     generations.check_complete(generation)
-                    generations.point_latest(generation)
+                    _point_latest(generation)
                     return generation
                 facts = stages.make_generation(memory_megabytes)
             _write_reports(
@@ -187,7 +207,20 @@ def build(
                 },
             )
             generations.publish(work / "generation", generation)
+            _point_latest(generation)
     return generation
+
+
+def _point_latest(generation: pathlib.Path) -> None:
+    """Points LATEST to it, but not from records to none."""
+    pointer = generation.with_name(generations.LATEST)
+    if num_training_records(generation) or not pointer.exists():
+        generations.point_latest(generation)
+
+
+def num_training_records(generation: pathlib.Path) -> int:
+    """How many records there are to train on, by the manifest."""
+    return dataset.read_manifest(generation)["counts"]["written"]["train"]
 
 
 def _write_reports(
@@ -229,11 +262,10 @@ def _read_extras(
     inputs: Inputs, files: Sequence[record_files.RecordFile]
 ) -> build_stages.Extras:
     identity = {}
-    frozen_test, kept_labels = [], []
+    frozen_test, kept_labels = None, []
     if inputs.frozen_test:
-        text = inputs.frozen_test.read_text("utf-8")
-        frozen_test = sorted(filter(None, text.split("\n")))
-        identity["frozen_test_sha256"] = _sha256(frozen_test)
+        frozen_test = id_lists.read(inputs.frozen_test)
+        identity["frozen_test_sha256"] = _sha256(sorted(frozen_test.ids))
     if inputs.keep_labels:
         kept_labels = [
             row["sku_id"]
@@ -294,6 +326,7 @@ def _check_config(dataset_config: config.DatasetConfig) -> None:
     )
 
 
+@user_mistakes.in_a_sentence("build_dataset")
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, prints what came of it."""
     width = max(map(len, raw_records.REJECT_REASONS))
@@ -369,30 +402,61 @@ def main(argv: list[str] | None = None) -> None:
         )
     except ValueError as error:
         parser.error(str(error))
-    try:
-        generation = build(
-            Inputs(
-                arguments.input,
-                arguments.frozen_test,
-                arguments.keep_labels,
-                arguments.word_vectors,
-            ),
-            arguments.output,
-            config.from_arguments(
-                config.DatasetConfig, arguments, arguments.preset
-            ),
-            pipeline_options,
-            part_records=arguments.part_records,
-            memory_megabytes=arguments.memory_megabytes,
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise SystemExit(f"build_dataset: {error}") from error
-    _print_manifest(config.read_json(generation / generations.MANIFEST))
-    print(f"\nGeneration: {generation}")
-    print(
-        f"Next: python -m sicot_tf.train --dataset {arguments.output} "
-        "--run_dir runs/first"
+    generation = build(
+        Inputs(
+            arguments.input,
+            arguments.frozen_test,
+            arguments.keep_labels,
+            arguments.word_vectors,
+        ),
+        arguments.output,
+        config.from_arguments(
+            config.DatasetConfig, arguments, arguments.preset
+        ),
+        pipeline_options,
+        part_records=arguments.part_records,
+        memory_megabytes=arguments.memory_megabytes,
     )
+    manifest = dataset.read_manifest(generation)
+    _print_manifest(manifest)
+    for warning in _warnings(manifest):
+        print(f"Warning: {warning}", file=sys.stderr)
+    print(f"\nGeneration: {generation}")
+    if not num_training_records(generation):
+        raise ValueError(
+            f"not one of {manifest['counts']['records_read']:,} records can "
+            "be trained on. See why: python -m beam_jobs.replay_rejects "
+            f"{shlex.quote(str(generation))}"
+        )
+    print(
+        "Next: python -m sicot_tf.train --dataset "
+        f"{shlex.quote(str(arguments.output))} --run_dir runs/first"
+    )
+
+
+def _warnings(manifest: dict[str, Any]) -> Iterator[str]:
+    """What the lists name that the records do not have, in sentences."""
+    frozen_test = manifest.get("frozen_test")
+    if frozen_test and not frozen_test["listed"]:
+        yield "the list of --frozen_test names no record."
+    if frozen_test and frozen_test["unknown"]:
+        yield (
+            f"{frozen_test['unknown']:,} of {frozen_test['listed']:,} ids of "
+            "--frozen_test are of no record that can be used, for example "
+            f"{', '.join(map(repr, frozen_test['unknown_ids']))}."
+        )
+    kept_labels = manifest.get("kept_labels")
+    if kept_labels and not kept_labels["trained"]:
+        yield (
+            f"not one of the {kept_labels['listed']:,} classes of "
+            "--keep_labels has a training record."
+        )
+    word_vectors = manifest.get("word_vectors")
+    if word_vectors and not word_vectors["share_of_vocabulary_found"]:
+        yield (
+            "the file of --word_vectors has not one of the "
+            f"{manifest['vocabulary_size']:,} words."
+        )
 
 
 def _print_manifest(manifest: dict[str, Any]) -> None:
@@ -415,6 +479,10 @@ def _print_manifest(manifest: dict[str, Any]) -> None:
         ("tail", tail["num_tail_classes"]),
         ("words", manifest["vocabulary_size"]),
     ]
+    if frozen_test := manifest.get("frozen_test"):
+        for name in ("listed", "repeated", "unknown", "in_test"):
+            label = name.replace("_", " ")
+            rows.append((f"frozen test ids: {label}", frozen_test[name]))
     print()
     for name, value in rows:
         print(f"{name:34}{value:>12,}")

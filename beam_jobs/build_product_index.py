@@ -38,9 +38,11 @@ from beam_jobs import index_identity
 from beam_jobs import index_records
 from beam_jobs import index_report
 from beam_jobs import merge_products
+from beam_jobs import parquet_tables
 from beam_jobs import record_files
 from beam_jobs import runners
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import generations
 from sicot_tf.data import product_index
 
@@ -151,33 +153,35 @@ def _build(
             [(n, file.path, file.name) for n, file in enumerate(files)],
             index_records.ParseCatalogue(str(work / "parts")),
         )
-    with _stage("latest records", seconds):
-        parts = [
-            index_records.part_files(work / "parts", n)
-            for n in range(len(files))
-        ]
-        row_files = [part["products"] for part in parts]
-        if base is not None:
-            row_files.append(work / "base.parquet")
-            merge_products.export_base(base, row_files[-1])
-        rows = merge_products.open_rows(row_files, work / "spill")
-        counts = _count(rows, parts)
-    index_generations.check_shrink(
-        index, counts["products"], max_shrink_percent
-    )
+    parts = [
+        index_records.part_files(work / "parts", n) for n in range(len(files))
+    ]
     work_list = work / "embeddings" / "pictures.sqlite"
-    with _stage("write the store", seconds):
-        merge_products.write_store(
-            rows,
-            finished / product_index.STORE,
-            folders=[
-                settings.image_root or posixpath.dirname(file.path)
-                for file in files
-            ],
-            pictures=work_list if settings.saved_model else None,
-            base=base,
+    with parquet_tables.plain_name(work) as plain:
+        with _stage("latest records", seconds):
+            row_files = [
+                plain / "parts" / part["products"].name for part in parts
+            ]
+            if base is not None:
+                row_files.append(plain / "base.parquet")
+                merge_products.export_base(base, row_files[-1])
+            rows = merge_products.open_rows(row_files, plain / "spill")
+            counts = _count(rows, parts)
+        index_generations.check_shrink(
+            index, counts["products"], max_shrink_percent
         )
-        rows.close()
+        with _stage("write the store", seconds):
+            merge_products.write_store(
+                rows,
+                finished / product_index.STORE,
+                folders=[
+                    settings.image_root or posixpath.dirname(file.path)
+                    for file in files
+                ],
+                pictures=work_list if settings.saved_model else None,
+                base=base,
+            )
+            rows.close()
     rejects = finished / index_records.REJECTS
     with rejects.open("wb") as output:
         for part in parts:
@@ -217,6 +221,7 @@ def _build(
         },
     )
     generations.publish(finished, generation)
+    generations.point_latest(generation)
     shutil.rmtree(work)
     return generation
 
@@ -260,6 +265,7 @@ def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     }
 
 
+@user_mistakes.in_a_sentence("build_product_index")
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
     width = max(map(len, index_records.REJECT_REASONS))
@@ -354,6 +360,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     runners.add_arguments(parser)
     arguments, beam_flags = parser.parse_known_args(argv)
+    if not arguments.max_shrink_percent >= 0:
+        parser.error(
+            "--max_shrink_percent: expected 0 or more, received "
+            f"{arguments.max_shrink_percent}"
+        )
     if arguments.keep < 1:
         parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
     try:
@@ -420,6 +431,17 @@ def _build_and_tell(
         print(
             f"{classes['skus_without_class']['count']:,} SKUs without class, "
             f"{classes['classes_without_sku']['count']:,} classes without SKU"
+        )
+        if classes["count"] == classes["classes_without_sku"]["count"]:
+            print(
+                f"Warning: no product is of one of the {classes['count']:,} "
+                f"classes of {arguments.labels}.",
+                file=sys.stderr,
+            )
+    if not counts["products"]:
+        raise ValueError(
+            f"{generation} holds no product; see its {index_records.REJECTS} "
+            "for the reasons."
         )
     print(f"Product index: {generation}")
     print(

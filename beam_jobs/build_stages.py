@@ -7,6 +7,7 @@ finished, part by part and shard by shard, is not done again.
 import collections
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import resource
 import sys
@@ -21,12 +22,14 @@ import numpy as np
 from gensim.models import word2vec
 
 from beam_jobs import dataset_summary
+from beam_jobs import parquet_tables
 from beam_jobs import progress
 from beam_jobs import record_files
 from beam_jobs import resolve_records
 from beam_jobs import store_records
 from beam_jobs import write_shards
 from sicot_tf import config
+from sicot_tf.data import id_lists
 from sicot_tf.data import word_vector_files
 from sicot_tf.data import word_vectors
 
@@ -50,7 +53,7 @@ def stage(name: str, measures: dict[str, dict[str, float]]) -> Iterator[None]:
 class Extras:
     """What is read beside the record files; `identity` names it."""
 
-    frozen_test: list[str]
+    frozen_test: id_lists.IdList | None
     kept_labels: list[str]
     word_vectors: pathlib.Path | None
     record_folders: dict[str, str]
@@ -123,27 +126,55 @@ class BuildStages:
 
     def make_generation(self, memory_megabytes: int) -> dict[str, Any]:
         """Makes `generation` of the parts; returns facts for the manifest."""
-        with contextlib.closing(
-            resolve_records.connect(self.work, memory_megabytes)
-        ) as database:
+        with (
+            parquet_tables.plain_name(self.work) as work,
+            contextlib.closing(
+                resolve_records.connect(work, memory_megabytes)
+            ) as database,
+        ):
             resolver = resolve_records.Resolver(
-                database, self.work, self.work / "parts", self.dataset_config
+                database, work, work / "parts", self.dataset_config
             )
             with stage("duplicates, splits", self.measures):
                 resolver.load()
                 resolver.reject_duplicates()
                 facts = {"duplicates": resolver.find_units()}
-                resolver.assign_splits(self.extras.frozen_test)
+                facts |= self._assign_splits(resolver)
             with stage("vocabulary, word vectors, labels", self.measures):
                 facts |= self._learn_words(resolver)
-                resolver.assign_labels(self.extras.kept_labels)
+                facts |= self._assign_labels(resolver)
+                if self.extras.frozen_test:
+                    in_test = resolver.num_frozen_in_test()
+                    facts["frozen_test"]["in_test"] = in_test
             print(f"  {facts['vocabulary_size']:,} words", flush=True)
             self._write_shards(resolver)
             with stage("manifest", self.measures):
                 facts |= dataset_summary.describe_generation(
-                    self.work, self.survey, resolver, self.dataset_config
+                    work, self.survey, resolver, self.dataset_config
                 )
         return facts
+
+    def _assign_splits(
+        self, resolver: resolve_records.Resolver
+    ) -> dict[str, Any]:
+        frozen_test = self.extras.frozen_test
+        if frozen_test is None:
+            resolver.assign_splits()
+            return {}
+        resolver.assign_splits(frozen_test.ids)
+        unknown = resolver.unknown_test_ids()
+        return {"frozen_test": frozen_test.describe(unknown)}
+
+    def _assign_labels(
+        self, resolver: resolve_records.Resolver
+    ) -> dict[str, Any]:
+        kept = self.extras.kept_labels
+        resolver.assign_labels(kept)
+        if not kept:
+            return {}
+        counts = itertools.islice(resolver.class_counts(), len(kept))
+        trained = sum(each["train"] > 0 for _, _, each in counts)
+        return {"kept_labels": {"listed": len(kept), "trained": trained}}
 
     def _learn_words(
         self, resolver: resolve_records.Resolver

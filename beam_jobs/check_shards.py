@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from beam_jobs import check_files
+from beam_jobs import check_records
 from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import images
@@ -39,6 +40,7 @@ FACTS_SCHEMA = pa.schema(
         "image_sha256": pa.binary(32),
         "label": pa.int64(),
         "split": pa.string(),
+        **{name: pa.binary(8) for name in check_records.TEXT_FIELDS},
         # Shard and number of the record, to name it by.
         "place": pa.string(),
     }
@@ -154,6 +156,10 @@ class CheckShardFn(beam.DoFn):
                     "image_sha256": hashlib.sha256(record["image"]).digest(),
                     "label": record["label"],
                     "split": place.partition("-")[0],
+                    **{
+                        name: check_records.digest(record[name])
+                        for name in check_records.TEXT_FIELDS
+                    },
                     "place": place,
                 }
             )

@@ -102,4 +102,8 @@ def write_tables(
 @contextlib.contextmanager
 def _csv_writer(path: pathlib.Path) -> Iterator[Any]:
     with path.open("w", encoding="utf-8", newline="") as file:
-        yield csv.writer(file, lineterminator="\n")
+        # All text in quotes: Python 3.11 leaves a carriage return bare, which
+        # ends a row for whoever reads it.
+        yield csv.writer(
+            file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+        )

@@ -26,6 +26,7 @@ from beam_jobs import shard_summaries
 from beam_jobs import statistics_page
 from beam_jobs import statistics_plots
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -72,6 +73,7 @@ def write_statistics(
             "something else there. Name another --output."
         )
     manifest = dataset.read_manifest(generation)
+    _check_sizes(generation, manifest)
     class_counts, is_head = class_and_word_tables.read_class_counts(generation)
     seed = manifest["config"]["seed"]
     sampled = class_and_word_tables.draw_classes(generation, seed)
@@ -139,6 +141,20 @@ def write_statistics(
             output.rename(work / "replaced")
         finished.rename(output)
     return statistics
+
+
+def _check_sizes(generation: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError if a file that is no shard is missing or cut."""
+    for name, expected in manifest["files"].items():
+        path = generation / name
+        if name.endswith((".tfrecord", ".offsets.npy")):
+            continue
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            raise ValueError(
+                f"Expected {path} with {expected['bytes']:,} bytes, as its "
+                "manifest says; it is missing or cut. Copy the generation "
+                "again, or remove it and build it again."
+            )
 
 
 def _summarize(
@@ -257,9 +273,9 @@ def main(argv: list[str] | None = None) -> None:
         pipeline_options = runners.make_pipeline_options(
             arguments.runner, arguments.num_processes, beam_flags
         )
-        generation = generations.resolve_generation(arguments.dataset)
     except ValueError as error:
         parser.error(str(error))
+    generation = generations.resolve_generation(arguments.dataset)
     output = arguments.output or generation.with_name(
         f"statistics-{generation.name}"
     )
@@ -273,5 +289,11 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
+def command() -> None:
+    """`main` that tells a mistake of its user in a sentence."""
+    with user_mistakes.in_a_sentence("dataset_statistics"):
+        main()
+
+
 if __name__ == "__main__":
-    main()
+    command()

@@ -33,7 +33,7 @@ def describe_generation(
         What the manifest tells of its content.
 
     Raises:
-        RuntimeError: if records read and records written or rejected differ.
+        ValueError: if records read and records written or rejected differ.
     """
     generation = work / "generation"
     long_tail = _write_classes(
@@ -65,7 +65,7 @@ def describe_generation(
         "rejected": rejected,
     }
     if survey.num_records != sum(written.values()) + sum(rejected.values()):
-        raise RuntimeError(
+        raise ValueError(
             f"Records got lost or doubled: {counts}. Do all workers see one "
             "work folder, and did the inputs change while the job ran?"
         )

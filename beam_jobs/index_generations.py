@@ -28,7 +28,7 @@ def only_builder(index: pathlib.Path) -> Iterator[None]:
     Raises:
         ValueError: if one is at it.
     """
-    index.mkdir(parents=True, exist_ok=True)
+    generations.make_folder(index)
     # The kernel lets go of the lock when the process ends, however it ends.
     descriptor = os.open(index, os.O_RDONLY)
     try:

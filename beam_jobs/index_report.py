@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sicot_tf import config
+from sicot_tf.data import id_lists
 from sicot_tf.data import product_index
 
 REPORT = "report.json"
@@ -105,19 +106,18 @@ def _join_classes(
 
 
 def _read_labels(path: pathlib.Path) -> Iterator[tuple[str]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                if path.suffix == ".jsonl":
-                    yield (json.loads(line)["sku_id"],)
-                else:
-                    yield (line.removesuffix("\n"),)
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{path}, line {number}: expected a JSON object with "
-                    f"sku_id, received {line!r:.100}. Give the classes.jsonl "
-                    "of a data set or a run."
-                ) from error
+    for number, line in enumerate(id_lists.read_lines(path), start=1):
+        if path.suffix != ".jsonl":
+            yield (line,)
+            continue
+        try:
+            yield (json.loads(line)["sku_id"],)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number}: expected a JSON object with "
+                f"sku_id, received {line!r:.100}. Give the classes.jsonl "
+                "of a data set or a run."
+            ) from error
 
 
 def _write_ids(path: pathlib.Path, ids: sqlite3.Cursor) -> dict[str, Any]:

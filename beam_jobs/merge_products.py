@@ -86,7 +86,8 @@ def open_rows(
 
     Args:
         files: of `PRODUCT_SCHEMA`.
-        spill: a folder for what does not fit in memory.
+        spill: a folder for what does not fit in memory; it and the files are
+            inside a `parquet_tables.plain_name`.
     """
     connection = duckdb.connect(
         config={
@@ -96,7 +97,9 @@ def open_rows(
             "preserve_insertion_order": False,
         }
     )
-    rows = connection.read_parquet([str(file) for file in files])
+    rows = connection.read_parquet(
+        [str(file) for file in files], hive_partitioning=False
+    )
     rows.create_view("rows")
     connection.execute(
         "CREATE TABLE winners AS SELECT unnest(max({"

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextlib
 import csv
 import dataclasses
+import fnmatch
 import hashlib
 import itertools
 import json
@@ -23,6 +24,7 @@ import tqdm
 from apache_beam.io import filesystem
 from apache_beam.io import filesystems
 
+from sicot_tf.data import generations
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
 
@@ -95,12 +97,20 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
         if os.path.isfile(pattern):  # Its name may look like a glob.
             paths.add(pattern)
             continue
+        folder, name = os.path.split(pattern)
+        if os.path.isdir(folder) and set(folder) & set("*?["):
+            # The folder's name is none; `escape` would do, if Beam knew it.
+            found = fnmatch.filter(os.listdir(folder), name)
+            if found:
+                paths.update(os.path.join(folder, each) for each in found)
+                continue
         (match,) = filesystems.FileSystems.match([pattern])
         if not match.metadata_list:
             raise ValueError(f"No record file matches {pattern!r}.")
         paths.update(each.path for each in match.metadata_list)
     ordered = sorted(paths)
     for path in ordered:
+        generations.check_name(path)
         raw_records.check_format(path)
     names = [posixpath.basename(path) for path in ordered]
     if len(set(names)) < len(names):
@@ -216,11 +226,20 @@ class _PartWriter:
             self._rows = []
 
 
-def _read_chunks(file: RecordFile) -> Iterator[list[Any]]:
+def read_rows(file: RecordFile) -> Iterator[tuple[int, Any, str]]:
+    """`raw_records.read_rows` of a record file.
+
+    Raises:
+        ValueError: if it can't be read to its end.
+    """
     with _naming(file), open_file(file.path) as stream:
-        rows = raw_records.read_rows(stream, file.name)
-        while chunk := list(itertools.islice(rows, _CHUNK)):
-            yield chunk
+        yield from raw_records.read_rows(stream, file.name)
+
+
+def _read_chunks(file: RecordFile) -> Iterator[list[Any]]:
+    rows = read_rows(file)
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        yield chunk
 
 
 @contextlib.contextmanager

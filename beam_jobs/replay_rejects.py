@@ -104,11 +104,14 @@ def write_records(
 
 def _iterate_rejects(generation: pathlib.Path) -> Iterator[dict[str, Any]]:
     path = generation / "rejects.jsonl"
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                if not {"reason", "record", "file", "line"} <= row.keys():
+                    raise ValueError("a field is missing")
+                yield row
+            except (ValueError, AttributeError) as error:
                 raise ValueError(
                     f"{path}, line {number}, is damaged ({error}). Copy the "
                     "generation again, or remove it and build it again."

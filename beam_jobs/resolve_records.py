@@ -23,15 +23,13 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from beam_jobs import near_duplicates
+from beam_jobs import parquet_tables
 from beam_jobs import splits
 from beam_jobs import store_records
 from sicot_tf import config
 from sicot_tf.data import records
-
-_CHUNK = 8192
 
 # What a shard's Parquet file holds of each record.
 SHARD_SCHEMA = pa.schema(
@@ -53,14 +51,20 @@ SHARD_SCHEMA = pa.schema(
 def connect(
     work: pathlib.Path, memory_megabytes: int
 ) -> duckdb.DuckDBPyConnection:
-    """An empty database in the work folder."""
+    """An empty database in the work folder.
+
+    Args:
+        work: a `parquet_tables.plain_name`.
+    """
+    # DuckDB follows the link to the name that it can't read.
+    folder = work.parent if work.is_symlink() else work
     for name in ("resolve.duckdb", "resolve.duckdb.wal"):
-        (work / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
     return duckdb.connect(
-        str(work / "resolve.duckdb"),
+        str(folder / "resolve.duckdb"),
         config={
             "memory_limit": f"{memory_megabytes}MB",
-            "temp_directory": str(work / "spill"),
+            "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": "false",
         },
     )
@@ -70,6 +74,10 @@ class Resolver:
     """The global stage over the facts in `facts_folder`.
 
     The methods are to be called in the order in which they stand.
+
+    Args:
+        work: for tables on their way; this and all other folders are inside a
+            `parquet_tables.plain_name`.
     """
 
     def __init__(
@@ -82,7 +90,7 @@ class Resolver:
         self._db = connection
         self._work = work
         self._config = dataset_config
-        self._facts = _read_parquet(facts_folder / "part-*.parquet")
+        self._facts = _of_all_parts(facts_folder)
 
     def load(self) -> None:
         """Reads the narrow part of the facts."""
@@ -201,9 +209,10 @@ class Resolver:
         self._db.execute(
             """create table fixed as
             select row, unit, sku_id, split_hash,
-              case when record_id in (select record_id from frozen)
+              case when frozen.record_id is not null
                 then 'test' else split end as split
-            from kept join units using (row)"""
+            from kept join units using (row)
+            left join frozen on frozen.record_id = trim(kept.record_id)"""
         )
         self._db.execute(
             """create table unit_splits as
@@ -246,17 +255,27 @@ class Resolver:
         # Only given splits can part what belongs together.
         self._reject(
             "image_in_test",
-            """select a.row, 'The picture, or nearly the same, is in ' ||
-              min(b.split) || '.' as message
-            from assigned as a join picture_groups as p on p.row = a.row
-            join picture_groups as q on q.unit = p.unit
-            join assigned as b on b.row = q.row
-            where a.split = 'train' and b.split != 'train'
-            group by a.row""",
+            """with held_out as (
+              select unit, min(split) as split
+              from assigned join picture_groups using (row)
+              where split != 'train' group by unit)
+            select row, 'The picture, or nearly the same, is in ' ||
+              held_out.split || '.' as message
+            from assigned join picture_groups using (row)
+            join held_out using (unit)
+            where assigned.split = 'train'""",
         )
         self._db.execute(
             "delete from assigned where row in (select row from rejected)"
         )
+
+    def unknown_test_ids(self) -> list[str]:
+        """Ids of the frozen test that no record has, or none of use."""
+        rows = self._db.execute(
+            f"""select record_id from frozen where record_id not in (
+              select trim(record_id) from {self._facts})"""
+        )
+        return [record_id for (record_id,) in rows.fetchall()]
 
     # === Words and labels ===
 
@@ -322,6 +341,15 @@ class Resolver:
         )
         return sku_ids
 
+    def num_frozen_in_test(self) -> int:
+        """How many records of the frozen test are in the test set."""
+        (count,) = self._db.execute(
+            """select count(*) from kept join assigned using (row)
+            join frozen on frozen.record_id = trim(kept.record_id)
+            where assigned.split = 'test'"""
+        ).fetchone()
+        return count
+
     # === Output ===
 
     def iterate_training_words(self) -> Iterator[list[str]]:
@@ -376,7 +404,8 @@ class Resolver:
         stem, members = next(by_stem, (None, ()))
         # A shard that no record fell into is written empty.
         for each in sorted(stems):
-            with _TableWriter(folder / f"{each}.parquet", SHARD_SCHEMA) as file:
+            path = folder / f"{each}.parquet"
+            with parquet_tables.TableWriter(path, SHARD_SCHEMA) as file:
                 if each == stem:
                     for _, *values in members:
                         file.add(values)
@@ -402,7 +431,7 @@ class Resolver:
         for row, reason, message, file, line, content in self._iterate(
             f"""select row, rejected.reason, rejected.message, file, line,
               content
-            from {_read_parquet(rows_folder / "part-*.parquet")} as rows
+            from {_of_all_parts(rows_folder)} as rows
             join rejected using (row) order by row"""
         ):
             text = store_records.reject_line(
@@ -427,7 +456,8 @@ class Resolver:
     def _iterate(self, query: str) -> Iterator[tuple]:
         """Rows of a query, a chunk in memory at a time."""
         # A cursor of its own: another query would end this one.
-        for batch in self._db.cursor().sql(query).to_arrow_reader(_CHUNK):
+        rows = self._db.cursor().sql(query)
+        for batch in rows.to_arrow_reader(parquet_tables.CHUNK):
             columns = [column.to_pylist() for column in batch.columns]
             yield from zip(*columns, strict=True)
 
@@ -439,52 +469,13 @@ class Resolver:
     ) -> None:
         """Creates a table from rows of Python, a chunk in memory at a time."""
         path = self._work / f"{table}.parquet"
-        with _TableWriter(path, pa.schema(types)) as writer:
+        with parquet_tables.TableWriter(path, pa.schema(types)) as writer:
             for row in rows:
                 writer.add(row)
-        self._db.execute(
-            f"create table {table} as select * from {_read_parquet(path)}"
-        )
+        content = parquet_tables.read_parquet(self._work, path.name)
+        self._db.execute(f"create table {table} as select * from {content}")
         path.unlink()
 
 
-def _read_parquet(pattern: pathlib.Path) -> str:
-    """The table of Parquet files in SQL."""
-    if any(character in str(pattern.parent) for character in "*?["):
-        raise ValueError(
-            f"Expected an output folder without *, ? and [, which stand for "
-            f"any name here; received {str(pattern.parent)!r}."
-        )
-    quoted = str(pattern).replace("'", "''")
-    return f"read_parquet('{quoted}')"
-
-
-class _TableWriter:
-    """Writes rows of Python to a Parquet file, a chunk at a time."""
-
-    def __init__(self, path: pathlib.Path, schema: pa.Schema):
-        self._schema = schema
-        self._writer = pq.ParquetWriter(path, schema)
-        self._rows: list[Sequence[Any]] = []
-
-    def __enter__(self) -> "_TableWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._writer.close()
-
-    def add(self, row: Sequence[Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) == _CHUNK:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            columns = zip(*self._rows, strict=True)
-            arrays = [
-                pa.array(column, each.type)
-                for column, each in zip(columns, self._schema, strict=True)
-            ]
-            self._writer.write_table(pa.table(arrays, schema=self._schema))
-            self._rows = []
+def _of_all_parts(folder: pathlib.Path) -> str:
+    return parquet_tables.read_parquet(folder, "part-*.parquet")

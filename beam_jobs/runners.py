@@ -5,6 +5,7 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
+import logging
 import multiprocessing
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -45,8 +46,13 @@ def make_pipeline_options(
     """Beam's options for a runner, local processes and flags of Beam's own.
 
     Raises:
-        ValueError: if the runner loses data, or Beam does not know a flag.
+        ValueError: if the runner loses data, Beam does not know a flag or a
+            runner, or there is no process.
     """
+    if num_processes < 1:
+        raise ValueError(
+            f"Expected --num_processes of 1 or more, received {num_processes}."
+        )
     # Plain DirectRunner would first try to download a binary (Beam 2.68 on).
     if "dask" in runner.lower():
         raise ValueError(
@@ -54,6 +60,20 @@ def make_pipeline_options(
             "last sink of a pipeline runs, and what a bundle emits at its end "
             "is dropped). Take FnApiRunner with --num_processes, or a runner "
             "of a cluster."
+        )
+    known = beam_options.StandardOptions.KNOWN_RUNNER_NAMES
+    names = {name.lower() for name in known}
+    if (
+        "." not in runner
+        and not {
+            runner.lower(),
+            f"{runner.lower()}runner",
+        }
+        & names
+    ):
+        raise ValueError(
+            f"Expected --runner of {', '.join(sorted(known))}, "
+            f"received {runner!r}."
         )
     flags = [f"--runner={runner}", *beam_flags]
     if num_processes > 1:
@@ -77,6 +97,8 @@ def run(
     transform: beam.PTransform,
 ) -> collections.Counter[str]:
     """Runs one transform over the inputs to its end; returns its counters."""
+    # It logs the traceback of an error that is raised here as well.
+    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     pipeline = beam.Pipeline(options=pipeline_options)
     _ = pipeline | "Inputs" >> beam.Create(inputs) | transform
     result = pipeline.run()
@@ -132,7 +154,7 @@ def run_each(
         processes: of `local_processes`; None: those of this call.
 
     Raises:
-        RuntimeError: if a process was killed.
+        ChildProcessError: if a process was killed.
     """
     if not inputs:
         return collections.Counter()
@@ -148,7 +170,7 @@ def run_each(
         for job in concurrent.futures.as_completed(jobs):
             counters += job.result()
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise RuntimeError(
+        raise ChildProcessError(
             "A process of this job was killed; if nobody did so, memory was "
             "short: take fewer processes. The same command goes on where this "
             "one ended."

@@ -9,7 +9,6 @@ import base64
 import bisect
 import collections
 import hashlib
-import html
 import io
 import json
 import pathlib
@@ -28,6 +27,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs import runners
 from sicot_tf import config
 from sicot_tf.data import records
+from sicot_tf.data import titles
 
 # Records of a sample: pictures of one class, examples of one split.
 PICTURES_OF_A_CLASS = 6
@@ -243,12 +243,12 @@ def _write_summary(summary: Summary, path: str) -> None:
 
 
 def _count_scripts(
-    titles: Iterable[bytes],
+    stored: Iterable[bytes],
     split: str,
     counts: Mapping[str, collections.Counter],
 ) -> None:
     """Titles by script; letters by script, over all splits."""
-    texts = tf.constant([html.unescape(each.decode()) for each in titles])
+    texts = titles.visible_texts([each.decode() for each in stored])
     letters = tf.strings.regex_replace(texts, r"\P{L}", "")
     lengths = [
         tf.strings.length(

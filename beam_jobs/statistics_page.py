@@ -22,6 +22,10 @@ _PAPER_ROWS = (
 
 _BUILT = "How it was built"
 
+# Of a title among the examples; some are whole descriptions.
+_SHOWN_CHARACTERS = 500
+_SHOWN_WORDS = 100
+
 
 def write_page(
     path: pathlib.Path,
@@ -341,16 +345,16 @@ def _examples(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
             words = " ".join(
                 f'<span class="word{"" if known else " unread"}">'
                 f"{html.escape(word)}</span>"
-                for word, known in zip(
-                    each["words"], each["known"], strict=True
-                )
+                for word, known in list(
+                    zip(each["words"], each["known"], strict=True)
+                )[:_SHOWN_WORDS]
             )
             picture = html_pieces.image(each["thumbnail"], each["record_id"])
             rows.append(
                 f"<tr><td>{picture}"
                 f"<td>{html.escape(each['record_id'])}<br><small>{split}, "
                 f"class {html.escape(each['sku_id'])}</small>"
-                f"<td>{html.escape(each['title'])}<td>{words}</tr>"
+                f"<td>{html.escape(each['title'][:_SHOWN_CHARACTERS])}<td>{words}</tr>"
             )
     head = "<tr><th>picture<th>record<th>title<th>words (faint: unknown)</tr>"
     return (

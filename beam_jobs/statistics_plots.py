@@ -30,6 +30,9 @@ _SPLIT_STYLES = {
 # More bars than this hide what they show.
 _MAX_BARS = 40
 
+# Words; longer titles are drawn as that long. A step of the plot is a word.
+_LONGEST_TITLE = 500
+
 
 def class_sizes(
     by_training_images: Sequence[Sequence[int]],
@@ -151,7 +154,7 @@ def title_lengths(splits: Mapping[str, Any], path: pathlib.Path) -> None:
             continue
         lengths, titles = np.array(described["histogram"]).T
         # One title of a thousand words would flatten all others.
-        shown = _upper_limit(lengths, titles)
+        shown = min(_upper_limit(lengths, titles), _LONGEST_TITLE)
         longest = max(longest, shown)
         heights = np.bincount(
             np.minimum(lengths, shown), titles / titles.sum(), shown + 1

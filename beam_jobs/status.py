@@ -5,6 +5,7 @@ builds that are not finished, with what they have done so far.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from beam_jobs import store_records
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import generations
 
 _EXAMPLES = """
@@ -25,7 +27,9 @@ def finished_generations(directory: pathlib.Path) -> list[dict[str, Any]]:
     """Generations, the oldest first: name, latest, records, rejected."""
     latest = None
     if (directory / generations.LATEST).is_file():
-        latest = generations.resolve_generation(directory).name
+        # One that names nothing is told last.
+        with contextlib.suppress(ValueError):
+            latest = generations.resolve_generation(directory).name
     found = []
     for path in directory.glob(f"[!.]*/{generations.MANIFEST}"):
         counts = config.read_json(path).get("counts", {})
@@ -78,6 +82,7 @@ def unfinished_builds(directory: pathlib.Path) -> list[dict[str, Any]]:
     return found
 
 
+@user_mistakes.in_a_sentence("status")
 def main(argv: list[str] | None = None) -> None:
     """Prints both lists."""
     parser = argparse.ArgumentParser(
@@ -125,6 +130,8 @@ def main(argv: list[str] | None = None) -> None:
             print("  The command that built it goes on with it.")
     if not finished and not unfinished:
         print(f"{arguments.directory} holds no generation.")
+    if (arguments.directory / generations.LATEST).is_file():
+        generations.resolve_generation(arguments.directory)
 
 
 if __name__ == "__main__":

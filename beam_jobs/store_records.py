@@ -151,9 +151,12 @@ class StorePartFn(beam.DoFn):
             self._counters["parts_reused"].inc()
             return
         part_work = _PartWork(part)
-        rows = pq.read_table(
-            record_files.part_path(self._rows_folder, part)
-        ).to_pylist()
+        # `read_table` would take a folder named split=train for a column.
+        rows = (
+            pq.ParquetFile(record_files.part_path(self._rows_folder, part))
+            .read()
+            .to_pylist()
+        )
         self._counters["records_read"].inc(len(rows))
         parsed = list(self._parse_all(rows, part_work))
         temporary = {

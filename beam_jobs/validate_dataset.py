@@ -4,7 +4,7 @@
     record, on disk -> checks over all shards (DuckDB, out of core) -> table
 
 A worker holds a batch of records, the classes, the vocabulary and a shard's
-offsets. The facts (about 50 bytes a record) lie in the folder for temporary
+offsets. The facts (about 75 bytes a record) lie in the folder for temporary
 files (TMPDIR), which on a cluster all workers have to see. DuckDB holds 1 GB
 of them at most and spills what is more to the same place.
 """
@@ -21,10 +21,13 @@ import numpy as np
 from apache_beam.options import pipeline_options as beam_options
 
 from beam_jobs import check_files
+from beam_jobs import check_records
 from beam_jobs import check_shards
+from beam_jobs import parquet_tables
 from beam_jobs import progress
 from beam_jobs import runners
 from sicot_tf import config
+from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -42,6 +45,7 @@ CHECKS = {
     "words": "word ids are those of the words in vocabulary.txt",
     "images": "pictures are JPEG (header; with --images decoded whole)",
     "record_ids": "no record id stands twice",
+    "records": "records are those of the record files, in the split given",
     "overlap": "no picture is both in train and in val or test",
     "counts": "counts are those of manifest.json and classes.jsonl",
     "classes": "classes.jsonl: a line a label, SKU ids once, head as counted",
@@ -90,11 +94,14 @@ def validate(
     else:
         if manifest["config"].get("duplicates") == "keep":
             skipped["overlap"] = "it was built with --duplicates keep"
-        with tempfile.TemporaryDirectory(prefix="validate_dataset_") as work:
+        with (
+            tempfile.TemporaryDirectory(prefix="validate_dataset_") as folder,
+            parquet_tables.plain_name(pathlib.Path(folder)) as work,
+        ):
             num_records = _check(
                 generation,
                 manifest,
-                pathlib.Path(work),
+                work,
                 pipeline_options,
                 decode_images,
                 findings,
@@ -175,15 +182,19 @@ def _check(
             "preserve_insertion_order": "false",
         }
     ) as database:
-        database.execute(
-            "create view facts as select * from "
-            f"read_parquet('{facts}/*.parquet')"
-        )
         if stems:
+            content = parquet_tables.read_parquet(work / "facts", "*.parquet")
+            database.execute(f"create view facts as select * from {content}")
             _check_record_ids(database, findings)
             if "overlap" not in skipped:
                 _check_overlap(database, findings)
             _check_class_counts(database, classes, findings)
+            try:
+                check_records.check(
+                    database, generation, manifest, work, findings
+                )
+            except ValueError as error:
+                skipped["records"] = str(error)
     check_files.check_classes(classes, manifest, findings)
     check_files.check_words(generation, manifest, findings)
     check_files.check_rejects(generation, manifest, findings)
@@ -297,6 +308,7 @@ def _check_class_counts(
         )
 
 
+@user_mistakes.in_a_sentence("validate_dataset")
 def main(argv: list[str] | None = None) -> None:
     """Prints a table of the checks; exit code 1 if something is wrong."""
     checks = "\n".join(f"  {name:13} {text}" for name, text in CHECKS.items())
@@ -328,9 +340,9 @@ def main(argv: list[str] | None = None) -> None:
         pipeline_options = runners.make_pipeline_options(
             arguments.runner, arguments.num_processes, beam_flags
         )
-        generation = generations.resolve_generation(arguments.dataset)
     except ValueError as error:
         parser.error(str(error))
+    generation = generations.resolve_generation(arguments.dataset)
     report = validate(
         generation, pipeline_options, decode_images=arguments.images
     )
@@ -345,6 +357,11 @@ def main(argv: list[str] | None = None) -> None:
             "and build it again."
         )
         raise SystemExit(1)
+    if not report["records"]:
+        raise ValueError(
+            f"{generation} is as its manifest says, and holds no records; see "
+            f"python -m beam_jobs.replay_rejects {generation}"
+        )
     print(f"{generation} is as its manifest says.")
 
 

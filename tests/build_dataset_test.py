@@ -22,6 +22,7 @@ from PIL import Image
 
 from beam_jobs import build_dataset
 from beam_jobs import dataset_summary
+from beam_jobs import record_files
 from beam_jobs import runners
 from sicot_tf import config
 from sicot_tf.data import generations
@@ -327,6 +328,57 @@ class BuildDatasetTest(tf.test.TestCase):
             ["LATEST", generation.name],
         )
 
+    def test_a_folders_name_is_no_data(self):
+        """If it fails, test records train because their folder is named so."""
+        for name in ("split=train/record_id=z/source=x", "a'b{c}[d]*?%\\"):
+            generation = _build([self._input], self._folder / name / "out")
+            self.assertEqual(_contents(generation), _contents(self._generation))
+
+    def test_a_folder_with_brackets_may_stand_before_a_glob(self):
+        """If it fails, a[1]/*.jsonl finds nothing, or what a1 holds."""
+        for name in ("a[1]", "a1"):
+            (self._folder / name).mkdir()
+            (self._folder / name / "r.jsonl").touch()
+        found = record_files.find_record_files(
+            [str(self._folder / "a[1]" / "*.jsonl")]
+        )
+        self.assertEqual(
+            [file.path for file in found],
+            [str(self._folder / "a[1]" / "r.jsonl")],
+        )
+
+    def test_nothing_to_train_on_is_no_success(self):
+        """If it fails, a night without pictures replaces the data set, and
+        its exit code is 0."""
+        output = self._folder / "lost"
+        good = _build([self._input], output)
+        path = self._folder / "lost.jsonl"
+        row = {"record_id": "a", "image": "gone.jpg", "sku_id": "A"}
+        path.write_text(json.dumps({**row, "title": "x"}))
+        errors = io.StringIO()
+        with (
+            contextlib.redirect_stderr(errors),
+            self.assertRaises(SystemExit) as ended,
+        ):
+            build_dataset.main(
+                ["--input", str(path), "--output", str(output), *_FLAGS]
+            )
+        self.assertEqual(ended.exception.code, 2)
+        self.assertIn("not one of 1 records can be trained", errors.getvalue())
+        self.assertEqual(generations.resolve_generation(output), good)
+        path.write_text("\n\n")
+        with self.assertRaisesRegex(ValueError, "found none in .*lost.jsonl"):
+            _build([path], output)
+
+    def test_latest_that_names_nothing(self):
+        """If it fails, an emptied LATEST is taken for the folder itself."""
+        folder = self._folder / "pointers"
+        folder.mkdir()
+        for content in (b"", b"gone\n", b"\0", b"\xff"):
+            (folder / "LATEST").write_bytes(content)
+            with self.assertRaisesRegex(ValueError, "LATEST to name a gener"):
+                generations.resolve_generation(folder)
+
     def test_what_is_built_is_not_built_again(self):
         """If it fails, a nightly job does a night's work for nothing."""
         run = (self._generation / "run.json").read_bytes()
@@ -501,7 +553,8 @@ class BuildDatasetTest(tf.test.TestCase):
         path = self._folder / "later.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
         frozen_test = self._folder / "frozen_test.txt"
-        frozen_test.write_text("n1\ngone\n")
+        # As editors write it.
+        frozen_test.write_bytes(b"\xef\xbb\xbfn1\r\ngone\r\n")
         vectors = self._folder / "vectors.txt"
         vectors.write_text("red 1 2 3\nhat 4 5 6\nbag 7 8 9\n")
         settings = {"frozen_test": frozen_test, "keep_labels": self._output}
@@ -529,6 +582,18 @@ class BuildDatasetTest(tf.test.TestCase):
         )
         manifest = config.read_json(generation / "manifest.json")
         self.assertEqual(manifest["word_vector_dim"], 3)
+        self.assertEqual(
+            manifest["frozen_test"],
+            {
+                "listed": 2,
+                "repeated": 0,
+                "unknown": 1,
+                "unknown_ids": ["gone"],
+                "in_test": 1,
+            },
+        )
+        # Of A, B and C; C alone has training records.
+        self.assertEqual(manifest["kept_labels"], {"listed": 3, "trained": 1})
         # Another file of vectors is another generation.
         vectors.write_text("red 1 2\n")
         other = _build(

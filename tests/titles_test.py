@@ -40,11 +40,69 @@ class TokenizeTest(tf.test.TestCase):
 
     def test_invisible_characters_vanish(self):
         """If it fails, words that look alike differ."""
-        self._assert_words("zero\u200bwidth soft\u00adhyphen", [
-            "zerowidth",
-            "softhyphen",
-        ])  # fmt: skip
+        self._assert_words(
+            "soft\u00adhyphen word\u2060joiner zero\ufeffwidth zwj\u200dzwnj",
+            ["softhyphen", "wordjoiner", "zerowidth", "zwjzwnj"],
+        )
         self._assert_words("\x01中文", ["中文"])
+
+    def test_zero_width_spaces_separate(self):
+        """If it fails, a Thai or Khmer title is one long word."""
+        self._assert_words("กล้อง\u200bสีแดง &#8203;x", ["กล้อง", "สีแดง", "x"])
+
+    def test_entities_are_resolved_however_often_they_were_escaped(self):
+        """If it fails, amp and 39 are words."""
+        for title in (
+            "Tom & Jerry's é mug",
+            "Tom &amp; Jerry&#39;s &eacute; mug",
+            "Tom &amp;amp; Jerry&amp;#39;s &amp;eacute; mug",
+            "Tom &#38;#x26;amp; Jerry&amp;amp;amp;#39;s &amp;eacute mug",
+        ):
+            self._assert_words(title, ["tom", "jerry", "s", "é", "mug"])
+        self._assert_words("AT&T R&D", ["at", "t", "r", "d"])
+
+    def test_tags_are_no_words_and_separate(self):
+        """If it fails, br is a word, or two lines become one word."""
+        for title, words in {
+            "Dress<br/>red <b>silk</b>": "dress red silk",
+            "<P class='a>b' title=\"c>d\">one</p><p>two": "one two",
+            "&lt;b&gt;bold&lt;/b&gt; &amp;lt;br /&amp;gt;": "bold",
+            "a<!-- x > y -->b<STYLE>p {}</style>c<script>d<b></script>e": (
+                "a b c e"
+            ),
+            "<![CDATA[Red bag]]>": "red bag",
+            # As H₂O and m² after NFKC.
+            "H<sub>2</sub>O 5m<sup>2</sup>": "h2o 5m2",
+        }.items():
+            self._assert_words(title, words.split())
+
+    def test_what_only_looks_like_a_tag_stays(self):
+        """If it fails, words that a reader sees are lost."""
+        self._assert_words(
+            "5<6 a < b > c <3 I <love> you <new>!",
+            ["5", "6", "a", "b", "c", "3", "i", "love", "you", "new"],
+        )
+
+    def test_capital_i_with_dot_is_i(self):
+        """If it fails, İPHONE is another word than iPhone."""
+        self._assert_words("İPHONE I\u0307phone iPhone", ["iphone"] * 3)
+        # The small letter without dot is another letter.
+        self._assert_words("kılıf", ["kılıf"])
+
+    def test_colours_of_a_terminal_are_no_words(self):
+        """If it fails, 31mred is a word."""
+        self._assert_words("\x07bell\x1b[31mred\x1b[0m", ["bell", "red"])
+
+    def test_hostile_titles(self):
+        """If it fails, one title ends the job, or keeps it for hours."""
+        self._assert_words("&" + "amp;" * 100_000 + "lt;b>x", ["x"])
+        self._assert_words("&#" + "9" * 5000 + ";x", ["x"])
+        self._assert_words("<" * 300_000, [])
+        self.assertLen(titles.tokenize(["<!--" * 100_000])[0], 0)
+        # An accent above and one below, 500,000 times each; 30 are kept.
+        (words,) = titles.tokenize(["a" + "\u0301\u0323" * 500_000])
+        self.assertLen(words, 1)
+        self.assertLessEqual(len(words[0]), 31)
 
     def test_every_kind_of_space_separates(self):
         """If it fails, a word may hold a line break and break a file."""

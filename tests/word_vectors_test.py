@@ -106,6 +106,22 @@ class TrainWord2vecTest(unittest.TestCase):
         )
         self.assertEqual(vectors.tolist(), [[0, 0, 0, 0]])
 
+    def test_long_titles_are_taken_in_pieces_of_32_known_words(self):
+        """If it fails, the cost is the square of a title's words: one of
+        10,000 never ends."""
+        words = [f"w{i}" for i in range(33)]
+        counts = dict.fromkeys(words, 1)
+        whole, pieces = (
+            word_vectors.train_word2vec(
+                titles, words, counts, dim=4, epochs=2, seed=0
+            )
+            for titles in (
+                [["unknown", *words, "unknown"]],
+                [words[:32], words[32:]],
+            )
+        )
+        self.assertEqual(whole.tobytes(), pieces.tobytes())
+
     def test_words_of_one_context_are_neighbours(self):
         """If it fails, training did not happen or rows are mixed up."""
         titles = [["cat", "pet"], ["dog", "pet"]] * 300

@@ -195,8 +195,22 @@ class RecordFiles:
 
 
 def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a dataset generation."""
-    return config.read_json(generation / generations.MANIFEST)
+    """The manifest of a dataset generation.
+
+    Raises:
+        ValueError: if it is not that of a data set.
+    """
+    path = generation / generations.MANIFEST
+    manifest = config.read_json(path)
+    # A product index has one as well, without these.
+    if not isinstance(manifest, dict) or not {"config", "splits"} & set(
+        manifest
+    ):
+        raise ValueError(
+            f"Expected the manifest of a data set in {path}; it is damaged, "
+            "or of something else."
+        )
+    return manifest
 
 
 def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -205,10 +219,11 @@ def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     As a list, a million of them take 1 GiB.
 
     Raises:
-        ValueError: if a line is no class.
+        ValueError: if a line is no class, and behind the last one if there
+            was none.
     """
+    number = 0
     with open(path, encoding="utf-8") as lines:
-        number = 0
         try:
             for number, line in enumerate(lines, start=1):
                 row = json.loads(line)
@@ -220,6 +235,11 @@ def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 f"{path}, line {number}: expected a class with sku_id, train "
                 f"and head ({error!r}). Copy the file again."
             ) from error
+    if not number:
+        raise ValueError(
+            f"{path} names no class, so there are no records to train on; see "
+            "rejects.jsonl beside it for the reasons."
+        )
 
 
 def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:

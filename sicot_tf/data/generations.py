@@ -29,7 +29,18 @@ def resolve_generation(path: pathlib.Path | str) -> pathlib.Path:
     pointer = path if path.name == LATEST else path / LATEST
     generation = path
     if pointer.is_file():
-        generation = pointer.parent / pointer.read_text("utf-8").strip()
+        try:
+            name = pointer.read_text("utf-8").strip()
+            generation = pointer.parent / name
+            is_there = bool(name) and (generation / MANIFEST).is_file()
+        except ValueError:  # No text, or NUL in it.
+            name, is_there = "", False
+        if not is_there:
+            raise ValueError(
+                f"Expected {pointer} to name a generation beside it, "
+                f"received {name!r}. Write the name of one into it, name one "
+                "yourself, or build again."
+            )
     if not (generation / MANIFEST).is_file():
         raise ValueError(
             f"Expected a folder with {MANIFEST}, or with a {LATEST} file that "
@@ -48,6 +59,28 @@ def check_complete(generation: pathlib.Path) -> None:
         )
 
 
+def check_name(path: str) -> None:
+    """Raises ValueError for a name that no file of ours can hold."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Expected a path in UTF-8, received {path!r}. Rename it."
+        ) from error
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Makes a folder of generations; raises ValueError if it is a file."""
+    check_name(str(path))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(
+            f"Expected a folder for the output, {path} is a file or lies in "
+            "one. Name another folder."
+        ) from error
+
+
 @contextlib.contextmanager
 def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     """A hidden folder in `directory` that outlives a killed or failed job.
@@ -58,7 +91,7 @@ def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     Raises:
         ValueError: if another process works in it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     work = directory / f"{_WORK}{name}"
     lock = _lock(work)
     if lock is None:
@@ -114,14 +147,13 @@ def _remove(work: pathlib.Path) -> None:
 
 
 def publish(finished: pathlib.Path, generation: pathlib.Path) -> None:
-    """Renames a finished folder to its final name and points LATEST to it."""
+    """Renames a finished folder to its final name."""
     try:
         os.rename(finished, generation)
     except OSError:
         # Another process may have built the same one meanwhile.
         if not (generation / MANIFEST).is_file():
             raise
-    point_latest(generation)
 
 
 def point_latest(generation: pathlib.Path) -> None:

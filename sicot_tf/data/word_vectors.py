@@ -1,8 +1,10 @@
 """The vocabulary of the training titles and its word2vec vectors."""
 
+import dataclasses
 import fractions
 import zlib
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -12,8 +14,9 @@ from gensim.models import word2vec
 from sicot_tf.data import records
 
 # All words of a title are context of each other (paper, 3.2: the order of
-# words in a title is noise). No title has more words than this.
-_WHOLE_TITLE = 10_000
+# words in a title is noise). Pairs are the square of the words, so a longer
+# title is taken in pieces of what the model reads (`max_words`).
+_CONTEXT_WORDS = 32
 
 
 def select_vocabulary(
@@ -42,9 +45,10 @@ def select_vocabulary(
     Raises:
         ValueError: if the shares are negative, or leave no word by rule.
     """
-    if (
-        min(drop_frequent_percent, drop_rare_percent) < 0
-        or drop_frequent_percent + drop_rare_percent >= 100
+    # Written so that NaN is refused as well.
+    if not (
+        min(drop_frequent_percent, drop_rare_percent) >= 0
+        and drop_frequent_percent + drop_rare_percent < 100
     ):
         raise ValueError(
             "Expected drop_frequent_percent and drop_rare_percent >= 0 and "
@@ -111,7 +115,8 @@ def train_word2vec(
     Args:
         titles: words of each title, iterated once an epoch (so a list or an
             object with `__iter__`, no generator). Words outside the
-            vocabulary are passed over.
+            vocabulary are passed over; of the others each 32 are context of
+            each other.
         vocabulary: the words in the order of their ids.
         word_counts: occurrences of at least these words.
 
@@ -120,14 +125,15 @@ def train_word2vec(
         0, padding and unknown words, is zero.
     """
     vectors = np.zeros((len(vocabulary) + 1, dim), np.float32)
-    num_titles = sum(1 for _ in titles)
-    if not vocabulary or not num_titles:
+    pieces = _Pieces(titles, vocabulary)
+    num_pieces = sum(1 for _ in pieces)
+    if not num_pieces:
         return vectors
     model = word2vec.Word2Vec(
         vector_size=dim,
         sg=1,
         negative=5,
-        window=_WHOLE_TITLE,
+        window=_CONTEXT_WORDS,
         shrink_windows=False,
         min_count=1,
         workers=1,
@@ -137,10 +143,25 @@ def train_word2vec(
     )
     model.build_vocab_from_freq(
         {word: word_counts[word] for word in vocabulary},
-        corpus_count=num_titles,
+        corpus_count=num_pieces,
     )
-    model.train(titles, total_examples=num_titles, epochs=epochs)
+    model.train(pieces, total_examples=num_pieces, epochs=epochs)
     first = records.PADDING_ID + 1
     for word_id, word in enumerate(vocabulary, start=first):
         vectors[word_id] = model.wv[word]
     return vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pieces:
+    """The known words of titles, at most `_CONTEXT_WORDS` at a time."""
+
+    titles: Iterable[Sequence[str]]
+    vocabulary: Sequence[str]
+
+    def __iter__(self) -> Iterator[list[str]]:
+        known = frozenset(self.vocabulary)
+        for title in self.titles:
+            words = [word for word in title if word in known]
+            for first in range(0, len(words), _CONTEXT_WORDS):
+                yield words[first : first + _CONTEXT_WORDS]

@@ -133,6 +133,7 @@ def build(
                 dataset_config.title_field,
                 rows,
                 part_records=part_records,
+                encoding=dataset_config.encoding,
             )
         print(f"  {survey.num_records:,} records, {len(files)} file(s)")
         identity = {

@@ -151,9 +151,11 @@ class StorePartFn(beam.DoFn):
             self._counters["parts_reused"].inc()
             return
         part_work = _PartWork(part)
-        rows = pq.read_table(
+        # Not `read_table`, which takes columns from the names of folders.
+        with pq.ParquetFile(
             record_files.part_path(self._rows_folder, part)
-        ).to_pylist()
+        ) as rows_file:
+            rows = rows_file.read().to_pylist()
         self._counters["records_read"].inc(len(rows))
         parsed = list(self._parse_all(rows, part_work))
         temporary = {
@@ -325,7 +327,8 @@ def _read_or_error(
 ) -> bytes | Exception:
     row, record = row_and_record
     try:
-        path = raw_records.resolve_image(row["folder"], record["image"])
+        folder = os.fsdecode(row["folder"])
+        path = raw_records.resolve_image(folder, record["image"])
         with record_files.open_file(path) as file:
             return file.read()
     except Exception as error:  # Told where the picture is needed.

@@ -15,8 +15,8 @@ merge      latest record of each product of --merge_records records:
 import argparse
 import concurrent.futures
 import json
-import os
 import multiprocessing
+import os
 import pathlib
 import random
 import resource

@@ -36,7 +36,7 @@ def settle(
         if isinstance(row, records.RecordError):
             if not sound:
                 row = _bad_encoding("The line", encoding)
-            yield line, row, to_json(text[:MAX_UNUSED])
+            yield line, row, to_json(text[:MAX_UNUSED].rstrip("\r\n"))
             continue
         if unknown is not None:
             unknown.update(row.keys() - fields)

@@ -144,8 +144,8 @@ def check_encoding(
         ValueError: if it is text of another encoding; the message guesses.
     """
     try:
-        b"".decode(encoding)
-    except (LookupError, UnicodeError) as error:
+        io.TextIOWrapper(io.BytesIO(), encoding).close()
+    except LookupError as error:
         raise ValueError(
             f"Expected an encoding that Python knows, for example gb18030, "
             f"received {encoding!r}."

@@ -322,7 +322,8 @@ class RecordFilesTest(unittest.TestCase):
         counts = _counts(_build(folder / "*", self.folder / "dataset"))
         self.assertEqual(counts["records_read"], num_rows)
         self.assertNotIn("unexpected_error", counts["rejected"])
-        self.assertGreater(counts["written"]["train"], 100)
+        # Few: all files have the same ids, and the first of each stays.
+        self.assertGreater(counts["written"]["train"], 10)
         for path in [*folder.glob("*.jsonl"), *folder.glob("*.csv")]:
             data = path.read_bytes().replace(b"record_id", b"product_id")
             path.write_bytes(data)

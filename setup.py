@@ -38,6 +38,8 @@ setuptools.setup(
         "tensorflow-text==2.21.1",
         "tensorflow-serving-api==2.21.0",
         "apache-beam==2.77.0",
+        # Guesses the encoding of record files that are not UTF-8.
+        "charset-normalizer>=3.4,<4",
         "numpy>=2.0,<2.5",
         # What only all records of a data set together decide, out of core.
         "duckdb>=2,<3",

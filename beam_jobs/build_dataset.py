@@ -148,6 +148,7 @@ def build(
                 dataset_config.title_field,
                 rows,
                 part_records=part_records,
+                encoding=dataset_config.encoding,
             )
         if not survey.num_records:
             raise ValueError(

@@ -124,6 +124,9 @@ def _build(
     seconds: dict[str, float] = {}
     with _stage("fingerprints", seconds):
         files = record_files.find_record_files(inputs)
+        record_files.check_encodings(
+            files, settings.encoding, what="catalogue file"
+        )
         base = index_identity.find_base(index, settings)
         identity = index_identity.identify(files, settings, base)
     # After a delta LATEST is what this very command has built.
@@ -150,8 +153,13 @@ def _build(
     with _stage("check records", seconds):
         counters = runners.run_each(
             pipeline_options,
-            [(n, file.path, file.name) for n, file in enumerate(files)],
-            index_records.ParseCatalogue(str(work / "parts")),
+            [
+                (n, os.fsencode(file.path), file.name)
+                for n, file in enumerate(files)
+            ],
+            index_records.ParseCatalogue(
+                str(work / "parts"), settings.encoding
+            ),
         )
     parts = [
         index_records.part_files(work / "parts", n) for n in range(len(files))
@@ -344,6 +352,12 @@ def main(argv: list[str] | None = None) -> None:
         "(default: that of the catalogue file)",
     )
     parser.add_argument(
+        "--encoding",
+        default="utf-8",
+        help="of the text of JSON Lines and CSV, for example gb18030 or "
+        "utf-16 (default: utf-8)",
+    )
+    parser.add_argument(
         "--max_shrink_percent",
         type=float,
         default=20,
@@ -412,6 +426,7 @@ def _build_and_tell(
             labels=arguments.labels,
             saved_model=arguments.saved_model,
             image_root=arguments.image_root,
+            encoding=arguments.encoding,
         ),
         pipeline_options,
         max_shrink_percent=(

@@ -181,8 +181,13 @@ def _read_records(
     rejected: Mapping[str, set[int]],
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of `_SCHEMA`, of the records that were not rejected."""
+    title_field = settings.get("title_field", "title")
     for file in files:
-        for line, row, content in record_files.read_rows(file):
+        for line, row, content in record_files.read_rows(
+            file,
+            encoding=settings.get("encoding", "utf-8"),
+            fields=raw_records.known_fields(title_field),
+        ):
             if line in rejected.get(file.name, ()):
                 continue
             try:
@@ -190,8 +195,7 @@ def _read_records(
                     raise row
                 # What the build parsed: rows pass it as JSON.
                 record = raw_records.parse_record(
-                    json.loads(content),
-                    title_field=settings.get("title_field", "title"),
+                    json.loads(content), title_field=title_field
                 )
             except records.RecordError:
                 continue  # Told by the counts: neither stored nor rejected.

@@ -20,6 +20,7 @@ from typing import Any
 
 import tqdm
 
+from beam_jobs import record_files
 from beam_jobs import record_shards
 from sicot_tf import config
 from sicot_tf.data import raw_records
@@ -39,6 +40,7 @@ _FORMAT_VERSION = 1
 _SHARD_RECORDS = 200_000
 # The paper's boundary of head and tail (Table 4).
 _HEAD_THRESHOLD = 200
+_TITLE_FIELDS = ("id", "title")
 _LISTS = {"train.json": "train", "val.json": "test"}
 
 
@@ -47,6 +49,7 @@ def build(
     output: pathlib.Path,
     *,
     titles: pathlib.Path | None = None,
+    encoding: str = "utf-8",
     shard_records: int = _SHARD_RECORDS,
 ) -> None:
     """Writes the records into a new folder.
@@ -57,6 +60,7 @@ def build(
         root: holds train.json, val.json and, somewhere below, the pictures.
         output: a new folder, or one that an equal call filled.
         titles: the file of titles; None: all titles are empty.
+        encoding: of the text of the titles, if JSON Lines or CSV.
         shard_records: how many records a shard has.
 
     Raises:
@@ -78,13 +82,14 @@ def build(
         "shard_records": shard_records,
         "root": record_shards.path_from(output, root),
         "inputs": {path.name: record_shards.sha256(path) for path in inputs},
+        "encoding": encoding,
         "pictures": record_shards.digest(sorted(images.items())),
     }
     if record_shards.is_written(output, settings):
         print(f"{output} is already written.")
         return
 
-    title_by_id = read_titles(titles, wanted, notes) if titles else {}
+    title_by_id = read_titles(titles, wanted, notes, encoding) if titles else {}
     num_shards = max(1, math.ceil(len(rows) / shard_records))
     with record_shards.writing(output) as folder:
         for shard in range(num_shards):
@@ -151,7 +156,10 @@ def find_images(root: pathlib.Path, wanted: set[str]) -> dict[str, str]:
 
 
 def read_titles(
-    path: pathlib.Path, wanted: set[str], notes: record_shards.Notes
+    path: pathlib.Path,
+    wanted: set[str],
+    notes: record_shards.Notes,
+    encoding: str = "utf-8",
 ) -> dict[str, str]:
     """Titles by id, the first of each.
 
@@ -163,8 +171,16 @@ def read_titles(
     """
     title_by_id: dict[str, str] = {}
     counts = {name: 0 for name in ("read", "without_record", "second_of_id")}
-    with path.open("rb") as file:
-        rows = raw_records.read_rows(file, path.name)
+    file = record_files.RecordFile(str(path), path.name)
+    record_files.check_encodings([file], encoding, _TITLE_FIELDS, "title file")
+    with record_files.naming(str(path), "title file"), path.open("rb") as file:
+        rows = raw_records.read_rows(
+            file,
+            path.name,
+            encoding=encoding,
+            fields=_TITLE_FIELDS,
+            needed=_TITLE_FIELDS,
+        )
         for line, row, content in tqdm.tqdm(rows, "Titles", unit=" titles"):
             counts["read"] += 1
             fields = row if isinstance(row, dict) else {}
@@ -239,6 +255,11 @@ def main(argv: list[str] | None = None) -> None:
         help="titles by id (default: none, all titles are empty)",
     )
     parser.add_argument(
+        "--encoding",
+        default="utf-8",
+        help="of the text of the titles, for example gb18030 (default: utf-8)",
+    )
+    parser.add_argument(
         "--output",
         type=pathlib.Path,
         required=True,
@@ -247,7 +268,12 @@ def main(argv: list[str] | None = None) -> None:
     )
     arguments = parser.parse_args(argv)
     try:
-        build(arguments.root, arguments.output, titles=arguments.titles)
+        build(
+            arguments.root,
+            arguments.output,
+            titles=arguments.titles,
+            encoding=arguments.encoding,
+        )
     except (ValueError, OSError) as error:
         parser.error(str(error))
     record_shards.print_summary(arguments.output, _HEAD_THRESHOLD)

@@ -17,7 +17,7 @@ from sicot_tf.data import generations
 from sicot_tf.data import product_index
 
 # Raise it when equal input is to give another generation than before.
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Settings:
         saved_model: the model that embeds all pictures.
         image_root: folder of relative picture paths; None for the folder of
             the catalogue file.
+        encoding: of the text of JSON Lines and CSV.
     """
 
     date: str
@@ -40,6 +41,7 @@ class Settings:
     labels: pathlib.Path | None = None
     saved_model: pathlib.Path | None = None
     image_root: str | None = None
+    encoding: str = "utf-8"
 
 
 def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
@@ -96,6 +98,7 @@ def identify(
         "store_version": product_index.STORE_VERSION,
         "date": settings.date,
         "mode": settings.mode,
+        "encoding": settings.encoding,
         "base": base_identity,
         "inputs": [
             {"name": file.name, "sha256": file_sha256(file.path)}
@@ -125,5 +128,5 @@ def is_same_delta(base: pathlib.Path, identity: dict[str, Any]) -> bool:
     """Whether `base` came of the same delta, whatever it stood on."""
     before = config.read_json(base / generations.MANIFEST)
     return all(
-        before[key] == identity[key] for key in identity if key != "base"
+        before.get(key) == identity[key] for key in identity if key != "base"
     )

@@ -5,15 +5,12 @@ row group by row group; the Parquet file appears last and marks the catalogue
 file as finished, so that a killed job need not read it again.
 """
 
-import csv
 import datetime
 import json
-import math
 import os
 import pathlib
 import re
 import uuid
-import zlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -26,17 +23,20 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs import record_files
 from beam_jobs import runners
+from sicot_tf.data import field_values
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
-# Index of a catalogue file, its path, its name in outputs.
-CatalogueFile = tuple[int, str, str]
+# Index of a catalogue file, its path (which need not be UTF-8), its name in
+# outputs.
+CatalogueFile = tuple[int, bytes, str]
 
 REJECTS = "rejects.jsonl"
 
 REJECT_REASONS = {
     "bad_json": "the line is not a JSON object in UTF-8",
+    "bad_encoding": "text that is not UTF-8, or not of --encoding",
     "missing_field": "a required field is absent or empty",
     "bad_field": "a field has the wrong type, or a CSV row the wrong length",
     "unexpected_error": "an error nobody foresaw; the message names it",
@@ -78,6 +78,8 @@ PRODUCT_SCHEMA = pa.schema(
 )
 # Rows a worker holds at once: about 30 MB of Python objects.
 ROWS_AT_ONCE = 16_384
+# Characters of attributes it holds at once.
+_MAX_CHARACTERS = 1 << 24
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
@@ -98,8 +100,9 @@ def part_files(folder: pathlib.Path, index: int) -> dict[str, pathlib.Path]:
 def parse_product(row: Mapping[str, Any]) -> dict[str, Any]:
     """Holds one row to the contract of catalogue records.
 
-    Numbers are taken as text where text is expected; null, NaN and "" are
-    absent. A line of `rejects.jsonl` stands for the record inside it.
+    Numbers are taken as text where text is expected, see `field_values`; null,
+    NaN and "" are absent. A line of `rejects.jsonl` stands for the record
+    inside it.
 
     Returns:
         The fields of `PRODUCT_SCHEMA` without `file` and `line`.
@@ -122,91 +125,48 @@ def parse_product(row: Mapping[str, Any]) -> dict[str, Any]:
         raise records.RecordError(
             "missing_field", "title is absent (it may be empty)."
         )
-    images = [_text(row, "image"), *_texts(row, "images")]
+    images = [
+        field_values.text(row, "image"),
+        *field_values.texts(row, "images"),
+    ]
     attributes = {
         str(name): value
         for name, value in row.items()
-        if name not in _OWN_FIELDS and not _is_absent(value)
+        if name not in _OWN_FIELDS and not field_values.is_absent(value)
     }
+    title = field_values.text(row, "title", allow_surrogates=True)
     return {
         **product,
         "sku_id": _required_id(row, "sku_id"),
-        "title": titles.clean_text(_text(row, "title", any_code=True) or ""),
+        "title": titles.clean_text(title or ""),
         "images": _to_json(list(dict.fromkeys(filter(None, images)))),
-        "tags": _to_json(_texts(row, "tags")),
-        "category": _text(row, "category"),
+        "tags": _to_json(field_values.texts(row, "tags")),
+        "category": field_values.text(row, "category"),
         "attributes": _to_json(attributes),
     }
 
 
-def _is_absent(value: Any) -> bool:
-    if isinstance(value, float) and math.isnan(value):
-        return True
-    return value is None or value == ""
-
-
-def _bad_field(name: str, expected: str, value: Any) -> records.RecordError:
-    return records.RecordError(
-        "bad_field",
-        f"{name}: expected {expected}, received {type(value).__name__} "
-        f"{value!r:.100}.",
-    )
-
-
-def _text(
-    row: Mapping[str, Any], name: str, any_code: bool = False
-) -> str | None:
-    """A field as text, None where it is absent."""
-    value = row.get(name)
-    if _is_absent(value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # Parquet makes 123.0 of 123 beside nulls.
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise _bad_field(name, "text", value)
-    if not any_code:
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _bad_field(name, "valid UTF-8", value) from error
-    return value
-
-
-def _texts(row: Mapping[str, Any], name: str) -> list[str]:
-    """A list of texts; one text is split at `|`."""
-    values = row.get(name)
-    if not isinstance(values, list):
-        values = (_text(row, name) or "").split("|")
-    values = [_text({name: value}, name) for value in values]
-    return [value for value in values if value]
-
-
 def _required_id(row: Mapping[str, Any], name: str) -> str:
-    value = _text(row, name)
-    if value is None or not value.strip():
-        state = "empty" if name in row else "absent"
-        raise records.RecordError("missing_field", f"{name} is {state}.")
-    # SKU ids are lines of label lists; NUL ends text in SQL functions.
-    if re.search(r"[\n\r\0]", value):
-        raise _bad_field(name, "no line break and no NUL", value)
-    return value
+    value = field_values.identifier(row, name)
+    return field_values.required(row, name, value)
 
 
 def _is_true(row: Mapping[str, Any], name: str) -> bool:
     value = row.get(name)
-    if _is_absent(value):
+    if field_values.is_absent(value):
         return False
-    known = {"true": True, "1": True, "false": False, "0": False}
-    if isinstance(value, bool | int | str) and str(value).lower() in known:
-        return known[str(value).lower()]
-    raise _bad_field(name, "true or false", value)
+    # Beside nulls pandas makes floats of booleans.
+    known = {"true": True, "1": True, "1.0": True}
+    known |= {"false": False, "0": False, "0.0": False}
+    if isinstance(value, bool | int | float | str):
+        if str(value).lower() in known:
+            return known[str(value).lower()]
+    raise field_values.bad_field(name, "true or false", value)
 
 
 def _seconds(value: Any) -> float | None:
     """A time as seconds since 1970, None where it is absent."""
-    if _is_absent(value):
+    if field_values.is_absent(value):
         return None
     try:
         if isinstance(value, str):
@@ -227,7 +187,7 @@ def _seconds(value: Any) -> float | None:
                 return float(value)
     except (ValueError, OverflowError):
         pass
-    raise _bad_field(
+    raise field_values.bad_field(
         "updated_at", "ISO 8601 or seconds (not milliseconds) since 1970", value
     )
 
@@ -238,8 +198,7 @@ def _to_json(value: Any) -> str:
         text = _ENCODER.encode(value)
     except (ValueError, RecursionError) as error:
         raise records.RecordError("bad_field", f"No JSON: {error}") from error
-    # Lone surrogates stay escaped.
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return titles.clean_text(text)
 
 
 class ParseFileFn(beam.DoFn):
@@ -249,8 +208,9 @@ class ParseFileFn(beam.DoFn):
     `rejected`.
     """
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, encoding: str = "utf-8"):
         self._folder = pathlib.Path(folder)
+        self._encoding = encoding
         self._num_read = Metrics.counter(
             runners.METRICS_NAMESPACE, "records_read"
         )
@@ -270,7 +230,7 @@ class ParseFileFn(beam.DoFn):
             pq.ParquetWriter(working["products"], PRODUCT_SCHEMA) as products,
             working["rejects"].open("w", encoding="utf-8") as rejects,
         ):
-            _parse_rows(file, products, rejects, counts)
+            self._parse_rows(file, products, rejects, counts)
             products.add_key_value_metadata(
                 {key: str(count) for key, count in counts.items()}
             )
@@ -279,39 +239,43 @@ class ParseFileFn(beam.DoFn):
         self._num_read.inc(counts["read"])
         yield from ()
 
-
-def _read_rows(path: str, name: str) -> Iterator[tuple[int, Any, str]]:
-    try:
-        with record_files.open_file(path) as stream:
-            yield from raw_records.read_rows(stream, name)
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
-        raise ValueError(
-            f"The catalogue file {path} can't be read: {error}"
-        ) from error
-
-
-def _parse_rows(
-    file: CatalogueFile,
-    products: pq.ParquetWriter,
-    rejects: TextIO,
-    counts: dict[str, int],
-) -> None:
-    index, path, name = file
-    parsed = []
-    for line, row, content in _read_rows(path, name):
-        counts["read"] += 1
-        try:
-            if isinstance(row, records.RecordError):
-                raise row
-            parsed.append({**parse_product(row), "file": index, "line": line})
-        except Exception as error:  # One record must not end the job.
-            counts["rejected"] += 1
-            rejects.write(_reject_line(error, name, line, content) + "\n")
-        if len(parsed) == ROWS_AT_ONCE:
+    def _parse_rows(
+        self,
+        file: CatalogueFile,
+        products: pq.ParquetWriter,
+        rejects: TextIO,
+        counts: dict[str, int],
+    ) -> None:
+        index, path, name = file
+        path = os.fsdecode(path)
+        parsed, num_characters = [], 0
+        with (
+            record_files.naming(path, "catalogue file"),
+            record_files.open_file(path) as stream,
+        ):
+            for line, row, content in raw_records.read_rows(
+                stream, name, encoding=self._encoding, needed=["product_id"]
+            ):
+                counts["read"] += 1
+                try:
+                    if isinstance(row, records.RecordError):
+                        raise row
+                    product = parse_product(row)
+                except Exception as error:  # One record must not end the job.
+                    counts["rejected"] += 1
+                    line_text = _reject_line(error, name, line, content)
+                    rejects.write(line_text + "\n")
+                    continue
+                parsed.append({**product, "file": index, "line": line})
+                num_characters += len(product.get("attributes", ""))
+                if (
+                    len(parsed) == ROWS_AT_ONCE
+                    or num_characters > _MAX_CHARACTERS
+                ):
+                    products.write_batch(_to_batch(parsed))
+                    parsed, num_characters = [], 0
+        if parsed:
             products.write_batch(_to_batch(parsed))
-            parsed = []
-    if parsed:
-        products.write_batch(_to_batch(parsed))
 
 
 def _to_batch(parsed: list[dict[str, Any]]) -> pa.RecordBatch:
@@ -338,9 +302,9 @@ def _reject_line(error: Exception, file: str, line: int, content: str) -> str:
 class ParseCatalogue(beam.PTransform):
     """Catalogue files to `part_files` in `folder`; finished ones stay."""
 
-    def __init__(self, folder: str):
+    def __init__(self, folder: str, encoding: str = "utf-8"):
         super().__init__()
-        self._folder = folder
+        self._parse_file = ParseFileFn(folder, encoding)
 
     def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | "ParseFile" >> beam.ParDo(ParseFileFn(self._folder))
+        return files | "ParseFile" >> beam.ParDo(self._parse_file)

@@ -3,16 +3,14 @@
 import collections
 import concurrent.futures
 import contextlib
-import csv
 import dataclasses
 import fnmatch
 import hashlib
-import itertools
 import json
 import os
 import pathlib
 import posixpath
-import zlib
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -27,20 +25,24 @@ from apache_beam.io import filesystems
 from sicot_tf.data import generations
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
+from sicot_tf.data import text_lines
 
 _MISSING = "missing"
 # Rows surveyed at once; images looked up at once.
 _CHUNK = 4096
+# Characters of a chunk, and of a part: titles may be short, descriptions long.
+_MAX_CHARACTERS = 1 << 24
 # Remote file systems answer in tens of milliseconds.
 _NUM_THREADS = 16
 
 # A part: rows of one or more files in the order of all rows. `content` is
 # JSON text; `reason` and `message` say what is wrong with a row, else null.
+# `folder` is the bytes of a path, which need not be UTF-8.
 PART_SCHEMA = pa.schema(
     {
         "row": pa.int64(),
         "file": pa.string(),
-        "folder": pa.string(),
+        "folder": pa.binary(),
         "line": pa.int64(),
         "content": pa.string(),
         "reason": pa.string(),
@@ -116,7 +118,7 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
     if len(set(names)) < len(names):
         names = ordered
     return [
-        RecordFile(path, name)
+        RecordFile(path, text_lines.printable(name))
         for path, name in zip(ordered, names, strict=True)
     ]
 
@@ -126,12 +128,40 @@ def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
     return folder / f"part-{part:06d}.parquet"
 
 
+@contextlib.contextmanager
+def naming(path: str, what: str = "record file") -> Iterator[None]:
+    """What breaks a whole file becomes a ValueError with its name."""
+    try:
+        yield
+    except raw_records.READ_ERRORS as error:
+        raise ValueError(f"The {what} {path} can't be read: {error}") from error
+
+
+def check_encodings(
+    files: Sequence[RecordFile],
+    encoding: str,
+    fields: Collection[str] | None = None,
+    what: str = "record file",
+) -> None:
+    """Looks at the beginning of each file before any is read.
+
+    Raises:
+        ValueError: if one is text of another encoding.
+    """
+    for file in files:
+        with naming(file.path, what), open_file(file.path) as stream:
+            raw_records.check_encoding(
+                stream, file.name, encoding=encoding, fields=fields
+            )
+
+
 def survey(
     files: Sequence[RecordFile],
     title_field: str,
     folder: pathlib.Path,
     *,
     part_records: int,
+    encoding: str = "utf-8",
 ) -> Survey:
     """Reads all record files once and spools their rows into parts.
 
@@ -140,31 +170,33 @@ def survey(
 
     Args:
         folder: where the parts are written.
-        part_records: rows of a part.
+        part_records: rows of a part, fewer where they are long.
+        encoding: of the text of JSON Lines and CSV.
 
     Raises:
-        ValueError: if a record file can't be read to its end.
+        ValueError: if a record file can't be read to its end, or is of
+            another encoding.
     """
     digest = hashlib.sha256()
     inputs = []
     unknown_fields = collections.Counter()
     known = raw_records.known_fields(title_field)
+    check_encodings(files, encoding, known)
     parts = _PartWriter(folder, part_records)
     with (
         concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
         tqdm.tqdm(desc="Record files", unit=" records") as progress,
     ):
         for file in files:
-            with _naming(file):
+            with naming(file.path):
                 sha256 = _sha256(file.path)
             inputs.append({"name": file.name, "sha256": sha256})
             file_folder = posixpath.dirname(file.path)
-            for rows in _read_chunks(file):
+            for rows in _read_chunks(file, encoding, known, unknown_fields):
                 images = []
                 for line, row, content in rows:
                     parts.add(file.name, file_folder, line, row, content)
                     if isinstance(row, dict):
-                        unknown_fields.update(row.keys() - known)
                         images.append(row.get("image"))
                 paths = [
                     raw_records.resolve_image(file_folder, image)
@@ -178,7 +210,10 @@ def survey(
     return Survey(
         parts.num_rows,
         parts.num_parts,
-        dict(unknown_fields),
+        {
+            text_lines.printable(name): count
+            for name, count in unknown_fields.items()
+        },
         inputs,
         digest.hexdigest(),
     )
@@ -193,6 +228,7 @@ class _PartWriter:
         self._folder = folder
         self._part_records = part_records
         self._rows: list[dict[str, Any]] = []
+        self._num_characters = 0
 
     def add(
         self, file: str, folder: str, line: int, row: Any, content: str
@@ -204,7 +240,7 @@ class _PartWriter:
             {
                 "row": self.num_rows,
                 "file": file,
-                "folder": folder,
+                "folder": os.fsencode(folder),
                 "line": line,
                 "content": content,
                 "reason": reason,
@@ -212,7 +248,11 @@ class _PartWriter:
             }
         )
         self.num_rows += 1
-        if len(self._rows) == self._part_records:
+        self._num_characters += len(content)
+        if (
+            len(self._rows) == self._part_records
+            or self._num_characters > _MAX_CHARACTERS
+        ):
             self.flush()
 
     def flush(self) -> None:
@@ -224,33 +264,45 @@ class _PartWriter:
             )
             self.num_parts += 1
             self._rows = []
+            self._num_characters = 0
 
 
-def read_rows(file: RecordFile) -> Iterator[tuple[int, Any, str]]:
-    """`raw_records.read_rows` of a record file.
+def read_rows(
+    file: RecordFile,
+    *,
+    encoding: str,
+    fields: Collection[str],
+    unknown: collections.Counter[str] | None = None,
+) -> Iterator[tuple[int, Any, str]]:
+    """`raw_records.read_rows` of a record file; errors name the file."""
+    with naming(file.path), open_file(file.path) as stream:
+        yield from raw_records.read_rows(
+            stream,
+            file.name,
+            encoding=encoding,
+            fields=fields,
+            needed=raw_records.NEEDED,
+            unknown=unknown,
+        )
 
-    Raises:
-        ValueError: if it can't be read to its end.
-    """
-    with _naming(file), open_file(file.path) as stream:
-        yield from raw_records.read_rows(stream, file.name)
 
-
-def _read_chunks(file: RecordFile) -> Iterator[list[Any]]:
-    rows = read_rows(file)
-    while chunk := list(itertools.islice(rows, _CHUNK)):
+def _read_chunks(
+    file: RecordFile,
+    encoding: str,
+    fields: Collection[str],
+    unknown: collections.Counter[str],
+) -> Iterator[list[Any]]:
+    chunk, num_characters = [], 0
+    for each in read_rows(
+        file, encoding=encoding, fields=fields, unknown=unknown
+    ):
+        chunk.append(each)
+        num_characters += len(each[2])
+        if len(chunk) == _CHUNK or num_characters > _MAX_CHARACTERS:
+            yield chunk
+            chunk, num_characters = [], 0
+    if chunk:
         yield chunk
-
-
-@contextlib.contextmanager
-def _naming(file: RecordFile) -> Iterator[None]:
-    """What breaks a whole file is told with its name."""
-    try:
-        yield
-    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
-        raise ValueError(
-            f"The record file {file.path} can't be read: {error}"
-        ) from error
 
 
 def _sha256(path: str) -> str:

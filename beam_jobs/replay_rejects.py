@@ -22,6 +22,7 @@ from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import raw_records
+from sicot_tf.data import text_lines
 
 _MAX_EXAMPLES = 2
 
@@ -217,11 +218,12 @@ def _print_table(
         print(f"{code:20}{reason.count:>12,}")
         for line in reason.examples:
             name = line["record_id"]
-            print(
+            text = (
                 f"    {line['file']}, line {line['line']}"
                 f"{'' if name is None else f', {name}'}: "
                 f"{line['message']:.160}"
             )
+            print(text_lines.printable(text))
     if reasons:
         print()
 

@@ -151,12 +151,11 @@ class StorePartFn(beam.DoFn):
             self._counters["parts_reused"].inc()
             return
         part_work = _PartWork(part)
-        # `read_table` would take a folder named split=train for a column.
-        rows = (
-            pq.ParquetFile(record_files.part_path(self._rows_folder, part))
-            .read()
-            .to_pylist()
-        )
+        # Not `read_table`, which takes columns from the names of folders.
+        with pq.ParquetFile(
+            record_files.part_path(self._rows_folder, part)
+        ) as rows_file:
+            rows = rows_file.read().to_pylist()
         self._counters["records_read"].inc(len(rows))
         parsed = list(self._parse_all(rows, part_work))
         temporary = {
@@ -328,7 +327,8 @@ def _read_or_error(
 ) -> bytes | Exception:
     row, record = row_and_record
     try:
-        path = raw_records.resolve_image(row["folder"], record["image"])
+        folder = os.fsdecode(row["folder"])
+        path = raw_records.resolve_image(folder, record["image"])
         with record_files.open_file(path) as file:
             return file.read()
     except Exception as error:  # Told where the picture is needed.

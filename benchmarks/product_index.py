@@ -16,6 +16,7 @@ import argparse
 import concurrent.futures
 import json
 import multiprocessing
+import os
 import pathlib
 import random
 import resource
@@ -109,7 +110,7 @@ def measure_merge(folder: pathlib.Path, num_records: int, way: str):
         parts.append(folder / "parts" / f"{number:05d}.parquet")
         name = f"{number}.jsonl"
         parse = index_records.ParseFileFn(str(folder / "parts"))
-        list(parse.process((number, str(folder / name), name)))
+        list(parse.process((number, os.fsencode(folder / name), name)))
 
     def rows():
         for part in parts:

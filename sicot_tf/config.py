@@ -27,6 +27,10 @@ class DatasetConfig:
     title_field: str = _setting(
         "title", "record field that holds the title, for example title_zh"
     )
+    encoding: str = _setting(
+        "utf-8",
+        "of the text of JSON Lines and CSV, for example gb18030 or utf-16",
+    )
     strict: bool = _setting(
         False, "reject records with fields outside the contract"
     )
@@ -414,7 +418,10 @@ def write_json(path: pathlib.Path | str, value: Any) -> None:
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    # Half a surrogate pair becomes the escape that JSON has for it.
+    temporary.write_text(
+        text + "\n", encoding="utf-8", errors="backslashreplace"
+    )
     temporary.replace(path)
 
 

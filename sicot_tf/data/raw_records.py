@@ -5,28 +5,49 @@
 file, so both run the same on a local disk, in Beam and in tests.
 """
 
-import csv
+import codecs
+import collections
+import contextlib
 import gzip
 import hashlib
 import io
 import json
 import math
+import os
 import posixpath
+import re
+import zlib
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sicot_tf.data import csv_rows
+from sicot_tf.data import field_values
+from sicot_tf.data import json_rows
+from sicot_tf.data import parquet_rows
 from sicot_tf.data import records
+from sicot_tf.data import row_contents
+from sicot_tf.data import text_lines
 from sicot_tf.data import titles
 
 FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 
+# Columns without which no record of a file can be used.
+NEEDED = ("record_id", "image", "sku_id")
+
+# What is looked at of a file before all of it is read.
+_HEAD_BYTES = 1 << 16
+
 # Every reason a record can be rejected for.
 REJECT_REASONS = {
     "bad_json": "the line is not a JSON object in UTF-8",
+    "bad_encoding": "text that is not UTF-8, or not of --encoding",
     "missing_field": "a required field is absent or empty",
     "bad_field": "a field has the wrong type, or a CSV row the wrong length",
     "unknown_field": "a field outside the contract (only with --strict)",
@@ -49,31 +70,56 @@ REJECT_REASONS = {
 
 
 def read_rows(
-    file: BinaryIO, name: str
+    file: BinaryIO,
+    name: str,
+    *,
+    encoding: str = "utf-8",
+    fields: Collection[str] | None = None,
+    needed: Collection[str] = (),
+    unknown: collections.Counter[str] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any] | records.RecordError, str]]:
     """Reads the rows of a record file, one at a time.
 
     Args:
         file: the open file, as stored (gzip is undone here).
         name: its name; the ending tells the format.
+        encoding: of the text of JSON Lines and CSV.
+        fields: those that are used; None: all. Of the others together
+            `row_contents.MAX_UNUSED` characters are kept of a row, in Parquet
+            only the names.
+        needed: columns of which a CSV or Parquet file has at least one.
+        unknown: counts the rows that have a field outside `fields`.
 
     Yields:
         The line (the row, from 1, in Parquet), its fields or what is wrong
-        with it, and its content as JSON text. Blank lines are passed over.
+        with it, and its content as JSON text. Blank lines are passed over. A
+        CSV row is all its lines; every line is in one row.
 
     Raises:
-        ValueError: if the ending is none of `FORMATS`.
+        ValueError: if the ending is none of `FORMATS`, or the columns are not
+            what they should be.
     """
     check_format(name)
     if name.endswith(".parquet"):
-        rows = _read_parquet(file)
-    else:
-        if name.endswith(".gz"):
-            file = gzip.GzipFile(fileobj=file)
-        is_csv = name.removesuffix(".gz").endswith(".csv")
-        rows = _read_csv(file) if is_csv else _read_json_lines(file)
-    for line, row, content in rows:
-        yield line, row, to_json(content)
+        parquet = parquet_rows.open_file(file)
+        yield from _read_parquet(parquet, fields, needed, unknown)
+        return
+    if name.endswith(".gz"):
+        file = gzip.GzipFile(fileobj=file)
+    is_csv = name.removesuffix(".gz").endswith(".csv")
+    line_ends = "\r\n" if is_csv else "\n"
+    with contextlib.closing(
+        text_lines.TextLines(file, encoding, line_ends)
+    ) as lines:
+        if is_csv:
+            rows = _read_csv(lines, encoding, fields, needed)
+        else:
+            rows = json_rows.read_rows(lines, fields)
+        yield from row_contents.settle(rows, encoding, fields, unknown)
+
+
+# What makes a whole file unreadable.
+READ_ERRORS = (OSError, EOFError, ValueError, zlib.error, pa.ArrowException)
 
 
 def check_format(name: str) -> None:
@@ -85,61 +131,124 @@ def check_format(name: str) -> None:
         )
 
 
-def to_json(value: Any) -> str:
-    """JSON that any file can hold: lone surrogates stay escaped."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def check_encoding(
+    file: BinaryIO,
+    name: str,
+    *,
+    encoding: str = "utf-8",
+    fields: Collection[str] | None = None,
+) -> None:
+    """Looks at the beginning of a file before all of it is read.
+
+    Raises:
+        ValueError: if it is text of another encoding; the message guesses.
+    """
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding).close()
+    except LookupError as error:
+        raise ValueError(
+            f"Expected an encoding that Python knows, for example gb18030, "
+            f"received {encoding!r}."
+        ) from error
+    check_format(name)
+    if name.endswith(".parquet"):
+        return
+    if name.endswith(".gz"):
+        file = gzip.GzipFile(fileobj=file)
+    head = file.read(_HEAD_BYTES)
+    is_utf8 = codecs.lookup(encoding).name.startswith("utf-8")
+    if is_utf8 and text_lines.wide_encoding(head):
+        raise _other_encoding(head, encoding)
+    rows = read_rows(
+        io.BytesIO(head),
+        name.removesuffix(".gz"),
+        encoding=encoding,
+        fields=fields,
+    )
+    spoiled = sound = num_rows = 0
+    try:
+        for _, row, content in rows:
+            num_rows += 1
+            if isinstance(row, records.RecordError):
+                spoiled += row.reason == "bad_encoding"
+            else:
+                sound += not content.isascii()
+    except UnicodeError as error:
+        raise _other_encoding(head, encoding) from error
+    # Fewer may be damage, and are told row by row; the last one may be cut.
+    if spoiled > max(2, sound, num_rows // 3):
+        raise _other_encoding(head, encoding)
 
 
-def _read_json_lines(file: BinaryIO) -> Iterator[tuple[int, Any, Any]]:
-    for line, data in enumerate(file, start=1):
-        if line == 1:
-            data = data.removeprefix(b"\xef\xbb\xbf")
-        data = data.strip()
-        if not data:
-            continue
-        try:
-            row = json.loads(data)
-            if not isinstance(row, dict):
-                raise ValueError(f"expected an object, received {row!r:.100}")
-            yield line, row, row
-        # Text nested thousands deep raises RecursionError.
-        except (ValueError, RecursionError) as error:
-            text = data[:1000].decode("utf-8", "backslashreplace")
-            yield line, records.RecordError("bad_json", str(error)), text
+def _other_encoding(head: bytes, encoding: str) -> ValueError:
+    guesses = text_lines.guess_encodings(head)
+    return ValueError(
+        f"it is not text in {encoding}"
+        + (f", it looks like {' or '.join(guesses)}" if guesses else "")
+        + f". Say so with --encoding {guesses[0] if guesses else 'NAME'}, or "
+        "save it as UTF-8"
+    )
 
 
-def _read_csv(file: BinaryIO) -> Iterator[tuple[int, Any, Any]]:
-    # Surrogates keep a stray byte of another encoding inside its own row.
-    with io.TextIOWrapper(
-        file, "utf-8-sig", "surrogateescape", newline=""
-    ) as text:
-        reader = csv.reader(text)
-        header = next(reader, [])
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                message = f"CSV: {error}"
-                yield line, records.RecordError("bad_field", message), None
-                continue
-            if len(cells) == len(header):
-                row = dict(zip(header, cells, strict=True))
-                yield line, row, row
-            elif cells:
-                message = f"{len(cells)} cells under {len(header)} headings."
-                yield line, records.RecordError("bad_field", message), cells
+# JSON that any file can hold.
+to_json = row_contents.to_json
 
 
-def _read_parquet(file: BinaryIO) -> Iterator[tuple[int, Any, Any]]:
-    line = 0
-    for batch in pq.ParquetFile(file).iter_batches(batch_size=1024):
-        for row in batch.to_pylist():
-            line += 1
-            yield line, row, row
+def _read_csv(
+    lines: text_lines.TextLines,
+    encoding: str,
+    fields: Collection[str] | None,
+    needed: Collection[str],
+) -> Iterator[row_contents.Row]:
+    heading = csv_rows.read_heading(lines)
+    if not heading:
+        return
+    if not all(map(text_lines.is_sound, heading)) or "\0" in "".join(heading):
+        raise UnicodeError(f"the heading is not text in {encoding}")
+    _check_columns(heading, fields, needed)
+    for line, cells, text in csv_rows.read_rows(lines, len(heading)):
+        if isinstance(cells, list):
+            yield line, dict(zip(heading, cells, strict=True)), text
+        else:
+            yield line, cells, text
+
+
+def _check_columns(
+    names: Sequence[str],
+    fields: Collection[str] | None,
+    needed: Collection[str],
+) -> None:
+    counts = collections.Counter(names)
+    for name, count in counts.items():
+        if count > 1 and (fields is None or name in fields):
+            raise ValueError(f"the column {name!r} stands twice")
+    if needed and counts.keys().isdisjoint(needed):
+        raise ValueError(
+            f"expected columns named {', '.join(needed)} (in CSV by the first "
+            f"line, with commas between), received {', '.join(names)!r:.200}"
+        )
+
+
+def _read_parquet(
+    parquet: pq.ParquetFile,
+    fields: Collection[str] | None,
+    needed: Collection[str],
+    unknown: collections.Counter[str] | None,
+) -> Iterator[row_contents.Row]:
+    names = parquet.schema_arrow.names
+    _check_columns(names, fields, needed)
+    columns = set(names if fields is None else fields)
+    others = [name for name in dict.fromkeys(names) if name not in columns]
+    if unknown is not None:
+        for name in others:
+            unknown[name] += parquet.metadata.num_rows
+    # Their names are for `strict`.
+    unread = row_contents.shorten(dict.fromkeys(others), columns)
+    exact = {"record_id", "sku_id", "product_id", "group"}
+    for line, row, content in parquet_rows.read_rows(parquet, columns, exact):
+        if not isinstance(row, records.RecordError):
+            row = {**row, **unread}
+        yield line, row, to_json({**content, **unread})
 
 
 def known_fields(title_field: str) -> set[str]:
@@ -156,8 +265,8 @@ def parse_record(
 ) -> dict[str, Any]:
     """Holds one row to the contract of raw records.
 
-    Numbers are taken as text where text is expected (`123` and `123.0` are
-    the class `"123"`); null, NaN and, in optional fields, "" are absent.
+    Numbers are taken as text where text is expected, see `field_values`; null,
+    NaN and, in optional fields, "" are absent.
 
     Returns:
         Every field of the contract: required ones as text (the title may be
@@ -174,21 +283,23 @@ def parse_record(
                 "unknown_field", f"Unknown fields: {unknown}."
             )
     record: dict[str, Any] = {
-        name: _required_text(row, name)
-        for name in ("record_id", "image", "sku_id")
+        "record_id": _required_id(row, "record_id"),
+        "image": _path(row),
+        "sku_id": _required_id(row, "sku_id"),
     }
     if title_field not in row:
         raise records.RecordError(
             "missing_field", f"{title_field} is absent (it may be empty)."
         )
-    title = _text(row, title_field, allow_surrogates=True)
+    title = field_values.text(row, title_field, allow_surrogates=True)
     record["title"] = titles.clean_text(title or "")
     for name in records.OPTIONAL_FIELDS:
-        if name not in ("tags", "box", "split"):
-            record[name] = _text(row, name)
-    record["tags"] = _tags(row)
+        if name not in ("tags", "box", "split", "group"):
+            record[name] = field_values.text(row, name)
+    record["group"] = field_values.identifier(row, "group")
+    record["tags"] = field_values.texts(row, "tags")
     record["box"] = _box(row)
-    split = _text(row, "split")
+    split = field_values.text(row, "split")
     split = "val" if split == "validation" else split
     if split is not None and split not in records.SPLITS:
         raise records.RecordError(
@@ -198,62 +309,27 @@ def parse_record(
     return record
 
 
-def _is_absent(value: Any) -> bool:
-    if isinstance(value, float) and math.isnan(value):
-        return True
-    return value is None or value == ""
+def _required_id(row: Mapping[str, Any], name: str) -> str:
+    value = field_values.identifier(row, name)
+    return field_values.required(row, name, value)
 
 
-def _text(
-    row: Mapping[str, Any], name: str, allow_surrogates: bool = False
-) -> str | None:
-    """A field as text, None where it is absent."""
-    value = row.get(name)
-    if _is_absent(value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # Parquet and pandas make 123.0 of 123 and nulls.
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise records.RecordError(
-            "bad_field",
-            f"{name}: expected text, received {type(value).__name__} "
-            f"{value!r:.100}.",
-        )
-    if not allow_surrogates and titles.clean_text(value) != value:
-        raise records.RecordError(
-            "bad_field", f"{name}: {value!r:.100} is not valid UTF-8."
-        )
+def _path(row: Mapping[str, Any]) -> str:
+    """A picture's path; bytes that are no text as `os.fsdecode` has them."""
+    value = field_values.text(row, "image", allow_surrogates=True)
+    value = field_values.required(row, "image", value)
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError as error:
+        raise field_values.bad_field("image", "valid UTF-8", value) from error
+    if re.search(r"[\n\r]", value):
+        raise field_values.bad_field("image", "no line break", value)
     return value
-
-
-def _required_text(row: Mapping[str, Any], name: str) -> str:
-    value = _text(row, name)
-    if value is None or not value.strip():
-        raise records.RecordError(
-            "missing_field",
-            f"{name} is {'empty' if name in row else 'absent'}.",
-        )
-    if "\n" in value or "\r" in value:
-        # SKU ids become lines of the served label table.
-        raise records.RecordError(
-            "bad_field", f"{name}: {value!r:.100} holds a line break."
-        )
-    return value
-
-
-def _tags(row: Mapping[str, Any]) -> list[str]:
-    tags = row.get("tags")
-    if not isinstance(tags, list):
-        tags = (_text(row, "tags") or "").split("|")
-    tags = [_text({"tags": tag}, "tags") for tag in tags]
-    return [tag for tag in tags if tag]
 
 
 def _box(row: Mapping[str, Any]) -> list[float] | None:
     box = row.get("box")
-    if _is_absent(box):
+    if field_values.is_absent(box):
         return None
     try:
         if isinstance(box, str):

@@ -5,15 +5,34 @@ Only core TensorFlow ops: the exported graph decodes with the same functions.
 
 import tensorflow as tf
 
-# Pictures above this are refused: decoded, one of them takes 150 MB, and
-# 600 MB while it is resized.
-MAX_PIXELS = 50_000_000
+from sicot_tf.data import bmp_decoder
+from sicot_tf.data import byte_strings
+from sicot_tf.data import gif_decoder
+from sicot_tf.data import image_decoders
+from sicot_tf.data import picture_files
+
+# What people send by mistake: name, place of the mark, the mark.
+_OTHER_FORMATS = (
+    ("TIFF", 0, b"II*\0"),
+    ("TIFF", 0, b"MM\0*"),
+    ("HEIF or AVIF", 4, b"ftyp"),
+    ("HEIC", 4, b"ftyphei"),
+    ("AVIF", 4, b"ftypavi"),
+    ("JPEG XL", 0, b"\xff\x0a"),
+    ("JPEG XL", 4, b"JXL "),
+    ("JPEG 2000", 4, b"jP  "),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
+)
 # Aspect ratios of the usual random resized crop (Szegedy et al., 2015).
 _CROP_ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF, BMP or WebP; transparent pixels become white.
+    """Decodes JPEG, PNG, GIF, BMP or WebP to what a build stores of it.
+
+    The picture is turned as its Exif data say, transparent pixels become
+    white, of an animation the first frame is taken. `stored_images` does the
+    same with Pillow and OpenCV.
 
     Args:
         image_bytes: scalar string.
@@ -23,56 +42,35 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: if the bytes are no such picture, or
-            one of more than `MAX_PIXELS`.
+            one of more than `image_decoders.MAX_PIXELS`.
     """
-    # Padded: an error about a cut header would quote its bytes, which no
-    # client can read.
-    header = tf.strings.substr(
-        tf.strings.join([image_bytes, b"\0" * 24]), 0, 24
-    )
-    is_png = tf.strings.substr(header, 0, 4) == b"\x89PNG"
-    is_jpeg = tf.strings.substr(header, 0, 3) == b"\xff\xd8\xff"
-    is_gif = tf.strings.substr(header, 0, 3) == b"GIF"
+    head = byte_strings.read(image_bytes, 0, 12)
 
-    # A few kilobytes can claim billions of pixels: look before decoding. BMP
-    # is not compressed, and a WebP picture ends at 16,383 x 16,383.
-    def png_pixels() -> tf.Tensor:
-        return _header_pixels(header, 16, tf.int32, little_endian=False)
+    def starts(prefix: bytes, place: int = 0) -> tf.Tensor:
+        found = head[place : place + len(prefix)]
+        return tf.reduce_all(found == list(prefix))
 
-    def gif_pixels() -> tf.Tensor:
-        return _header_pixels(header, 6, tf.uint16, little_endian=True)
+    def decode_other() -> tf.Tensor:
+        formats = [
+            (starts(picture_files.PNG), image_decoders.decode_png),
+            (starts(b"GIF8"), gif_decoder.decode_gif),
+            (starts(b"BM"), bmp_decoder.decode_bmp),
+            (starts(b"RIFF") & starts(b"WEBP", 8), image_decoders.decode_webp),
+            (True, _refuse),
+        ]
+        return tf.switch_case(
+            tf.argmax([is_it for is_it, _ in formats], output_type=tf.int32),
+            [
+                lambda decode=decode: decode(image_bytes)
+                for _, decode in formats
+            ],
+        )
 
-    def jpeg_pixels() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(image_bytes, tf.int64)
-        return shape[0] * shape[1]
-
-    num_pixels = tf.case(
-        [(is_png, png_pixels), (is_jpeg, jpeg_pixels), (is_gif, gif_pixels)],
-        default=lambda: tf.constant(0, tf.int64),
-        exclusive=True,
-    )
-    check = tf.debugging.assert_less_equal(
-        num_pixels,
-        tf.constant(MAX_PIXELS, tf.int64),
-        message=f"A picture may have at most {MAX_PIXELS:,} pixels.",
-    )
-    # TensorFlow reads it too, and takes all memory that its header asks for: a
-    # hundred bytes hold up a server for ten seconds, or end it.
-    is_jpeg_xl = tf.logical_or(
-        tf.strings.substr(header, 0, 2) == b"\xff\x0a",
-        tf.strings.substr(header, 4, 4) == b"JXL ",
-    )
-    format_check = tf.debugging.assert_equal(
-        is_jpeg_xl, False, message="JPEG XL pictures are not supported."
-    )
-    checks = [c for c in (check, format_check) if c is not None]
-    # Eagerly the checks have been made; in a graph they are ops to wait for.
-    with tf.control_dependencies(checks):
-        image_bytes = tf.identity(image_bytes)
+    # Nearly all are JPEG.
     image = tf.cond(
-        is_png,
-        lambda: _decode_png(image_bytes),
-        lambda: tf.io.decode_image(image_bytes, 3, expand_animations=False),
+        starts(picture_files.JPEG),
+        lambda: image_decoders.decode_jpeg(image_bytes),
+        decode_other,
     )
     image.set_shape([None, None, 3])
     return image
@@ -171,29 +169,23 @@ def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
-def _decode_png(image_bytes: tf.Tensor) -> tf.Tensor:
-    """A PNG on a white background: `[height, width, 3]` uint8."""
-    pixels = tf.io.decode_png(image_bytes, 4)
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
+def _refuse(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Says what the bytes are; never gives the picture it is to return.
 
-    def on_white() -> tf.Tensor:
-        # At most 255 * 255 + 127, which uint16 holds.
-        weight = tf.cast(alpha, tf.uint16)
-        mixed = tf.cast(colours, tf.uint16) * weight + 255 * (255 - weight)
-        return tf.cast((mixed + 127) // 255, tf.uint8)
-
-    is_opaque = tf.reduce_all(alpha == 255)
-    return tf.cond(is_opaque, lambda: colours, on_white)
-
-
-def _header_pixels(
-    header: tf.Tensor,
-    offset: int,
-    dtype: tf.DType,
-    *,
-    little_endian: bool,
-) -> tf.Tensor:
-    """Width times height from two neighbouring numbers of a header."""
-    sides = tf.strings.substr(header, offset, 2 * dtype.size)
-    sides = tf.io.decode_raw(sides, dtype, little_endian=little_endian)
-    return tf.reduce_prod(tf.cast(sides, tf.int64))
+    TensorFlow would read JPEG XL, and take all memory that its header asks
+    for: a hundred bytes hold up a server for ten seconds, or end it.
+    """
+    head = byte_strings.read(image_bytes, 0, 12)
+    message = tf.constant(
+        "Expected a JPEG, PNG, GIF, BMP or WebP picture; the bytes are none."
+    )
+    for name, place, prefix in _OTHER_FORMATS:
+        is_it = tf.reduce_all(head[place : place + len(prefix)] == list(prefix))
+        message = tf.where(
+            is_it,
+            f"{name} pictures are not supported; send JPEG, PNG, GIF, BMP or "
+            "WebP.",
+            message,
+        )
+    byte_strings.refuse_unless(tf.constant(False), message, image_bytes)
+    return tf.zeros([0, 0, 3], tf.uint8)

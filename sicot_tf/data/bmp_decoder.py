@@ -11,8 +11,9 @@ _MASKS = (0xFF0000, 0xFF00, 0xFF)
 _ALPHA_MASK = 0xFF000000
 
 
-def decode_bmp(data: tf.Tensor) -> tf.Tensor:
-    """Scalar string to `[height, width, 3]` uint8, on white."""
+@byte_strings.not_inlined
+def decode_bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels `[height, width, 3]` uint8, and orientation 1: BMP has no Exif."""
     head = byte_strings.read(data, 0, 70)
 
     def number(start: int, size: int = 4) -> tf.Tensor:
@@ -80,4 +81,5 @@ def decode_bmp(data: tf.Tensor) -> tf.Tensor:
         )
 
     image = tf.cond(depth <= 8, indexed, direct)
-    return tf.ensure_shape(image, [None, None, 3])
+    image = tf.ensure_shape(image, [None, None, 3])
+    return image, tf.constant(1, tf.int64)

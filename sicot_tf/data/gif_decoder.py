@@ -22,8 +22,9 @@ _LOOKAHEAD = 256
 _GREYS = bytes(grey for grey in range(256) for _ in range(3))
 
 
-def decode_gif(data: tf.Tensor) -> tf.Tensor:
-    """Scalar string to `[height, width, 3]` uint8."""
+@byte_strings.not_inlined
+def decode_gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels `[height, width, 3]` uint8, and orientation 1: GIF has no Exif."""
     head = byte_strings.read(data, 6, 7)
     content = tf.io.decode_raw(data, tf.uint8)
     # Behind the end everything reads as an empty block.
@@ -79,11 +80,12 @@ def decode_gif(data: tf.Tensor) -> tf.Tensor:
     image = tf.ensure_shape(tf.io.decode_gif(alone), [None, None, None, 3])[0]
     right = canvas_width - left - width
     bottom = canvas_height - top - height
-    return tf.pad(
+    image = tf.pad(
         image,
         [[top, bottom], [left, right], [0, 0]],
         constant_values=tf.constant(255, tf.uint8),
     )
+    return image, tf.constant(1, tf.int64)
 
 
 def _table_size(flags: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,10 @@
-"""Each format to what a build stores of it: upright, white, first frame.
+"""JPEG, PNG and WebP to what a build stores of them, but for the turn.
 
 Only core TensorFlow ops. TensorFlow's own decoders differ from Pillow, with
 which data sets are built, in transparency, palettes, CMYK and orientation.
+Each function takes a scalar string, gives `[height, width, 3]` uint8, on white,
+and the Exif orientation (scalar int64, 1 to 8), and raises
+`tf.errors.InvalidArgumentError`.
 """
 
 import tensorflow as tf
@@ -18,8 +21,8 @@ MAX_PIXELS = 50_000_000
 _ADOBE = b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0\0"
 
 
-def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
-    """Scalar string to `[height, width, 3]` uint8."""
+def decode_jpeg(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels and orientation of a JPEG, CMYK as well."""
     height, width, channels = tf.unstack(
         tf.io.extract_jpeg_shape(data, tf.int64), 3
     )
@@ -35,37 +38,39 @@ def decode_jpeg(data: tf.Tensor) -> tf.Tensor:
         ),
         lambda: data,
     )
-    image = tf.io.decode_jpeg(data, 3)
-    return orientation.turn(image, orientation.read_jpeg(data))
+    return tf.io.decode_jpeg(data, 3), orientation.read_jpeg(data)
 
 
-def decode_png(data: tf.Tensor) -> tf.Tensor:
-    """Scalar string to `[height, width, 3]` uint8, on white."""
+@byte_strings.not_inlined
+def decode_png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels and orientation of a PNG of any depth and colour type."""
     head = byte_strings.read(data, 16, 10)
     height = byte_strings.big_endian(head[4:8])
     data = check_size(height, byte_strings.big_endian(head[:4]), data)
     depth, colour_type = head[8], head[9]
 
+    def deep() -> tf.Tensor:
+        return tf.io.decode_png(data, 4)
+
     def palette() -> tf.Tensor:
         # Three channels, or four if there is transparency.
-        return on_white(tf.io.decode_png(data, 0))
+        return tf.io.decode_png(data, 0)
 
-    def others() -> tf.Tensor:
+    def few_greys() -> tf.Tensor:
+        # TensorFlow calls 1, 3 or 15 opaque. Real transparency is 0 or 255.
         pixels = tf.io.decode_png(data, 4)
-        # Below 8 bits TensorFlow calls 1, 3 or 15 opaque. Real transparency
-        # of such greys is 0 or 255.
-        opaque = tf.bitwise.left_shift(tf.constant(1, tf.int64), depth) - 1
-        opaque = tf.cast(tf.minimum(opaque, 255), tf.uint8)
-        alpha = pixels[..., 3:]
-        alpha = tf.where(alpha == opaque, tf.constant(255, tf.uint8), alpha)
-        return on_white(tf.concat([pixels[..., :3], alpha], -1))
+        alpha = tf.where(pixels[..., 3:] == 0, pixels[..., 3:], 255)
+        return tf.concat([pixels[..., :3], alpha], -1)
 
-    image = tf.cond(colour_type == 3, palette, others)
-    return orientation.turn(image, orientation.read_png(data))
+    kind = tf.where(colour_type == 3, 1, tf.where(depth < 8, 2, 0))
+    pixels = tf.switch_case(kind, [deep, palette, few_greys])
+    image = on_white(tf.ensure_shape(pixels, [None, None, None]))
+    return image, orientation.read_png(data)
 
 
-def decode_webp(data: tf.Tensor) -> tf.Tensor:
-    """Scalar string to `[height, width, 3]` uint8, first frame, on white."""
+@byte_strings.not_inlined
+def decode_webp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels and orientation of a WebP, of an animation its first frame."""
     little_endian = byte_strings.little_endian
     head = byte_strings.read(data, 0, 30)
     is_extended = tf.reduce_all(head[12:16] == list(b"VP8X"))
@@ -122,10 +127,10 @@ def decode_webp(data: tf.Tensor) -> tf.Tensor:
         )
 
     image = tf.cond(has_four, four, lambda: decode(3))
-    return tf.cond(
+    return image, tf.cond(
         is_extended,
-        lambda: orientation.turn(image, orientation.read_webp(data)),
-        lambda: image,
+        lambda: orientation.read_webp(data),
+        lambda: tf.constant(1, tf.int64),
     )
 
 

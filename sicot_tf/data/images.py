@@ -9,6 +9,7 @@ from sicot_tf.data import bmp_decoder
 from sicot_tf.data import byte_strings
 from sicot_tf.data import gif_decoder
 from sicot_tf.data import image_decoders
+from sicot_tf.data import orientation
 from sicot_tf.data import picture_files
 
 # What people send by mistake: name, place of the mark, the mark.
@@ -44,58 +45,53 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         tf.errors.InvalidArgumentError: if the bytes are no such picture, or
             one of more than `image_decoders.MAX_PIXELS`.
     """
-    head = byte_strings.read(image_bytes, 0, 12)
-
-    def starts(prefix: bytes, place: int = 0) -> tf.Tensor:
-        found = head[place : place + len(prefix)]
-        return tf.reduce_all(found == list(prefix))
-
-    def decode_other() -> tf.Tensor:
-        formats = [
-            (starts(picture_files.PNG), image_decoders.decode_png),
-            (starts(b"GIF8"), gif_decoder.decode_gif),
-            (starts(b"BM"), bmp_decoder.decode_bmp),
-            (starts(b"RIFF") & starts(b"WEBP", 8), image_decoders.decode_webp),
-            (True, _refuse),
-        ]
-        return tf.switch_case(
-            tf.argmax([is_it for is_it, _ in formats], output_type=tf.int32),
-            [
-                lambda decode=decode: decode(image_bytes)
-                for _, decode in formats
-            ],
-        )
-
-    # Nearly all are JPEG.
-    image = tf.cond(
-        starts(picture_files.JPEG),
-        lambda: image_decoders.decode_jpeg(image_bytes),
-        decode_other,
+    image, turned = _decode(image_bytes)
+    return tf.cond(
+        turned == 1, lambda: image, lambda: orientation.turn(image, turned)
     )
+
+
+def decode_stored(image_bytes: tf.Tensor) -> tf.Tensor:
+    """`decode` of the JPEGs in a data set, which a build has turned.
+
+    Args:
+        image_bytes: scalar string.
+
+    Returns:
+        `[height, width, 3]` uint8.
+    """
+    image = tf.io.decode_image(image_bytes, 3, expand_animations=False)
     image.set_shape([None, None, 3])
     return image
 
 
-def resize_and_crop_center(image: tf.Tensor, image_size: int) -> tf.Tensor:
+def resize_and_crop_center(
+    image: tf.Tensor,
+    image_size: int,
+    *,
+    round_up: tf.Tensor | tuple[int, int] = (0, 0),
+) -> tf.Tensor:
     """The largest centred square, resized with antialiasing.
 
     Args:
         image: `[height, width, 3]`, any numeric type.
         image_size: side of the result in pixels.
+        round_up: `[2]` int32; 1 where the border above, or on the left, gets
+            the larger half of an odd number of pixels.
 
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
     shape = tf.shape(image)
     side = tf.minimum(shape[0], shape[1])
-    top = (shape[0] - side) // 2
-    left = (shape[1] - side) // 2
+    top = (shape[0] - side + round_up[0]) // 2
+    left = (shape[1] - side + round_up[1]) // 2
     square = tf.slice(image, [top, left, 0], [side, side, 3])
     return _resize(square, image_size)
 
 
 def decode_for_inference(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
-    """What evaluation and the served model see of a picture.
+    """What the served model sees of a picture: a square of `decode`'s.
 
     Args:
         image_bytes: scalar string.
@@ -104,7 +100,19 @@ def decode_for_inference(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
-    return resize_and_crop_center(decode(image_bytes), image_size)
+    image, turned = _decode(image_bytes)
+    # Turned last: a whole photo takes longer to turn than to decode. Of an
+    # odd border the larger half stays where it is when the picture is upright.
+    is_flipped = [
+        tf.reduce_any(turned == axis) for axis in ((3, 4, 6, 7), (2, 3, 7, 8))
+    ]
+    square = resize_and_crop_center(
+        image, image_size, round_up=tf.cast(is_flipped, tf.int32)
+    )
+    square = tf.cond(
+        turned == 1, lambda: square, lambda: orientation.turn(square, turned)
+    )
+    return tf.ensure_shape(square, [image_size, image_size, 3])
 
 
 def decode_for_training(
@@ -118,7 +126,7 @@ def decode_for_training(
     """Decodes a picture and augments it as a function of `seed` alone.
 
     Args:
-        image_bytes: scalar string.
+        image_bytes: scalar string, a picture as a build stores it.
         image_size: side of the result in pixels.
         augmentation: `none`, `crop`, or `crop_flip`.
         min_crop_area: smallest crop as a share of the picture's area.
@@ -127,7 +135,7 @@ def decode_for_training(
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
-    image = decode(image_bytes)
+    image = decode_stored(image_bytes)
     if augmentation == "none":
         return resize_and_crop_center(image, image_size)
     crop_seed, flip_seed = tf.unstack(
@@ -169,7 +177,44 @@ def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
-def _refuse(image_bytes: tf.Tensor) -> tf.Tensor:
+def _decode(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`[height, width, 3]` uint8 not yet turned, and the Exif orientation."""
+    # Else every picture given as bytes of Python would be traced anew.
+    image_bytes = tf.convert_to_tensor(image_bytes, tf.string)
+    is_jpeg = byte_strings.substr(image_bytes, 0, 3) == picture_files.JPEG
+    # Nearly all are, and pay for nothing else.
+    image, turned = tf.cond(
+        is_jpeg,
+        lambda: image_decoders.decode_jpeg(image_bytes),
+        lambda: _decode_other(image_bytes),
+    )
+    image.set_shape([None, None, 3])
+    return image, turned
+
+
+@byte_strings.not_inlined
+def _decode_other(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    head = byte_strings.read(image_bytes, 0, 12)
+
+    def starts(prefix: bytes, place: int = 0) -> tf.Tensor:
+        found = head[place : place + len(prefix)]
+        return tf.reduce_all(found == list(prefix))
+
+    formats = [
+        (starts(picture_files.PNG), image_decoders.decode_png),
+        (starts(b"GIF8"), gif_decoder.decode_gif),
+        (starts(b"BM"), bmp_decoder.decode_bmp),
+        (starts(b"RIFF") & starts(b"WEBP", 8), image_decoders.decode_webp),
+        (True, _refuse),
+    ]
+    is_format = tf.cast([is_it for is_it, _ in formats], tf.int32)
+    return tf.switch_case(
+        tf.argmax(is_format, output_type=tf.int32),
+        [lambda decode=decode: decode(image_bytes) for _, decode in formats],
+    )
+
+
+def _refuse(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Says what the bytes are; never gives the picture it is to return.
 
     TensorFlow would read JPEG XL, and take all memory that its header asks
@@ -188,4 +233,4 @@ def _refuse(image_bytes: tf.Tensor) -> tf.Tensor:
             message,
         )
     byte_strings.refuse_unless(tf.constant(False), message, image_bytes)
-    return tf.zeros([0, 0, 3], tf.uint8)
+    return tf.zeros([0, 0, 3], tf.uint8), tf.constant(1, tf.int64)

@@ -14,6 +14,10 @@ from sicot_tf.data import picture_files
 _ORIENTATION = 0x0112
 _SHORT, _LONG = 3, 4
 
+# Those that are upside down, or mirrored, once rows and columns are right.
+FLIPPED_IN_Y = (3, 4, 7, 8)
+FLIPPED_IN_X = (2, 3, 6, 7)
+
 # From a position in a file: where the next segment starts, where the content
 # looked for starts (-1: not in this segment), and whether to stop here.
 _Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -21,7 +25,15 @@ _Step = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 def read_jpeg(data: tf.Tensor) -> tf.Tensor:
     """Orientation of a JPEG, scalar string to scalar int64 from 1 to 8."""
+    return tf.cond(
+        byte_strings.contains(data, "Exif"),
+        lambda: _read_jpeg_exif(data),
+        lambda: tf.constant(1, tf.int64),
+    )
 
+
+@byte_strings.not_inlined
+def _read_jpeg_exif(data: tf.Tensor) -> tf.Tensor:
     def step(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         head = byte_strings.read(data, position, 10)
         marker, length = head[1], byte_strings.big_endian(head[2:4])
@@ -37,11 +49,7 @@ def read_jpeg(data: tf.Tensor) -> tf.Tensor:
             is_last & ~is_fill,
         )
 
-    return tf.cond(
-        byte_strings.contains(data, "Exif"),
-        lambda: _parse_exif(_find(data, 2, step)),
-        lambda: tf.constant(1, tf.int64),
-    )
+    return _parse_exif(_find(data, 2, step))
 
 
 def read_png(data: tf.Tensor) -> tf.Tensor:
@@ -98,26 +106,21 @@ def find_webp_chunk(data: tf.Tensor, kinds: list[bytes]) -> tf.Tensor:
     return _find(data, 12, step)
 
 
+@byte_strings.not_inlined
 def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """`[height, width, 3]` as people see it; `orientation` as in Exif."""
-
-    def flip(image: tf.Tensor, axis: int, orientations: list[int]) -> tf.Tensor:
-        return tf.cond(
-            tf.reduce_any(orientation == orientations),
-            lambda: tf.reverse(image, [axis]),
-            lambda: image,
-        )
-
-    def turned() -> tf.Tensor:
+    upright = tf.cond(
+        orientation >= 5,
+        lambda: tf.transpose(image, [1, 0, 2]),
+        lambda: image,
+    )
+    for axis, orientations in enumerate((FLIPPED_IN_Y, FLIPPED_IN_X)):
         upright = tf.cond(
-            orientation >= 5,
-            lambda: tf.transpose(image, [1, 0, 2]),
-            lambda: image,
+            tf.reduce_any(orientation == orientations),
+            lambda upright=upright, axis=axis: tf.reverse(upright, [axis]),
+            lambda upright=upright: upright,
         )
-        upright = flip(upright, 1, [2, 3, 6, 7])
-        return flip(upright, 0, [3, 4, 7, 8])
-
-    return tf.cond(orientation == 1, lambda: image, turned)
+    return upright
 
 
 def _find(

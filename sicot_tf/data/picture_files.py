@@ -31,9 +31,11 @@ _METHODS = {
     8: Image.Transpose.ROTATE_90,
 }
 _FILL, _START_OF_SCAN, _END_OF_IMAGE = 0xFF, 0xDA, 0xD9
-# JPEG: APP0 (JFIF) and APP14 (Adobe) say what the colours mean; the other
-# application segments and comments go.
-_JPEG_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE, _FILL})
+# Application segments, comments and fill bytes.
+_JPEG_EXTRAS = frozenset({*range(0xE0, 0xF0), 0xFE, _FILL})
+# But for the two that say what the colours mean, as libjpeg takes them: marker,
+# start, smallest size.
+_COLOUR_SEGMENTS = ((0xE0, b"JFIF\0", 14), (0xEE, b"Adobe", 12))
 # In the pixels of a JPEG, 0xFF is followed by 0 or is a restart marker.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 # Bytes of a PNG's tRNS chunk for grey and RGB; otherwise libpng ignores it.
@@ -179,8 +181,14 @@ def _parse_exif(exif: bytes) -> int:
 def _strip_jpeg(data: bytes) -> bytes:
     kept, marker, rest = [data[:2]], None, 2
     for marker, start, rest in _walk_jpeg(data):
-        if marker not in _JPEG_METADATA:
-            kept.append(data[start:rest])
+        segment = data[start:rest]
+        if marker not in _JPEG_EXTRAS or any(
+            marker == each
+            and segment[4:].startswith(prefix)
+            and len(segment) >= 4 + size
+            for each, prefix, size in _COLOUR_SEGMENTS
+        ):
+            kept.append(segment)
     if marker != _END_OF_IMAGE:
         kept.append(data[rest:])
     return b"".join(kept)

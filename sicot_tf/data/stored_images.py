@@ -15,7 +15,7 @@ from sicot_tf.data import records
 from sicot_tf.data import rgb_on_white
 
 # Pillow's readers that need no outside program (EPS would start Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 # libjpeg's limit.
 _MAX_SIDE = 65_500
@@ -211,12 +211,12 @@ def _decode_reduced(
 def _open(data: bytes) -> Image.Image:
     """Reads the header only."""
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise records.RecordError(
             "not_an_image",
             f"The file starts with {data[:8]!r}, which is none of "
-            f"{', '.join(_FORMATS)}.",
+            f"{', '.join(FORMATS)}.",
         ) from error
     # Pillow's own limit: twice 89,478,485 pixels.
     except Image.DecompressionBombError as error:

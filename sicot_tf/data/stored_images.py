@@ -148,7 +148,7 @@ def _decode(
 ) -> tuple[Image.Image, bytes | None]:
     """The whole picture, and the file where it can be stored as it came."""
     pixels_only = picture_files.without_metadata(data)
-    image = _open(pixels_only)
+    image = open_header(pixels_only)
     _check_size(image, min_image_side, max_image_pixels)
     if box is None:
         _check_length(image.size, image_size)
@@ -208,8 +208,12 @@ def _decode_reduced(
     return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
-def _open(data: bytes) -> Image.Image:
-    """Reads the header only."""
+def open_header(data: bytes) -> Image.Image:
+    """A picture that is not decoded yet; its metadata shall be off.
+
+    Raises:
+        records.RecordError: `not_an_image`, `decode_error`, `too_many_pixels`.
+    """
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:

@@ -3,6 +3,7 @@
 import functools
 import io
 import itertools
+import struct
 import unittest
 
 import numpy as np
@@ -178,6 +179,107 @@ class PictureContractTest(unittest.TestCase):
             data = picture_formats.encode(Image.fromarray(pixels), "TIFF")
             with self.assertRaisesRegex(records.RecordError, "received 32"):
                 _store(data)
+
+
+class HostileFilesTest(unittest.TestCase):
+    """Bytes that claim much, or lead in circles."""
+
+    def _assert_refused(self, files, text):
+        for name, data in files.items():
+            with self.subTest(name):
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError, text
+                ):
+                    _serve(data)
+
+    def test_decompression_bombs(self):
+        """If it fails, a few bytes fill the memory of a server."""
+        lossless = bytearray(
+            picture_formats.encode(picture_formats.rgb(), "WEBP", lossless=True)
+        )
+        lossless[21:25] = struct.pack("<I", 16382 | 16382 << 14)
+        lossy = bytearray(picture_formats.encode(picture_formats.rgb(), "WEBP"))
+        lossy[26:30] = struct.pack("<HH", 16383, 16383)
+        extended = bytearray(
+            picture_formats.encode(picture_formats.rgba(), "WEBP", exif=b"I")
+        )
+        self.assertEqual(extended[12:16], b"VP8X")
+        extended[24:30] = b"\xff" * 6
+        bmp, png = picture_formats.bmp(1), picture_formats.png(2, 8)
+        bmp = bytearray(bmp)
+        bmp[18:26] = struct.pack("<ii", 2**31 - 1, 1 - 2**24)
+        self._assert_refused(
+            {
+                "WebP, lossless": bytes(lossless),
+                "WebP": bytes(lossy),
+                "WebP, extended": bytes(extended),
+                "BMP": bytes(bmp),
+                "PNG, sides beyond 31 bits": png[:16] + b"\xff" * 8 + png[24:],
+                "GIF, a frame larger than the canvas": _gif(
+                    _frame(0, 0, 65535, 65535)
+                ),
+                "GIF, a frame far away": _gif(_frame(60000, 60000, 4, 4)),
+            },
+            "at most 50,000,000 pixels",
+        )
+
+    def test_later_frames_of_a_gif_are_not_looked_at(self):
+        """If it fails, 30 bytes behind a small frame ask for gigabytes."""
+        data = picture_formats.gif_small_frame(transparent=False)
+        bomb = data[:-1] + _frame(0, 0, 65535, 65535) + b";"
+        np.testing.assert_array_equal(_serve(bomb), _serve(data))
+
+    def test_endless_chains_end(self):
+        """If it fails, one request holds a core for minutes.
+
+        More blocks than a loop looks at, none as long as the one before.
+        """
+        odd = b"\1a\2bb" * 10_000 + b"\0"
+        data = picture_formats.gif_small_frame(transparent=False)
+        head = data.index(b",\x08\0\x08\0")
+        comment = data[:head] + b"!\xfe" + odd + data[head:]
+        self._assert_refused(
+            {
+                "comment": comment,
+                "extensions": data[:head] + b"!\xfe\0" * 99 + data[head:],
+                "cut off": data[:-4],
+                "no frame": data[:head] + b";",
+                "pixels": _gif(_frame(0, 0, 4, 4)[:-3] + odd),
+            },
+            "The GIF is",
+        )
+        # Of a build they cost no picture: nothing there takes long.
+        self.assertEqual(_store(comment), _store(data))
+        jpeg = picture_formats.with_segments(_JPEG, b"\xff\xe2\0\2" * 50_000)
+        np.testing.assert_array_equal(_serve(jpeg), _serve(_JPEG))
+
+    def test_cut_headers(self):
+        """If it fails, an error is one that no client understands."""
+        for data in picture_formats.served_and_stored().values():
+            for size in (4, 15, 31):
+                with self.assertRaises(tf.errors.InvalidArgumentError):
+                    _serve(data[:size])
+
+    def test_too_long_a_strip_has_its_reason(self):
+        """If it fails, the job meets an error that nobody foresaw."""
+        for size in ((70_000, 16), (3, 65_501), (70_000, 100)):
+            data = picture_formats.encode(Image.new("L", size, 90), "PNG")
+            with self.assertRaises(records.RecordError) as caught:
+                _store(data, 98)
+            self.assertEqual(caught.exception.reason, "too_long")
+        # 70,000 x 100 to a shorter side of 50: 35,000 fit.
+        _store(data, 50)
+
+
+def _gif(*frames):
+    """A canvas of 16 x 16 with two colours."""
+    head = b"GIF89a" + struct.pack("<HH", 16, 16) + b"\x80\0\0"
+    return b"".join([head, b"\0\0\0\xff\xff\xff", *frames, b";"])
+
+
+def _frame(left, top, width, height):
+    place = struct.pack("<HHHH", left, top, width, height)
+    return b"," + place + b"\0" + b"\2\2\x4c\1\0"
 
 
 class OrientationTest(unittest.TestCase):

@@ -57,13 +57,14 @@ def decode_bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         table = byte_strings.read(data, 14 + header_size, 1024)
         table = tf.cast(tf.reshape(table, [256, 4]), tf.uint8)
         # Each byte holds some pixels, the first in its highest bits.
-        shifts = tf.cast(tf.range(8 - depth, -1, -depth), tf.uint8)
-        mask = tf.bitwise.left_shift(tf.constant(1, tf.int64), depth) - 1
+        bits = tf.maximum(depth, 1)  # Of a file that is refused: 0.
+        shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
+        mask = tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1
         indices = tf.bitwise.bitwise_and(
             tf.bitwise.right_shift(rows[..., tf.newaxis], shifts),
             tf.cast(mask, tf.uint8),
         )
-        indices = tf.reshape(indices, [height, row_size * 8 // depth])
+        indices = tf.reshape(indices, [height, row_size * 8 // bits])
         indices = indices[:, :width]
         return tf.gather(table, tf.cast(indices, tf.int32))[..., 2::-1]
 

@@ -12,11 +12,12 @@ import tensorflow as tf
 from sicot_tf.data import byte_strings
 from sicot_tf.data import image_decoders
 
-# Before the first frame. A browser's GIF has two or three.
-_MAX_EXTENSIONS = 100
-# Runs of blocks of equal length, 20 microseconds each; all whole blocks of a
-# frame are as many runs as it has 64 KB.
-_MAX_RUNS = 5000
+# Extensions before the first frame (a browser's GIF has two or three), and
+# runs of blocks of equal length, 20 microseconds each: all whole blocks of a
+# frame are as many runs as it has 64 KB. So nothing takes half a second.
+_MAX_EXTENSIONS = 40
+_MAX_EXTENSION_RUNS = 500
+_MAX_FRAME_RUNS = 5000
 _LOOKAHEAD = 256
 # Colours that no table names, as Pillow has them.
 _GREYS = bytes(grey for grey in range(256) for _ in range(3))
@@ -37,7 +38,9 @@ def decode_gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     table_size = _table_size(tf.cast(head[4], tf.int32))
     frame, transparent = _find_frame(at, content, size, 13 + table_size)
     data = byte_strings.refuse_unless(
-        at(frame) == 0x2C, "The GIF is damaged: it holds no picture.", data
+        at(frame) == 0x2C,
+        "The GIF is damaged, or has no picture near its start.",
+        data,
     )
     place = byte_strings.read(data, frame + 1, 9)
     left, top, width, height = tf.unstack(
@@ -46,7 +49,7 @@ def decode_gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     flags = tf.cast(place[8], tf.int32)
     own_table_size = _table_size(flags)
     pixels = frame + 10 + own_table_size
-    end = _skip_blocks(content, size, pixels + 1)
+    end = _skip_blocks(content, size, pixels + 1, _MAX_FRAME_RUNS)
     data = byte_strings.refuse_unless(
         end <= size, "The GIF is cut off or damaged.", data
     )
@@ -110,7 +113,8 @@ def _find_frame(
         is_control = at(position + 1) == 0xF9
         is_control &= tf.bitwise.bitwise_and(at(position + 3), 1) != 0
         transparent = tf.where(is_control, at(position + 6), transparent)
-        return _skip_blocks(content, size, position + 2), transparent
+        end = _skip_blocks(content, size, position + 2, _MAX_EXTENSION_RUNS)
+        return end, transparent
 
     return tf.while_loop(
         lambda position, transparent: at(position) == 0x21,
@@ -121,7 +125,7 @@ def _find_frame(
 
 
 def _skip_blocks(
-    content: tf.Tensor, size: tf.Tensor, first: tf.Tensor
+    content: tf.Tensor, size: tf.Tensor, first: tf.Tensor, max_runs: int
 ) -> tf.Tensor:
     """Behind the empty block that ends a chain of them; or beyond `size`."""
 
@@ -138,7 +142,7 @@ def _skip_blocks(
         lambda position, is_done: ~is_done,
         body,
         (tf.minimum(first, size), tf.constant(False)),
-        maximum_iterations=_MAX_RUNS,
+        maximum_iterations=max_runs,
     )
     return tf.where(is_whole, end, size + 1)
 

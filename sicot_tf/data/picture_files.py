@@ -66,7 +66,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def without_metadata(data: bytes) -> bytes:
-    """The same pixels; a JPEG, PNG or AVIF file loses all that is not pixels.
+    """The same pixels, of JPEG, PNG, GIF and AVIF without what is none.
 
     So that nothing there can cost the picture, nor be stored with it. Bytes
     behind the end of the picture go as well (a phone's film). Where a file is
@@ -78,6 +78,8 @@ def without_metadata(data: bytes) -> bytes:
         return _strip_png(data)
     if data[4:8] == b"ftyp":
         return _strip_avif(data)
+    if data.startswith(b"GIF8"):
+        return _strip_gif(data)
     if data.startswith(b"BM"):
         return _strip_bmp(data)
     return data
@@ -219,6 +221,27 @@ def _strip_png(data: bytes) -> bytes:
         position = end
         if kind == b"IEND":
             return b"".join(kept)
+    return b"".join([*kept, data[position:]])
+
+
+def _strip_gif(data: bytes) -> bytes:
+    """Leaves out comments, in which Pillow's time grows with the square."""
+    has_table, size = data[10:11] >= b"\x80", 0
+    if has_table:
+        size = 3 * 2 ** (data[10] % 8 + 1)
+    position = 13 + size
+    kept = [data[:position]]
+    while data[position : position + 1] == b"!":
+        start, is_control = (
+            position,
+            data[position + 1 : position + 2] == b"\xf9",
+        )
+        position += 2
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+        if is_control:
+            kept.append(data[start:position])
     return b"".join([*kept, data[position:]])
 
 

@@ -190,6 +190,16 @@ def gif_small_frame(*, transparent):
     return bytes(data)
 
 
+def gif_tables():
+    """Names and bytes: fewer colours than pixels point at, and none."""
+    data = encode(rgb().quantize(16), "GIF")
+    flags, rest = data[10], data[13 + 3 * 16 :]
+    assert flags & 7 == 3
+    few = data[:10] + bytes([flags & 0xF8 | 1]) + data[11:25] + rest
+    yield "few colours", few
+    yield "no colours", data[:10] + b"\0" + data[11:13] + rest
+
+
 def served_and_stored():
     """Name to bytes: what both a build and a graph take."""
     files = {}
@@ -229,6 +239,7 @@ def served_and_stored():
         "GIF, transparent": encode(holes, "GIF"),
         "GIF, animated": encode(palette, "GIF", **animation),
         "GIF, grey": encode(grey, "GIF"),
+        **{f"GIF, {name}": data for name, data in gif_tables()},
         "GIF, small frame": gif_small_frame(transparent=False),
         "GIF, small transparent frame": gif_small_frame(transparent=True),
         "WebP": encode(rgb(), "WEBP", quality=95),

@@ -19,7 +19,7 @@ _MAX_EXTENSIONS = 40
 _MAX_EXTENSION_RUNS = 500
 _MAX_FRAME_RUNS = 5000
 _LOOKAHEAD = 256
-# Colours that no table names, as Pillow has them.
+# The colours of a file without a table, as Pillow has them.
 _GREYS = bytes(grey for grey in range(256) for _ in range(3))
 
 
@@ -149,8 +149,8 @@ def _skip_blocks(
 
 def _colours(table: tf.Tensor, transparent: tf.Tensor) -> tf.Tensor:
     """A table of 256 colours in which the transparent one is white."""
-    missing = tf.strings.substr(_GREYS, tf.strings.length(table), 768)
-    table = tf.strings.join([table, missing])
+    black = tf.strings.join([table, b"\0" * 768])
+    table = tf.where(table == b"", _GREYS, tf.strings.substr(black, 0, 768))
     place = 3 * tf.maximum(transparent, 0)
     white = tf.strings.join(
         [

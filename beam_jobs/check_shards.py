@@ -23,7 +23,7 @@ from beam_jobs import check_files
 from beam_jobs import check_records
 from sicot_tf import config
 from sicot_tf.data import dataset
-from sicot_tf.data import images
+from sicot_tf.data import image_decoders
 from sicot_tf.data import records
 
 # Examples parsed at once, with their pictures; facts written at once.
@@ -213,7 +213,7 @@ class CheckShardFn(beam.DoFn):
         try:
             # Of JPEG only; decode_jpeg takes other formats as well.
             height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
-            if height * width > images.MAX_PIXELS:
+            if height * width > image_decoders.MAX_PIXELS:
                 findings.add("images", f"{place}: {width} x {height} pixels")
             elif self._decode_images:
                 tf.io.decode_jpeg(image, channels=3)

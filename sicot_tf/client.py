@@ -336,8 +336,11 @@ def _encode(image: "bytes | os.PathLike | PIL.Image.Image") -> bytes:
             "Expected bytes of a picture, a path or a picture of Pillow, "
             f"received {type(image).__name__}."
         )
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")  # PNG has no such modes.
     output = io.BytesIO()
-    image.save(output, "PNG")
+    # The server turns the picture by it.
+    image.save(output, "PNG", exif=image.info.get("exif", b""))
     return output.getvalue()
 
 

@@ -6,6 +6,7 @@ import tempfile
 
 import keras
 import numpy as np
+import picture_formats
 import tensorflow as tf
 import tensorflow_text
 import tiny_server
@@ -14,6 +15,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf.data import images
+from sicot_tf.data import stored_images
 from sicot_tf.serving import saved_model
 
 # Runs with nothing but TensorFlow, as TensorFlow Serving does.
@@ -163,6 +165,48 @@ class SavedModelTest(tf.test.TestCase):
             self.loaded["sku_id"],
             [[tiny_server.SKU_IDS[label] for label in row] for row in best],
         )
+
+    def test_rare_formats_are_served_as_they_are_stored(self):
+        """Else a palette is nearly white and a phone's photo lies there.
+
+        The exported graph on the file, against that on what a build stores.
+        """
+        files = picture_formats.served_and_stored() | picture_formats.turned()
+        embed = tf.saved_model.load(str(self.directory)).signatures["embedding"]
+        names = [
+            "PNG type 3, 1 bits, tRNS",
+            "PNG type 0, 4 bits",
+            "WebP, alpha",
+            "WebP, animated",
+            "GIF, small transparent frame",
+            "BMP, 4 bits",
+            "JPEG, CMYK, no Adobe",
+            "JPEG, orientation 6>",
+            "PNG, orientation 8<",
+            "WebP, orientation 3<",
+        ]
+        stored = [
+            stored_images.to_stored_image(
+                files[name],
+                image_size=64,
+                jpeg_quality=95,
+                min_image_side=8,
+                max_image_pixels=10_000,
+            ).jpeg
+            for name in names
+        ]
+        served = embed(image_bytes=tf.constant([files[each] for each in names]))
+        expected = embed(image_bytes=tf.constant(stored))
+        distance = np.abs(served["embedding"] - expected["embedding"]).max(1)
+        # A picture and another one are far apart.
+        others = np.abs(np.diff(expected["embedding"], axis=0)).max(1)
+        self.assertLess(distance.max(), others.min() / 3)
+        for name, (data, word) in picture_formats.stored_only().items():
+            with self.subTest(name):
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError, word
+                ):
+                    embed(image_bytes=tf.constant([data]))
 
     def test_holds_each_weight_once_and_no_other(self):
         """Twice is twice the memory; a text variable has no business here."""

@@ -395,7 +395,9 @@ def make_evaluation_dataset(
             row["example"], records.EVALUATION_FEATURES
         )
         encoded = record.pop("image")
-        image = images.decode_for_inference(encoded, image_size)
+        image = images.resize_and_crop_center(
+            images.decode_stored(encoded), image_size
+        )
         return {**record, "image": image, "weight": row["weight"]}
 
     dataset = tf.data.Dataset.range(schedule.steps_per_epoch)

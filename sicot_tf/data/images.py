@@ -5,15 +5,35 @@ Only core TensorFlow ops: the exported graph decodes with the same functions.
 
 import tensorflow as tf
 
-# Pictures above this are refused: decoded, one of them takes 150 MB, and
-# 600 MB while it is resized.
-MAX_PIXELS = 50_000_000
+from sicot_tf.data import bmp_decoder
+from sicot_tf.data import byte_strings
+from sicot_tf.data import gif_decoder
+from sicot_tf.data import image_decoders
+from sicot_tf.data import orientation
+from sicot_tf.data import picture_files
+
+# What people send by mistake: name, place of the mark, the mark.
+_OTHER_FORMATS = (
+    ("TIFF", 0, b"II*\0"),
+    ("TIFF", 0, b"MM\0*"),
+    ("HEIF or AVIF", 4, b"ftyp"),
+    ("HEIC", 4, b"ftyphei"),
+    ("AVIF", 4, b"ftypavi"),
+    ("JPEG XL", 0, b"\xff\x0a"),
+    ("JPEG XL", 4, b"JXL "),
+    ("JPEG 2000", 4, b"jP  "),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
+)
 # Aspect ratios of the usual random resized crop (Szegedy et al., 2015).
 _CROP_ASPECT_RATIOS = (3 / 4, 4 / 3)
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes JPEG, PNG, GIF, BMP or WebP; transparent pixels become white.
+    """Decodes JPEG, PNG, GIF, BMP or WebP to what a build stores of it.
+
+    The picture is turned as its Exif data say, transparent pixels become
+    white, of an animation the first frame is taken. `stored_images` does the
+    same with Pillow and OpenCV.
 
     Args:
         image_bytes: scalar string.
@@ -23,81 +43,55 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
 
     Raises:
         tf.errors.InvalidArgumentError: if the bytes are no such picture, or
-            one of more than `MAX_PIXELS`.
+            one of more than `image_decoders.MAX_PIXELS`.
     """
-    # Padded: an error about a cut header would quote its bytes, which no
-    # client can read.
-    header = tf.strings.substr(
-        tf.strings.join([image_bytes, b"\0" * 24]), 0, 24
+    image, turned = _decode(image_bytes)
+    return tf.cond(
+        turned == 1, lambda: image, lambda: orientation.turn(image, turned)
     )
-    is_png = tf.strings.substr(header, 0, 4) == b"\x89PNG"
-    is_jpeg = tf.strings.substr(header, 0, 3) == b"\xff\xd8\xff"
-    is_gif = tf.strings.substr(header, 0, 3) == b"GIF"
 
-    # A few kilobytes can claim billions of pixels: look before decoding. BMP
-    # is not compressed, and a WebP picture ends at 16,383 x 16,383.
-    def png_pixels() -> tf.Tensor:
-        return _header_pixels(header, 16, tf.int32, little_endian=False)
 
-    def gif_pixels() -> tf.Tensor:
-        return _header_pixels(header, 6, tf.uint16, little_endian=True)
+def decode_stored(image_bytes: tf.Tensor) -> tf.Tensor:
+    """`decode` of the JPEGs in a data set, which a build has turned.
 
-    def jpeg_pixels() -> tf.Tensor:
-        shape = tf.io.extract_jpeg_shape(image_bytes, tf.int64)
-        return shape[0] * shape[1]
+    Args:
+        image_bytes: scalar string.
 
-    num_pixels = tf.case(
-        [(is_png, png_pixels), (is_jpeg, jpeg_pixels), (is_gif, gif_pixels)],
-        default=lambda: tf.constant(0, tf.int64),
-        exclusive=True,
-    )
-    check = tf.debugging.assert_less_equal(
-        num_pixels,
-        tf.constant(MAX_PIXELS, tf.int64),
-        message=f"A picture may have at most {MAX_PIXELS:,} pixels.",
-    )
-    # TensorFlow reads it too, and takes all memory that its header asks for: a
-    # hundred bytes hold up a server for ten seconds, or end it.
-    is_jpeg_xl = tf.logical_or(
-        tf.strings.substr(header, 0, 2) == b"\xff\x0a",
-        tf.strings.substr(header, 4, 4) == b"JXL ",
-    )
-    format_check = tf.debugging.assert_equal(
-        is_jpeg_xl, False, message="JPEG XL pictures are not supported."
-    )
-    checks = [c for c in (check, format_check) if c is not None]
-    # Eagerly the checks have been made; in a graph they are ops to wait for.
-    with tf.control_dependencies(checks):
-        image_bytes = tf.identity(image_bytes)
-    image = tf.cond(
-        is_png,
-        lambda: _decode_png(image_bytes),
-        lambda: tf.io.decode_image(image_bytes, 3, expand_animations=False),
-    )
+    Returns:
+        `[height, width, 3]` uint8.
+    """
+    image = tf.io.decode_image(image_bytes, 3, expand_animations=False)
     image.set_shape([None, None, 3])
     return image
 
 
-def resize_and_crop_center(image: tf.Tensor, image_size: int) -> tf.Tensor:
+def resize_and_crop_center(
+    image: tf.Tensor,
+    image_size: int,
+    *,
+    round_up: tf.Tensor | tuple[int, int] = (0, 0),
+) -> tf.Tensor:
     """The largest centred square, resized with antialiasing.
 
     Args:
         image: `[height, width, 3]`, any numeric type.
         image_size: side of the result in pixels.
+        round_up: `[2]` int32; 1 where the border above, or on the left, gets
+            the larger half of an odd number of pixels.
 
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
     shape = tf.shape(image)
     side = tf.minimum(shape[0], shape[1])
-    top = (shape[0] - side) // 2
-    left = (shape[1] - side) // 2
+    top = (shape[0] - side + round_up[0]) // 2
+    left = (shape[1] - side + round_up[1]) // 2
     square = tf.slice(image, [top, left, 0], [side, side, 3])
     return _resize(square, image_size)
 
 
 def decode_for_inference(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
-    """What evaluation and the served model see of a picture.
+    """What the served model sees of a picture: a square of `decode`'s.
 
     Args:
         image_bytes: scalar string.
@@ -106,7 +100,19 @@ def decode_for_inference(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
-    return resize_and_crop_center(decode(image_bytes), image_size)
+    image, turned = _decode(image_bytes)
+    # Turned last: a whole photo takes longer to turn than to decode. Of an
+    # odd border the larger half stays where it is when the picture is upright.
+    is_flipped = [
+        tf.reduce_any(turned == axis) for axis in ((3, 4, 6, 7), (2, 3, 7, 8))
+    ]
+    square = resize_and_crop_center(
+        image, image_size, round_up=tf.cast(is_flipped, tf.int32)
+    )
+    square = tf.cond(
+        turned == 1, lambda: square, lambda: orientation.turn(square, turned)
+    )
+    return tf.ensure_shape(square, [image_size, image_size, 3])
 
 
 def decode_for_training(
@@ -120,7 +126,7 @@ def decode_for_training(
     """Decodes a picture and augments it as a function of `seed` alone.
 
     Args:
-        image_bytes: scalar string.
+        image_bytes: scalar string, a picture as a build stores it.
         image_size: side of the result in pixels.
         augmentation: `none`, `crop`, or `crop_flip`.
         min_crop_area: smallest crop as a share of the picture's area.
@@ -129,7 +135,7 @@ def decode_for_training(
     Returns:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
-    image = decode(image_bytes)
+    image = decode_stored(image_bytes)
     if augmentation == "none":
         return resize_and_crop_center(image, image_size)
     crop_seed, flip_seed = tf.unstack(
@@ -171,29 +177,60 @@ def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     return tf.ensure_shape(image, [image_size, image_size, 3])
 
 
-def _decode_png(image_bytes: tf.Tensor) -> tf.Tensor:
-    """A PNG on a white background: `[height, width, 3]` uint8."""
-    pixels = tf.io.decode_png(image_bytes, 4)
-    colours, alpha = pixels[..., :3], pixels[..., 3:]
+def _decode(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`[height, width, 3]` uint8 not yet turned, and the Exif orientation."""
+    # Else every picture given as bytes of Python would be traced anew.
+    image_bytes = tf.convert_to_tensor(image_bytes, tf.string)
+    is_jpeg = byte_strings.substr(image_bytes, 0, 3) == picture_files.JPEG
+    # Nearly all are, and pay for nothing else.
+    image, turned = tf.cond(
+        is_jpeg,
+        lambda: image_decoders.decode_jpeg(image_bytes),
+        lambda: _decode_other(image_bytes),
+    )
+    image.set_shape([None, None, 3])
+    return image, turned
 
-    def on_white() -> tf.Tensor:
-        # At most 255 * 255 + 127, which uint16 holds.
-        weight = tf.cast(alpha, tf.uint16)
-        mixed = tf.cast(colours, tf.uint16) * weight + 255 * (255 - weight)
-        return tf.cast((mixed + 127) // 255, tf.uint8)
 
-    is_opaque = tf.reduce_all(alpha == 255)
-    return tf.cond(is_opaque, lambda: colours, on_white)
+@byte_strings.not_inlined
+def _decode_other(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    head = byte_strings.read(image_bytes, 0, 12)
+
+    def starts(prefix: bytes, place: int = 0) -> tf.Tensor:
+        found = head[place : place + len(prefix)]
+        return tf.reduce_all(found == list(prefix))
+
+    formats = [
+        (starts(picture_files.PNG), image_decoders.decode_png),
+        (starts(b"GIF8"), gif_decoder.decode_gif),
+        (starts(b"BM"), bmp_decoder.decode_bmp),
+        (starts(b"RIFF") & starts(b"WEBP", 8), image_decoders.decode_webp),
+        (True, _refuse),
+    ]
+    is_format = tf.cast([is_it for is_it, _ in formats], tf.int32)
+    return tf.switch_case(
+        tf.argmax(is_format, output_type=tf.int32),
+        [lambda decode=decode: decode(image_bytes) for _, decode in formats],
+    )
 
 
-def _header_pixels(
-    header: tf.Tensor,
-    offset: int,
-    dtype: tf.DType,
-    *,
-    little_endian: bool,
-) -> tf.Tensor:
-    """Width times height from two neighbouring numbers of a header."""
-    sides = tf.strings.substr(header, offset, 2 * dtype.size)
-    sides = tf.io.decode_raw(sides, dtype, little_endian=little_endian)
-    return tf.reduce_prod(tf.cast(sides, tf.int64))
+def _refuse(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Says what the bytes are; never gives the picture it is to return.
+
+    TensorFlow would read JPEG XL, and take all memory that its header asks
+    for: a hundred bytes hold up a server for ten seconds, or end it.
+    """
+    head = byte_strings.read(image_bytes, 0, 12)
+    message = tf.constant(
+        "Expected a JPEG, PNG, GIF, BMP or WebP picture; the bytes are none."
+    )
+    for name, place, prefix in _OTHER_FORMATS:
+        is_it = tf.reduce_all(head[place : place + len(prefix)] == list(prefix))
+        message = tf.where(
+            is_it,
+            f"{name} pictures are not supported; send JPEG, PNG, GIF, BMP or "
+            "WebP.",
+            message,
+        )
+    byte_strings.refuse_unless(tf.constant(False), message, image_bytes)
+    return tf.zeros([0, 0, 3], tf.uint8), tf.constant(1, tf.int64)

@@ -63,6 +63,7 @@ REJECT_REASONS = {
     "decode_error": "the image file is truncated or damaged",
     "too_small": "the shorter side is below min_image_side",
     "too_many_pixels": "more pixels than max_image_pixels",
+    "too_long": "more than 65,500 pixels on the longer side, when stored",
     "no_words": "a training record without words (only with --require_words)",
     "class_not_in_train": "a val or test record of a class never trained",
     "unexpected_error": "an error nobody foresaw; the message names it",

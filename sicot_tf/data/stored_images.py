@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from PIL import Image
-from PIL import ImageOps
 
+from sicot_tf.data import picture_files
 from sicot_tf.data import records
+from sicot_tf.data import rgb_on_white
 
 # Pillow's readers that need no outside program (EPS would start Ghostscript).
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
-# What a stored image must not carry: place and time of the photo, comments.
-_METADATA = frozenset({"exif", "xmp", "photoshop", "comment"})
+# libjpeg's limit.
+_MAX_SIDE = 65_500
 
 _REDUCED_COLOR = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -67,10 +68,11 @@ def to_stored_image(
 
     The whole file is decoded, so a truncated one is found. The picture is
     turned upright (EXIF), the first frame of an animation taken, transparency
-    laid on white, everything made 8-bit RGB. ICC profiles are ignored, as
-    `tf.io.decode_jpeg` ignores them. A baseline RGB JPEG that is small enough
-    and carries no metadata is returned as it came. Equal input and versions of
-    Pillow and OpenCV give equal bytes.
+    laid on white, everything made 8-bit RGB: what `images.decode` gives of the
+    same file. Other metadata are neither looked at nor stored, ICC profiles
+    neither. An upright, sequential RGB JPEG that is small enough is returned
+    as it came, without them. Equal input and versions of Pillow and OpenCV
+    give equal bytes.
 
     Args:
         data: the bytes of the file.
@@ -84,20 +86,21 @@ def to_stored_image(
 
     Raises:
         records.RecordError: `empty_file`, `not_an_image`, `decode_error`,
-            `too_small`, `too_many_pixels` or `bad_box`.
+            `too_small`, `too_many_pixels`, `too_long` or `bad_box`.
     """
     if not data:
         raise records.RecordError("empty_file", "The image file is empty.")
     with warnings.catch_warnings():
-        # Of damaged EXIF and TIFF tags: the log would have a line for each.
+        # Of damaged TIFF tags: the log would have a line for each.
         warnings.simplefilter("ignore")
         image, as_it_came = _decode(
             data, image_size, min_image_side, max_image_pixels, box
         )
-    if as_it_came:
-        return StoredImage(data, perceptual_hashes(image))
+    if as_it_came is not None:
+        return StoredImage(as_it_came, perceptual_hashes(image))
     if box is not None:
         image = _crop(image, box, min_image_side)
+        _check_length(image.size, image_size)
     image = _shrink(image, image_size)
     return StoredImage(_encode(image, jpeg_quality), perceptual_hashes(image))
 
@@ -142,43 +145,44 @@ def _decode(
     min_image_side: int,
     max_image_pixels: int,
     box: Sequence[float] | None,
-) -> tuple[Image.Image, bool]:
-    """The whole picture, and whether the file can be stored as it came."""
-    image = _open(data)
+) -> tuple[Image.Image, bytes | None]:
+    """The whole picture, and the file where it can be stored as it came."""
+    pixels_only = picture_files.without_metadata(data)
+    image = open_header(pixels_only)
     _check_size(image, min_image_side, max_image_pixels)
+    if box is None:
+        _check_length(image.size, image_size)
+    # Pillow turns an AVIF by its own boxes, which it gives as Exif data.
+    is_avif = image.format == "AVIF"
+    orientation = picture_files.read_orientation(
+        image.info.get("exif", b"") if is_avif else data
+    )
     fits = min(image.size) <= image_size
+    can_keep = image.format == "JPEG" and box is None
     try:
-        if (
-            image.format == "JPEG"
-            and image.mode in ("RGB", "L")
-            and box is None
-            and not fits
-        ):
-            return _decode_reduced(data, image.size, image_size), False
-        image.load()
-        as_it_came = (
-            image.format == "JPEG"
+        if can_keep and image.mode in ("RGB", "L") and not fits:
+            image = _decode_reduced(pixels_only, image.size, image_size)
+        elif (
+            can_keep
             and image.mode == "RGB"
-            and box is None
-            and fits
-            and "progressive" not in image.info
-            and not _METADATA & image.info.keys()
-        )
-        if as_it_came:
-            return image, True
-        ImageOps.exif_transpose(image, in_place=True)
-        image = _to_rgb(image)
+            and orientation == 1
+            and picture_files.is_sequential_jpeg(pixels_only)
+        ):
+            image.load()
+            return image, pixels_only
+        else:
+            image = rgb_on_white.load(image, pixels_only)
     except Exception as error:  # Pillow's readers raise whatever they meet.
         raise records.RecordError(
             "decode_error", f"{type(error).__name__}: {error}"
         ) from error
-    return image, False
+    return picture_files.turn_upright(image, orientation), None
 
 
 def _decode_reduced(
     data: bytes, size: tuple[int, int], image_size: int
 ) -> Image.Image:
-    """An upright RGB JPEG, its shorter side reduced to `image_size`.
+    """An RGB JPEG, its shorter side reduced to `image_size`.
 
     OpenCV takes 0.67 of the time of Pillow's draft mode and LANCZOS, and is as
     near to the filter alone (`benchmarks/image_decoders.py`). With and without
@@ -189,6 +193,7 @@ def _decode_reduced(
     for factor in _REDUCED_COLOR:
         if min(size) // factor >= image_size:
             flag = _REDUCED_COLOR[factor]
+    flag |= cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     # Of data that are damaged but whole, libjpeg writes a line to stderr.
     if pixels is None:
@@ -203,15 +208,19 @@ def _decode_reduced(
     return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
 
 
-def _open(data: bytes) -> Image.Image:
-    """Reads the header only."""
+def open_header(data: bytes) -> Image.Image:
+    """A picture that is not decoded yet; its metadata shall be off.
+
+    Raises:
+        records.RecordError: `not_an_image`, `decode_error`, `too_many_pixels`.
+    """
     try:
-        return Image.open(io.BytesIO(data), formats=_FORMATS)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise records.RecordError(
             "not_an_image",
             f"The file starts with {data[:8]!r}, which is none of "
-            f"{', '.join(_FORMATS)}.",
+            f"{', '.join(FORMATS)}.",
         ) from error
     # Pillow's own limit: twice 89,478,485 pixels.
     except Image.DecompressionBombError as error:
@@ -240,18 +249,16 @@ def _check_size(
         )
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB on white."""
-    if image.mode.startswith("I"):
-        # 16-bit greys; Pillow's own conversion clips at 255.
-        image = image.convert("I").point(lambda grey: grey * (1 / 256))
-        image = image.convert("L")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    # Pillow copies the picture even when there is nothing to convert.
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _check_length(size: tuple[int, int], image_size: int) -> None:
+    shorter, longer = min(size), max(size)
+    stored = round(longer * min(1, image_size / shorter))
+    if stored > _MAX_SIDE:
+        raise records.RecordError(
+            "too_long",
+            f"The image is {size[0]} x {size[1]}; a JPEG of it would have "
+            f"{stored} pixels on its longer side, and {_MAX_SIDE} are the "
+            "most. Crop it, or cut it in parts.",
+        )
 
 
 def _crop(

@@ -101,6 +101,21 @@ class ClientTest(tf.test.TestCase):
         with self.assertRaisesRegex(TypeError, "a path .*received str"):
             self.tiny.recognize([str(path)])
 
+    def test_pictures_of_pillow_are_sent_as_files_are(self):
+        """Breaks if a photo is not turned, or a mode PNG lacks can't be sent.
+
+        The same pixels lie on their side with orientation 6, and as CMYK.
+        """
+        upright = Image.open(self.root / "1.jpg").convert("RGB")
+        exif = Image.Exif()
+        exif[0x0112] = 6  # Turn it clockwise to see it.
+        photo = io.BytesIO()
+        upright.rotate(90, expand=True).save(photo, "PNG", exif=exif)
+        wanted, turned = self.tiny.recognize([upright, Image.open(photo)])
+        self.assertEqual(wanted, turned)
+        (cmyk,) = self.tiny.recognize([upright.convert("CMYK")])
+        self.assertEqual(len(cmyk), len(wanted))
+
     def test_recognize_raises_what_the_server_says(self):
         """Callers decide by the code."""
         with self.assertRaises(grpc.RpcError) as raised:

@@ -22,7 +22,6 @@ import tqdm
 from apache_beam.io import filesystem
 from apache_beam.io import filesystems
 
-from sicot_tf.data import generations
 from sicot_tf.data import raw_records
 from sicot_tf.data import records
 from sicot_tf.data import text_lines
@@ -112,7 +111,6 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
         paths.update(each.path for each in match.metadata_list)
     ordered = sorted(paths)
     for path in ordered:
-        generations.check_name(path)
         raw_records.check_format(path)
     names = [posixpath.basename(path) for path in ordered]
     if len(set(names)) < len(names):

@@ -416,8 +416,9 @@ def main(argv: list[str] | None = None) -> None:
             except ValueError as error:
                 problem = str(error)
             except grpc.RpcError as error:
-                # Lines after the first name nodes of the graph.
+                # Lines after the first name nodes of the graph, as do braces.
                 details = (error.details() or "").partition("\n")[0]
+                details = re.sub(r"\{\{.*?\}\} ", "", details)
                 problem = f"{error.code().name}: {details}"
             if problem:
                 print(f"{photo}: {problem}", file=sys.stderr)

@@ -59,19 +59,15 @@ def check_complete(generation: pathlib.Path) -> None:
         )
 
 
-def check_name(path: str) -> None:
-    """Raises ValueError for a name that no file of ours can hold."""
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"Expected a path in UTF-8, received {path!r}. Rename it."
-        ) from error
-
-
 def make_folder(path: pathlib.Path) -> None:
-    """Makes a folder of generations; raises ValueError if it is a file."""
-    check_name(str(path))
+    """Makes a folder of generations; raises ValueError if it can't be one."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        # Its name is written into files.
+        raise ValueError(
+            f"Expected a path in UTF-8, received {str(path)!r}. Rename it."
+        ) from error
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -44,7 +44,7 @@ class DatasetConfig:
         95, "quality of re-encoded JPEG images", least=1, most=100
     )
     min_image_side: int = _setting(
-        8, "images with a shorter side below this are rejected"
+        8, "images with a shorter side below this are rejected", least=1
     )
     # Pillow's own decompression-bomb limit.
     max_image_pixels: int = _setting(
@@ -65,7 +65,7 @@ class DatasetConfig:
         choices=("types", "token_mass"),
     )
     min_word_count: int = _setting(
-        1, "words seen less often in the training titles are dropped"
+        1, "words seen less often in the training titles are dropped", least=1
     )
     require_words: bool = _setting(
         False,
@@ -84,7 +84,9 @@ class DatasetConfig:
     word_vector_dim: int = _setting(
         128, "size of the word2vec vectors", least=1
     )
-    word2vec_epochs: int = _setting(10, "passes of word2vec over the titles")
+    word2vec_epochs: int = _setting(
+        10, "passes of word2vec over the titles", least=1
+    )
     unknown_words: str = _setting(
         "mean_of_characters",
         "vectors of words that a file of --word_vectors lacks; random where "
@@ -120,7 +122,7 @@ class DatasetConfig:
         least=-1,
         most=128,
     )
-    shard_megabytes: int = _setting(128, "size of a TFRecord shard")
+    shard_megabytes: int = _setting(128, "size of a TFRecord shard", least=1)
     seed: int = _setting(
         0, "seed of order, splits and word vectors", most=2**32 - 1
     )

@@ -649,8 +649,8 @@ class BuildDatasetTest(tf.test.TestCase):
             ({"val_percent": 60, "test_percent": 50}, "test_percent"),
             ({"drop_rare_percent": 100.0}, "drop_rare_percent"),
         ):
-            wrong = dataclasses.replace(_CONFIG, **changes)
             with self.assertRaisesRegex(ValueError, message):
+                wrong = dataclasses.replace(_CONFIG, **changes)
                 _build([self._input], self._folder / "wrong", wrong)
         with self.assertRaisesRegex(ValueError, "nowhere"):
             _build([self._folder / "nowhere.jsonl"], self._folder / "wrong")

@@ -187,7 +187,7 @@ class ServerTest(tf.test.TestCase):
             )
             [(text, number)] = level.errors.items()
             self.assertStartsWith(
-                text, f"{code}: Unknown image file format. One of JPEG"
+                text, f"{code}: assertion failed: [Expected a JPEG"
             )
             self.assertGreater(number, 0)
             self.assertNotEmpty(level.latencies)
@@ -198,7 +198,7 @@ class ServerTest(tf.test.TestCase):
         for arguments, text in (
             (["--signature_name", "x"], "embedding, serving_default, serv"),
             ([], "'image_bytes' is of strings, which can't be made up"),
-            ([self.logs], "the first request: .*Unknown image file format"),
+            ([self.logs], "the first request: .*Expected a JPEG"),
             (["--warmup_file", self.root / "no"], "no: No such file"),
             (
                 ["--signature_name", "serving_pixels", self.photo],

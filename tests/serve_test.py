@@ -239,7 +239,7 @@ class ServeTest(tf.test.TestCase):
             (wrong_rank, "is not compatible with expected shape"),
             (
                 predict_request("ours", {"image_bytes": [b"garbage"]}),
-                "Unknown image file format.",
+                "Expected a JPEG, PNG, GIF, BMP or WebP picture",
             ),
             (
                 predict_request("ours", {"image_bytes": [photos[0][:60]]}),

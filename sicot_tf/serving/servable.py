@@ -8,6 +8,7 @@ its signatures do neither, and cost ten times as much for each call.
 import functools
 import importlib
 import pathlib
+import re
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -228,14 +229,17 @@ def _raw_run(session: tf.compat.v1.Session, names: set[str]) -> Run:
             outputs = [addresses[name] for name in fetches]
         except KeyError as error:
             raise _unknown_tensor_error(error.args[0]) from error
-        return pywrap_tf_session.TF_SessionRun_wrapper(
-            session._session,
-            make_options(milliseconds) if milliseconds else None,
-            feeds,
-            outputs,
-            [],
-            None,
-        )
+        try:
+            return pywrap_tf_session.TF_SessionRun_wrapper(
+                session._session,
+                make_options(milliseconds) if milliseconds else None,
+                feeds,
+                outputs,
+                [],
+                None,
+            )
+        except tf.errors.OpError as error:
+            raise _without_functions(error) from None
 
     return run
 
@@ -273,15 +277,24 @@ def _public_run(session: tf.compat.v1.Session) -> Run:
         except tf.errors.OpError as error:
             # Session.run adds a stack trace of the exporter to the text.
             raw_error = error.__context__
-            if isinstance(raw_error, tf.errors.OpError):
-                raise raw_error from None
-            raise
+            if not isinstance(raw_error, tf.errors.OpError):
+                raise
+            raise _without_functions(raw_error) from None
         except (TypeError, ValueError) as error:
             raise tf.errors.InvalidArgumentError(
                 None, None, str(error)
             ) from error
 
     return run
+
+
+def _without_functions(error: tf.errors.OpError) -> tf.errors.OpError:
+    """The error without names of the graph's functions before its sentence.
+
+    Each is longer than the sentence, and texts are cut after 1,024 bytes.
+    """
+    text = re.sub(r"\{\{function_node .*?\}\} ", "", error.message)
+    return type(error)(None, None, text)
 
 
 def _type_name(dtype: tf.DType) -> str:

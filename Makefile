@@ -41,7 +41,7 @@ test: .venv/installed
 	.venv/bin/python -m pytest
 
 flink-test spark-test prism-test: %-test: .venv/installed
-	.venv/bin/python benchmarks/portable_runners.py --runner $*
+	.venv/bin/python -m benchmarks.jobs.portable_runners --runner $*
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .

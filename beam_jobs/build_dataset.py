@@ -29,16 +29,16 @@ from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs import build_stages
-from beam_jobs import record_files
-from beam_jobs import runners
+from beam_jobs.dataset import build_stages
+from beam_jobs.dataset import word_vectors
+from beam_jobs.pipelines import runners
+from beam_jobs.records import id_lists
+from beam_jobs.records import raw_records
+from beam_jobs.records import record_files
 from sicot_tf import config
 from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
-from sicot_tf.data import id_lists
-from sicot_tf.data import raw_records
-from sicot_tf.data import word_vectors
 
 # Raise it when equal input is to give another generation than before.
 _FORMAT_VERSION = 3

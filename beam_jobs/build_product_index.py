@@ -5,7 +5,7 @@
         -> INDEX/<date>-<id>/, INDEX/LATEST
 
 Equal input and settings give equal bytes, whatever the number of processes;
-only `run.json` differs. `sicot_tf.data.product_index` reads the result.
+only `run.json` differs. `sicot_tf.catalogue.product_index` reads the result.
 """
 
 import argparse
@@ -32,19 +32,27 @@ import duckdb
 import pyarrow.parquet as pq
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs import embed_pictures
-from beam_jobs import index_generations
-from beam_jobs import index_identity
-from beam_jobs import index_records
-from beam_jobs import index_report
-from beam_jobs import merge_products
-from beam_jobs import parquet_tables
-from beam_jobs import record_files
-from beam_jobs import runners
+from beam_jobs.catalogue import embed_pictures
+from beam_jobs.catalogue import merge_products
+from beam_jobs.catalogue import parse_catalogue
+from beam_jobs.catalogue import retention
+from beam_jobs.catalogue.identity import Settings
+from beam_jobs.catalogue.identity import file_sha256
+from beam_jobs.catalogue.identity import find_base
+from beam_jobs.catalogue.identity import identify
+from beam_jobs.catalogue.identity import is_same_delta
+from beam_jobs.catalogue.identity import name_of
+from beam_jobs.catalogue.report import REPORT
+from beam_jobs.catalogue.report import count_rejects
+from beam_jobs.catalogue.report import count_store
+from beam_jobs.catalogue.report import write
+from beam_jobs.pipelines import runners
+from beam_jobs.records import parquet_tables
+from beam_jobs.records import record_files
 from sicot_tf import config
 from sicot_tf import user_mistakes
+from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
-from sicot_tf.data import product_index
 
 _EPILOG = """\
 catalogue records: JSON Lines (.jsonl), CSV (.csv), both also gzipped, or
@@ -79,7 +87,7 @@ it is unless the code is 0.
 def build(
     inputs: Sequence[str],
     index: pathlib.Path,
-    settings: index_identity.Settings,
+    settings: Settings,
     pipeline_options: beam_options.PipelineOptions,
     *,
     max_shrink_percent: float = 20,
@@ -106,18 +114,18 @@ def build(
         ValueError: if a setting does not fit or a file can't be read.
     """
     datetime.date.fromisoformat(settings.date)
-    with index_generations.only_builder(index):
+    with retention.only_builder(index):
         generation = _build(
             inputs, index, settings, pipeline_options, max_shrink_percent
         )
-        index_generations.remove_old(index, keep)
+        retention.remove_old(index, keep)
     return generation
 
 
 def _build(
     inputs: Sequence[str],
     index: pathlib.Path,
-    settings: index_identity.Settings,
+    settings: Settings,
     pipeline_options: beam_options.PipelineOptions,
     max_shrink_percent: float,
 ) -> pathlib.Path:
@@ -127,26 +135,26 @@ def _build(
         record_files.check_encodings(
             files, settings.encoding, what="catalogue file"
         )
-        base = index_identity.find_base(index, settings)
-        identity = index_identity.identify(files, settings, base)
+        base = find_base(index, settings)
+        identity = identify(files, settings, base)
     # After a delta LATEST is what this very command has built.
     if settings.mode == "delta" and settings.base is None:
-        if index_identity.is_same_delta(base, identity):
+        if is_same_delta(base, identity):
             print(f"{base} is already built.")
             return base
-    name = index_identity.name_of(identity)
+    name = name_of(identity)
     generation = index / name
     if generation.exists():
         generations.resolve_generation(generation)  # Has it its manifest?
         manifest = config.read_json(generation / generations.MANIFEST)
-        index_generations.check_shrink(
+        retention.check_shrink(
             index, manifest["counts"]["products"], max_shrink_percent
         )
         print(f"{generation} is already built.")
         generations.point_latest(generation)
         return generation
 
-    work = index_generations.work_folder(index, name)
+    work = retention.work_folder(index, name)
     finished = work / "generation"
     for folder in ("parts", "spill", "embeddings", "generation"):
         (work / folder).mkdir(exist_ok=True)
@@ -157,12 +165,12 @@ def _build(
                 (n, os.fsencode(file.path), file.name)
                 for n, file in enumerate(files)
             ],
-            index_records.ParseCatalogue(
+            parse_catalogue.ParseCatalogue(
                 str(work / "parts"), settings.encoding
             ),
         )
     parts = [
-        index_records.part_files(work / "parts", n) for n in range(len(files))
+        parse_catalogue.part_files(work / "parts", n) for n in range(len(files))
     ]
     work_list = work / "embeddings" / "pictures.sqlite"
     with parquet_tables.plain_name(work) as plain:
@@ -175,9 +183,7 @@ def _build(
                 merge_products.export_base(base, row_files[-1])
             rows = merge_products.open_rows(row_files, plain / "spill")
             counts = _count(rows, parts)
-        index_generations.check_shrink(
-            index, counts["products"], max_shrink_percent
-        )
+        retention.check_shrink(index, counts["products"], max_shrink_percent)
         with _stage("write the store", seconds):
             merge_products.write_store(
                 rows,
@@ -190,7 +196,7 @@ def _build(
                 base=base,
             )
             rows.close()
-    rejects = finished / index_records.REJECTS
+    rejects = finished / parse_catalogue.REJECTS
     with rejects.open("wb") as output:
         for part in parts:
             with part["rejects"].open("rb") as file:
@@ -205,17 +211,17 @@ def _build(
                 work_list.parent, finished, dim, base
             )
     with _stage("report", seconds):
-        counts |= index_report.count_store(finished)
-        counts["rejects"] = index_report.count_rejects(rejects)
-        index_report.write(finished, counts, settings.labels)
+        counts |= count_store(finished)
+        counts["rejects"] = count_rejects(rejects)
+        write(finished, counts, settings.labels)
         config.write_json(
             finished / generations.MANIFEST,
             {**identity, "counts": counts, "files": _describe_files(finished)},
         )
     config.write_json(
-        finished / index_generations.RUN,
+        finished / retention.RUN,
         {
-            "built_at": index_generations.now(),
+            "built_at": retention.now(),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
             "records_per_second": round(
                 counts["records_read"] / sum(seconds.values()), 1
@@ -267,7 +273,7 @@ def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     return {
         path.name: {
             "bytes": path.stat().st_size,
-            "sha256": index_identity.file_sha256(str(path)),
+            "sha256": file_sha256(str(path)),
         }
         for path in sorted(folder.iterdir())
     }
@@ -276,10 +282,10 @@ def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
 @user_mistakes.in_a_sentence("build_product_index")
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
-    width = max(map(len, index_records.REJECT_REASONS))
+    width = max(map(len, parse_catalogue.REJECT_REASONS))
     reasons = "\n".join(
         f"  {reason:{width}}  {explanation}"
-        for reason, explanation in index_records.REJECT_REASONS.items()
+        for reason, explanation in parse_catalogue.REJECT_REASONS.items()
     )
     parser = argparse.ArgumentParser(
         prog="python -m beam_jobs.build_product_index",
@@ -389,12 +395,12 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     try:
         if arguments.list:
-            print(index_generations.describe(arguments.output))
+            print(retention.describe(arguments.output))
         elif arguments.rollback is not None:
             _roll_back(arguments.output, arguments.rollback or None)
         else:
             _build_and_tell(arguments, pipeline_options)
-    except index_generations.ShrinkError as error:
+    except retention.ShrinkError as error:
         print(f"Refused: {error}", file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
@@ -406,8 +412,8 @@ def _parse_date(text: str) -> str:
 
 
 def _roll_back(index: pathlib.Path, name: str | None) -> None:
-    with index_generations.only_builder(index):
-        generation = index_generations.roll_back(index, name)
+    with retention.only_builder(index):
+        generation = retention.roll_back(index, name)
     print(f"{index / generations.LATEST} names {generation.name} again.")
 
 
@@ -419,7 +425,7 @@ def _build_and_tell(
     generation = build(
         arguments.input,
         arguments.output,
-        index_identity.Settings(
+        Settings(
             date=arguments.date,
             mode=arguments.mode,
             base=arguments.base,
@@ -434,7 +440,7 @@ def _build_and_tell(
         ),
         keep=arguments.keep,
     )
-    report = config.read_json(generation / index_report.REPORT)
+    report = config.read_json(generation / REPORT)
     counts = report["counts"]
     print(
         f"{counts['products']:,} products of {counts['skus']:,} SKUs from "
@@ -455,7 +461,7 @@ def _build_and_tell(
             )
     if not counts["products"]:
         raise ValueError(
-            f"{generation} holds no product; see its {index_records.REJECTS} "
+            f"{generation} holds no product; see its {parse_catalogue.REJECTS} "
             "for the reasons."
         )
     print(f"Product index: {generation}")

@@ -17,14 +17,17 @@ from typing import Any
 import numpy as np
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs import class_and_word_tables
-from beam_jobs import croissant
-from beam_jobs import long_tail_statistics
-from beam_jobs import progress
-from beam_jobs import runners
-from beam_jobs import shard_summaries
-from beam_jobs import statistics_page
-from beam_jobs import statistics_plots
+from beam_jobs.pipelines import progress
+from beam_jobs.pipelines import runners
+from beam_jobs.statistics import croissant
+from beam_jobs.statistics import long_tail
+from beam_jobs.statistics import page
+from beam_jobs.statistics import shard_summaries
+from beam_jobs.statistics import tables
+from beam_jobs.statistics.plots import balance
+from beam_jobs.statistics.plots import class_sizes
+from beam_jobs.statistics.plots import picture_sizes
+from beam_jobs.statistics.plots import title_lengths
 from sicot_tf import config
 from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
@@ -74,9 +77,9 @@ def write_statistics(
         )
     manifest = dataset.read_manifest(generation)
     _check_sizes(generation, manifest)
-    class_counts, is_head = class_and_word_tables.read_class_counts(generation)
+    class_counts, is_head = tables.read_class_counts(generation)
     seed = manifest["config"]["seed"]
-    sampled = class_and_word_tables.draw_classes(generation, seed)
+    sampled = tables.draw_classes(generation, seed)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         prefix=f".{output.name}-", dir=output.parent
@@ -92,14 +95,14 @@ def write_statistics(
         )
         statistics = {
             "generation": generation.name,
-            **long_tail_statistics.describe(
+            **long_tail.describe(
                 manifest, class_counts, is_head, summary["counts"]
             ),
         }
         finished = work / "statistics"
         # Unlike the temporary folder, readable by others.
         finished.mkdir()
-        most_frequent = class_and_word_tables.write_tables(
+        most_frequent = tables.write_tables(
             generation, manifest, class_counts, summary["counts"], finished
         )
         examples = {
@@ -108,7 +111,7 @@ def write_statistics(
         for each in sampled:
             each["records"] = _rows(summary, f"class/{each['label']}")
         _draw_plots(statistics, class_counts["train"], finished)
-        statistics_page.write_page(
+        page.write_page(
             finished / "statistics.html",
             statistics=statistics,
             most_frequent=most_frequent,
@@ -229,18 +232,12 @@ def _draw_plots(
     classes = statistics["classes"]
     threshold = statistics["table_1"]["head_threshold"]
     plots.long_tail_plot(train_counts, threshold, folder / "long_tail.svg")
-    statistics_plots.class_sizes(
+    class_sizes(
         classes["by_training_images"], threshold, folder / "class_sizes.svg"
     )
-    statistics_plots.balance(
-        classes, statistics["words"], folder / "balance.svg"
-    )
-    statistics_plots.title_lengths(
-        statistics["splits"], folder / "title_lengths.svg"
-    )
-    statistics_plots.picture_sizes(
-        statistics["pictures"], folder / "picture_sizes.svg"
-    )
+    balance(classes, statistics["words"], folder / "balance.svg")
+    title_lengths(statistics["splits"], folder / "title_lengths.svg")
+    picture_sizes(statistics["pictures"], folder / "picture_sizes.svg")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -280,7 +277,7 @@ def main(argv: list[str] | None = None) -> None:
         f"statistics-{generation.name}"
     )
     statistics = write_statistics(generation, output, pipeline_options)
-    for finding in statistics_page.findings(statistics):
+    for finding in page.findings(statistics):
         print(f"\n{finding}")
     print(f"\nPage: {output / 'statistics.html'}")
     print(

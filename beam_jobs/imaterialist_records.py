@@ -20,10 +20,10 @@ from typing import Any
 
 import tqdm
 
-from beam_jobs import record_files
-from beam_jobs import record_shards
+from beam_jobs.readers import record_shards
+from beam_jobs.records import raw_records
+from beam_jobs.records import record_files
 from sicot_tf import config
-from sicot_tf.data import raw_records
 
 _EPILOG = """\
 titles: JSON Lines, CSV (both also gzipped) or Parquet with id and title

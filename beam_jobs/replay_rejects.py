@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from beam_jobs.records import raw_records
+from beam_jobs.records import text_lines
 from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
-from sicot_tf.data import raw_records
-from sicot_tf.data import text_lines
 
 _MAX_EXAMPLES = 2
 

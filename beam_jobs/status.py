@@ -11,7 +11,7 @@ import pathlib
 import time
 from typing import Any
 
-from beam_jobs import store_records
+from beam_jobs.dataset import store_records
 from sicot_tf import config
 from sicot_tf import user_mistakes
 from sicot_tf.data import generations

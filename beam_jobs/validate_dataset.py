@@ -20,12 +20,12 @@ import duckdb
 import numpy as np
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs import check_files
-from beam_jobs import check_records
-from beam_jobs import check_shards
-from beam_jobs import parquet_tables
-from beam_jobs import progress
-from beam_jobs import runners
+from beam_jobs.pipelines import progress
+from beam_jobs.pipelines import runners
+from beam_jobs.records import parquet_tables
+from beam_jobs.validation import check_files
+from beam_jobs.validation import check_records
+from beam_jobs.validation import check_shards
 from sicot_tf import config
 from sicot_tf import user_mistakes
 from sicot_tf.data import dataset

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import apache_beam as beam
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs import record_shards
-from beam_jobs import runners
-from beam_jobs import webvision_files
-from beam_jobs import webvision_shards
+from beam_jobs.pipelines import runners
+from beam_jobs.readers import record_shards
+from beam_jobs.readers import webvision_files
+from beam_jobs.readers import webvision_shards
 
 _EPILOG = """\
 The root holds info/, google/, flickr/ and val_images_resized/, or, as in the

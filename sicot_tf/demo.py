@@ -65,7 +65,7 @@ def run_road(
 
     _run(
         "1. Raw records from drawings and annotators' words",
-        "sicot_tf.emoji_records",
+        "beam_jobs.emoji_records",
         *("--output", records, "--num_classes", num_classes),
     )
     _run(

@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
-from sicot_tf import runs
 from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
@@ -23,9 +22,10 @@ from sicot_tf.data import records
 from sicot_tf.evaluation import known_classes
 from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import plots
+from sicot_tf.evaluation import prediction
 from sicot_tf.evaluation import report
-from sicot_tf.model import prediction
 from sicot_tf.model import sicot
+from sicot_tf.training import runs
 
 _EXAMPLES = """
 examples:

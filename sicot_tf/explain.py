@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import runs
 from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data import titles
-from sicot_tf.evaluation import page
 from sicot_tf.model import sicot
+from sicot_tf.pages import page
+from sicot_tf.training import runs
 
 _EXAMPLES = """
 examples:

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 import sicot_tf
 from sicot_tf import config
-from sicot_tf import runs
 from sicot_tf import user_mistakes
 from sicot_tf.model import sicot
 from sicot_tf.serving import saved_model
+from sicot_tf.training import runs
 
 _EXAMPLES = """
 examples:

@@ -19,17 +19,19 @@ import tensorflow as tf
 import tqdm
 
 from sicot_tf import config
-from sicot_tf import runs
-from sicot_tf import training_job
 from sicot_tf import user_mistakes
+from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
-from sicot_tf.distribute import checkpoints
-from sicot_tf.distribute import cluster
-from sicot_tf.distribute import collectives as collectives_module
-from sicot_tf.distribute import local_workers
-from sicot_tf.distribute import watchdog
-from sicot_tf.model import training_step
+from sicot_tf.training import runs
+from sicot_tf.training.job import Data
+from sicot_tf.training.job import Job
+from sicot_tf.training.job import build
+from sicot_tf.training.step import make_repeatable
+from sicot_tf.workers import cluster
+from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers import local_workers
+from sicot_tf.workers import watchdog
 
 _EXAMPLES = """
 examples:
@@ -89,7 +91,7 @@ def train(
     # === Data and workers ===
     num_workers, worker_index = cluster.num_workers(), cluster.worker_index()
     generation = generations.resolve_generation(dataset_dir)
-    data = training_job.Data.open(generation, train_config)
+    data = Data.open(generation, train_config)
     runs.create(
         run_dir,
         generation,
@@ -98,14 +100,14 @@ def train(
         train_config,
         write=worker_index == 0,
     )
-    training_step.make_repeatable(train_config.seed)
+    make_repeatable(train_config.seed)
     strategy = cluster.make_strategy(workers_config.start_timeout)
     collectives = collectives_module.Collectives(num_workers, worker_index)
 
     with watchdog.Watchdog() as guard:
         # === Model, from a checkpoint if there is one ===
         with guard.limit(workers_config.start_timeout, "The start"):
-            job = training_job.build(
+            job = build(
                 data,
                 run_dir,
                 strategy,
@@ -161,8 +163,8 @@ def train(
 
 
 def _train_steps(
-    data: training_job.Data,
-    job: training_job.Job,
+    data: Data,
+    job: Job,
     run_dir: pathlib.Path,
     step: int,
     last_step: int,
@@ -275,7 +277,7 @@ def _curve_row(
 
 
 def _validate(
-    job: training_job.Job, batches: tf.data.Dataset, limit: Callable
+    job: Job, batches: tf.data.Dataset, limit: Callable
 ) -> dict[str, float]:
     """Accuracy of the visual stream on the validation records, by group."""
     counts = np.zeros([2, 2], np.float32)

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from sicot_tf.distribute import exit_codes
+from sicot_tf.workers import exit_codes
 
 _PACKAGES = ("sicot_tf", "beam_jobs")
 # As a shell says it: 128 + SIGINT.

@@ -1,8 +1,6 @@
 """Settings of every test process."""
 
 import os
-import pathlib
-import sys
 
 import pytest
 
@@ -10,9 +8,6 @@ import pytest
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.pop("TF_CONFIG", None)
-
-# Helpers of the tests lie beside them.
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -10,19 +10,19 @@ import subprocess
 import sys
 
 import tensorflow as tf
-import tiny_road
-import tiny_server
 
 from beam_jobs import build_dataset
+from beam_jobs import emoji_records
 from sicot_tf import client
 from sicot_tf import demo
-from sicot_tf import emoji_records
 from sicot_tf import evaluate
 from sicot_tf import explain
 from sicot_tf import export
 from sicot_tf import serve
 from sicot_tf import train
 from sicot_tf.data import dataset
+from tests.helpers import tiny_road
+from tests.helpers import tiny_server
 
 _ROOT = pathlib.Path(__file__).parent.parent
 

@@ -7,14 +7,14 @@ import struct
 import unittest
 
 import numpy as np
-import picture_formats
 import tensorflow as tf
 from PIL import Image
 
+from beam_jobs.dataset import stored_images
 from sicot_tf.data import images
-from sicot_tf.data import picture_files
 from sicot_tf.data import records
-from sicot_tf.data import stored_images
+from sicot_tf.data.decoding import picture_files
+from tests.helpers import picture_formats
 
 _JPEG = picture_formats.encode(
     picture_formats.rgb(), "JPEG", quality=95, subsampling="4:4:4"

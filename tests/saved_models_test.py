@@ -9,7 +9,6 @@ import unittest
 import urllib.request
 
 import kubernetes_validate
-import tiny_server
 import yaml
 from google.protobuf import text_format
 from grpc_health.v1 import health_pb2
@@ -18,6 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf import client
 from sicot_tf.serving import serving_config
+from tests.helpers import tiny_server
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
 _PAGES = (_FOLDER / "README.md", _FOLDER.parent / "docs" / "serving.md")

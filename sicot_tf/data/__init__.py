@@ -1,1 +1,1 @@
-"""From raw records to batches: records, titles, images, word vectors."""
+"""Stored records to batches: records, titles, pictures."""

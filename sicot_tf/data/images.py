@@ -5,12 +5,12 @@ Only core TensorFlow ops: the exported graph decodes with the same functions.
 
 import tensorflow as tf
 
-from sicot_tf.data import bmp_decoder
-from sicot_tf.data import byte_strings
-from sicot_tf.data import gif_decoder
-from sicot_tf.data import image_decoders
-from sicot_tf.data import orientation
-from sicot_tf.data import picture_files
+from sicot_tf.data.decoding import bmp_decoder
+from sicot_tf.data.decoding import byte_strings
+from sicot_tf.data.decoding import gif_decoder
+from sicot_tf.data.decoding import image_decoders
+from sicot_tf.data.decoding import orientation
+from sicot_tf.data.decoding import picture_files
 
 # What people send by mistake: name, place of the mark, the mark.
 _OTHER_FORMATS = (

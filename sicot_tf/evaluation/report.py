@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sicot_tf.evaluation import metrics
-from sicot_tf.evaluation import page
+from sicot_tf.pages import page
 
 # With fewer, 95 % intervals are too narrow: in a simulation they covered the
 # truth in 93 % of the cases with 20 classes, 89 % with 10, 82 % with 5
-# (tests/metrics_test.py has its like).
+# (tests/sicot_tf/evaluation/metrics_test.py has its like).
 _FEW_CLASSES = 20
 _GROUP_NAMES = {
     "overall": "All classes",

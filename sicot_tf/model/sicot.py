@@ -16,16 +16,16 @@ import numpy as np
 from keras import ops
 
 from sicot_tf import config
-from sicot_tf import runs
+from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import row_slices
 from sicot_tf.data import records
-from sicot_tf.distribute import checkpoints
-from sicot_tf.distribute import row_slices
-from sicot_tf.model import backbones
-from sicot_tf.model import class_sharded_dense
-from sicot_tf.model import initial_weights
 from sicot_tf.model import mixed_stream
-from sicot_tf.model import shard_trainer
-from sicot_tf.model import word_attention
+from sicot_tf.model.backbones import backbones
+from sicot_tf.model.backbones import initial_weights
+from sicot_tf.model.classifier import class_sharded_dense
+from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.model.title_encoders import word_attention
+from sicot_tf.training import runs
 
 
 def build_streams(

@@ -5,8 +5,8 @@ from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc
 
-from sicot_tf.serving import grpc_calls
 from sicot_tf.serving import server_core
+from sicot_tf.serving.grpc_api import services
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -21,7 +21,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """States of the versions of a model."""
-        return grpc_calls.answer(
+        return services.answer(
             context, lambda _: self._core.get_model_status(request)
         )
 
@@ -31,7 +31,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         context: grpc.ServicerContext,
     ) -> model_management_pb2.ReloadConfigResponse:
         """Replaces the list of models."""
-        return grpc_calls.answer(
+        return services.answer(
             context,
             lambda seconds: self._core.reload_config(request, seconds),
         )

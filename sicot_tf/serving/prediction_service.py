@@ -8,8 +8,8 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 from tensorflow_serving.apis import regression_pb2
 
-from sicot_tf.serving import grpc_calls
 from sicot_tf.serving import server_core
+from sicot_tf.serving.grpc_api import services
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -24,7 +24,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> predict_pb2.PredictResponse:
         """Runs a signature on named tensors."""
-        return grpc_calls.answer(
+        return services.answer(
             context,
             lambda seconds: self._core.predict(
                 request, timeout_seconds=seconds
@@ -37,7 +37,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> classification_pb2.ClassificationResponse:
         """Classes and scores of tf.Examples."""
-        return grpc_calls.answer(
+        return services.answer(
             context,
             lambda seconds: self._core.classify(
                 request, timeout_seconds=seconds
@@ -50,7 +50,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> regression_pb2.RegressionResponse:
         """A number for each tf.Example."""
-        return grpc_calls.answer(
+        return services.answer(
             context,
             lambda seconds: self._core.regress(
                 request, timeout_seconds=seconds
@@ -63,7 +63,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> inference_pb2.MultiInferenceResponse:
         """Several signatures on the same tf.Examples."""
-        return grpc_calls.answer(
+        return services.answer(
             context,
             lambda seconds: self._core.multi_inference(
                 request, timeout_seconds=seconds
@@ -76,6 +76,6 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Names, types and shapes of the signatures."""
-        return grpc_calls.answer(
+        return services.answer(
             context, lambda _: self._core.get_model_metadata(request)
         )

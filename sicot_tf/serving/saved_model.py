@@ -21,8 +21,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from sicot_tf import config
 from sicot_tf.data import images
-from sicot_tf.serving import servable
-from sicot_tf.serving import version_folders
+from sicot_tf.serving.inference import servable
+from sicot_tf.serving.versions import version_folders
 
 # Pictures of one request that are decoded at the same time, as far as there
 # are cores.

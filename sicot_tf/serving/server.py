@@ -22,16 +22,16 @@ from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from sicot_tf.serving import batching
-from sicot_tf.serving import grpc_server as grpc_server_lib
-from sicot_tf.serving import loading
 from sicot_tf.serving import metrics as metrics_lib
-from sicot_tf.serving import model_manager
 from sicot_tf.serving import request_log as request_log_lib
-from sicot_tf.serving import rest
-from sicot_tf.serving import rest_server as rest_server_lib
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
+from sicot_tf.serving.grpc_api import grpc_server as grpc_server_lib
+from sicot_tf.serving.inference import batching
+from sicot_tf.serving.rest_api import rest_server as rest_server_lib
+from sicot_tf.serving.rest_api.app import make_app
+from sicot_tf.serving.versions import loading
+from sicot_tf.serving.versions import model_manager
 
 # With the default of --drain_seconds not above the 30 seconds after which
 # Kubernetes kills.
@@ -147,7 +147,7 @@ def _serve(
         grpc_server.listen(f"unix:{arguments.grpc_socket_path}", credentials)
     rest_server = None
     if _has_rest(arguments):
-        app = rest.make_app(
+        app = make_app(
             core,
             cors=arguments.rest_api_enable_cors_support,
             timeout_seconds=arguments.rest_api_timeout_in_ms / 1e3,

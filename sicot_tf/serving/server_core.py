@@ -23,10 +23,10 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import regression_pb2
 
-from sicot_tf.serving import inference
 from sicot_tf.serving import metrics as metrics_lib
-from sicot_tf.serving import model_manager
 from sicot_tf.serving import request_log as request_log_lib
+from sicot_tf.serving.inference import inference
+from sicot_tf.serving.versions import model_manager
 
 _log = logging.getLogger(__name__)
 _LOG_FIELDS = {

@@ -6,8 +6,8 @@ import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import prediction_log_pb2
 
-from sicot_tf.serving import inference
-from sicot_tf.serving import servable as servable_lib
+from sicot_tf.serving.inference import inference
+from sicot_tf.serving.inference import servable as servable_lib
 
 _MAX_RECORDS = 1000
 

@@ -1,0 +1,1 @@
+"""Catalogue records to a generation of the product index."""

@@ -1,0 +1,1 @@
+"""Parts of raw records to a generation of the dataset."""

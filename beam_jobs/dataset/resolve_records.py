@@ -1,0 +1,481 @@
+"""What only all records together decide: duplicates, splits, words, shards.
+
+Runs in DuckDB over the facts of all parts, out of core: what does not fit
+into `memory_megabytes` is spilled to the work folder. Tables, in the order
+in which they come about (all by `row`):
+
+    kept        record_id, sku_id ...: the narrow part of the facts
+    rejected    reason, message: no longer kept
+    units       unit: records that have to be on one side of a split
+    assigned    split
+    vocabulary  word, id
+    labels      sku_id, label
+    shards      shard stems with their records, as Parquet files
+"""
+
+import itertools
+import pathlib
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from beam_jobs.dataset import near_duplicates
+from beam_jobs.dataset import splits
+from beam_jobs.dataset import store_records
+from beam_jobs.records import parquet_tables
+from sicot_tf import config
+from sicot_tf.data import records
+
+# What a shard's Parquet file holds of each record.
+SHARD_SCHEMA = pa.schema(
+    {
+        "record_id": pa.string(),
+        "sku_id": pa.string(),
+        "label": pa.int64(),
+        "title": pa.string(),
+        "words": pa.list_(pa.string()),
+        "source": pa.string(),
+        "part": pa.int32(),
+        "offset": pa.int64(),
+        "length": pa.int32(),
+        "sha256": pa.binary(32),
+    }
+)
+
+
+def connect(
+    work: pathlib.Path, memory_megabytes: int
+) -> duckdb.DuckDBPyConnection:
+    """An empty database in the work folder.
+
+    Args:
+        work: a `parquet_tables.plain_name`.
+    """
+    # DuckDB follows the link to the name that it can't read.
+    folder = work.parent if work.is_symlink() else work
+    for name in ("resolve.duckdb", "resolve.duckdb.wal"):
+        (folder / name).unlink(missing_ok=True)
+    return duckdb.connect(
+        str(folder / "resolve.duckdb"),
+        config={
+            "memory_limit": f"{memory_megabytes}MB",
+            "temp_directory": str(folder / "spill"),
+            "preserve_insertion_order": "false",
+        },
+    )
+
+
+class Resolver:
+    """The global stage over the facts in `facts_folder`.
+
+    The methods are to be called in the order in which they stand.
+
+    Args:
+        work: for tables on their way; this and all other folders are inside a
+            `parquet_tables.plain_name`.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        work: pathlib.Path,
+        facts_folder: pathlib.Path,
+        dataset_config: config.DatasetConfig,
+    ):
+        self._db = connection
+        self._work = work
+        self._config = dataset_config
+        self._facts = _of_all_parts(facts_folder)
+
+    def load(self) -> None:
+        """Reads the narrow part of the facts."""
+        self._db.execute(
+            f"""create table kept as
+            select row, record_id, sku_id, sku_name, split, "group", length,
+              sha256, image_hash_high, image_hash_low, split_hash, order_hash
+            from {self._facts}"""
+        )
+        self._db.execute(
+            """create table rejected
+            (row bigint, reason varchar, message varchar)"""
+        )
+
+    # === Duplicates and splits ===
+
+    def reject_duplicates(self) -> None:
+        """Keeps the first record of an id, and of a picture of a class.
+
+        Of records with one picture those given to test come before those
+        given to val, and both before all others.
+        """
+        self._reject(
+            "duplicate_id",
+            """select row, 'The record_id was seen before, as record '
+              || (first_row + 1) || ' of all.' as message
+            from (select row, min(row) over (partition by record_id)
+              as first_row from kept)
+            where row != first_row""",
+        )
+        if self._config.duplicates == "keep":
+            return
+        self._reject(
+            "duplicate_image",
+            """select row, 'The picture is that of record ' || first_id
+              || ', of the same class.' as message
+            from (select row, first_value(record_id) over same as first_id,
+                row_number() over same as place
+              from kept window same as (partition by sku_id, sha256
+                order by case split when 'test' then 0 when 'val' then 1
+                  else 2 end, row))
+            where place > 1""",
+        )
+
+    def find_units(self) -> dict[str, int]:
+        """Joins records with one group, one picture or nearly one picture.
+
+        Returns:
+            Counts for the manifest.
+        """
+        self._db.execute("create table pairs (a bigint, b bigint)")
+        crowded = 0
+        if self._config.duplicates != "keep":
+            self._db.execute(
+                """insert into pairs select first_row, row
+                from (select row, min(row) over (partition by sha256)
+                  as first_row from kept)
+                where first_row != row"""
+            )
+            if self._config.near_duplicate_distance >= 0:
+                crowded = near_duplicates.insert_pairs(
+                    self._db,
+                    "kept",
+                    "pairs",
+                    max_distance=self._config.near_duplicate_distance,
+                )
+        (num_pairs,) = self._db.execute(
+            "select count(*) from (select distinct a, b from pairs)"
+        ).fetchone()
+        self._insert(
+            "picture_groups",
+            {"row": pa.int64(), "unit": pa.int64()},
+            near_duplicates.group_pairs(
+                self._iterate("select a, b from pairs")
+            ),
+        )
+        # A given group is one unit, and so are groups that a picture joins.
+        self._db.execute(
+            """create table given_groups as
+            select row, min(row) over (partition by "group") as unit
+            from kept where "group" is not null"""
+        )
+        joined = self._iterate(
+            """select distinct coalesce(g.unit, p.row) as a,
+              coalesce(h.unit, p.unit) as b
+            from picture_groups as p
+            left join given_groups as g on g.row = p.row
+            left join given_groups as h on h.row = p.unit
+            where a != b"""
+        )
+        self._insert(
+            "roots",
+            {"unit": pa.int64(), "root": pa.int64()},
+            near_duplicates.group_pairs(joined),
+        )
+        self._db.execute(
+            """create table units as
+            select kept.row, coalesce(r.root, g.unit, kept.row) as unit
+            from kept left join given_groups as g using (row)
+            left join roots as r on r.unit = coalesce(g.unit, kept.row)"""
+        )
+        return {"similar_pairs": num_pairs, "crowded_hashes": crowded}
+
+    def assign_splits(self, frozen_test: Sequence[str] = ()) -> None:
+        """Gives every record its split; training pictures leave the test.
+
+        Args:
+            frozen_test: record ids that are in the test set whatever happens.
+        """
+        self._insert(
+            "frozen",
+            {"record_id": pa.string()},
+            ((record_id,) for record_id in frozen_test),
+        )
+        # Where a record of a unit has its split given, the others follow.
+        self._db.execute(
+            """create table fixed as
+            select row, unit, sku_id, split_hash,
+              case when frozen.record_id is not null
+                then 'test' else split end as split
+            from kept join units using (row)
+            left join frozen on frozen.record_id = trim(kept.record_id)"""
+        )
+        self._db.execute(
+            """create table unit_splits as
+            select unit,
+              case min(case split when 'test' then 0 when 'val' then 1
+                when 'train' then 2 end)
+                when 0 then 'test' when 1 then 'val' when 2 then 'train' end
+                as split,
+              min(split_hash) as hash,
+              arg_min(sku_id, (split_hash, row)) as sku_id,
+              count(*) as size
+            from fixed group by unit"""
+        )
+        if splits.by_class(self._config):
+            chosen = splits.choose_by_class(
+                self._iterate(
+                    """select sku_id, unit, size, split from unit_splits
+                    order by sku_id, hash, unit"""
+                ),
+                self._config,
+            )
+        else:
+            chosen = splits.choose_by_percent(
+                self._iterate(
+                    "select unit, hash from unit_splits where split is null"
+                ),
+                self._config,
+            )
+        self._insert(
+            "chosen", {"unit": pa.int64(), "split": pa.string()}, chosen
+        )
+        self._db.execute(
+            """create table assigned as
+            select row, coalesce(f.split, u.split, c.split) as split
+            from fixed as f join unit_splits as u using (unit)
+            left join chosen as c using (unit)"""
+        )
+        if self._config.duplicates == "keep":
+            return
+        # Only given splits can part what belongs together.
+        self._reject(
+            "image_in_test",
+            """with held_out as (
+              select unit, min(split) as split
+              from assigned join picture_groups using (row)
+              where split != 'train' group by unit)
+            select row, 'The picture, or nearly the same, is in ' ||
+              held_out.split || '.' as message
+            from assigned join picture_groups using (row)
+            join held_out using (unit)
+            where assigned.split = 'train'""",
+        )
+        self._db.execute(
+            "delete from assigned where row in (select row from rejected)"
+        )
+
+    def unknown_test_ids(self) -> list[str]:
+        """Ids of the frozen test that no record has, or none of use."""
+        rows = self._db.execute(
+            f"""select record_id from frozen where record_id not in (
+              select trim(record_id) from {self._facts})"""
+        )
+        return [record_id for (record_id,) in rows.fetchall()]
+
+    # === Words and labels ===
+
+    def count_words(self) -> dict[str, int]:
+        """Occurrences of each word in the training titles."""
+        return dict(
+            self._db.execute(
+                f"""select word, count(*) from (
+                  select unnest(words) as word
+                  from {self._facts} join assigned using (row)
+                  where assigned.split = 'train')
+                group by word"""
+            ).fetchall()
+        )
+
+    def set_vocabulary(self, vocabulary: Sequence[str]) -> None:
+        """Takes the words; training records without any may have to leave."""
+        first = records.PADDING_ID + 1
+        self._insert(
+            "vocabulary",
+            {"id": pa.int64(), "word": pa.string()},
+            enumerate(vocabulary, first),
+        )
+        if self._config.require_words:
+            self._reject(
+                "no_words",
+                f"""select facts.row, 'No word of the title is in the '
+                  || 'vocabulary: ' || left(title, 100) as message
+                from {self._facts} as facts join assigned using (row)
+                where assigned.split = 'train' and facts.row not in (
+                  select row from (
+                    select row, unnest(words) as word from {self._facts}
+                  ) join vocabulary using (word))""",
+            )
+
+    def assign_labels(self, kept_labels: Sequence[str] = ()) -> list[str]:
+        """Labels of the classes; records of classes never trained leave.
+
+        Args:
+            kept_labels: SKU ids that keep their labels, in their order; new
+                ones come behind them.
+
+        Returns:
+            SKU ids in the order of their labels.
+        """
+        known = set(kept_labels)
+        trained = self._db.execute(
+            """select distinct sku_id from kept join assigned using (row)
+            where assigned.split = 'train'"""
+        ).fetchall()
+        sku_ids = list(kept_labels)
+        sku_ids += sorted(sku for (sku,) in trained if sku not in known)
+        self._insert(
+            "labels",
+            {"label": pa.int64(), "sku_id": pa.string()},
+            enumerate(sku_ids),
+        )
+        self._reject(
+            "class_not_in_train",
+            """select row, 'No training record of class ' || sku_id
+              || ' is left.' as message
+            from kept where sku_id not in (select sku_id from labels)""",
+        )
+        return sku_ids
+
+    def num_frozen_in_test(self) -> int:
+        """How many records of the frozen test are in the test set."""
+        (count,) = self._db.execute(
+            """select count(*) from kept join assigned using (row)
+            join frozen on frozen.record_id = trim(kept.record_id)
+            where assigned.split = 'test'"""
+        ).fetchone()
+        return count
+
+    # === Output ===
+
+    def iterate_training_words(self) -> Iterator[list[str]]:
+        """The words of the training titles in stored order, also unknown."""
+        for (words,) in self._iterate(
+            f"""select words from {self._facts} as facts
+            join kept using (row) join assigned using (row)
+            where assigned.split = 'train'
+            order by kept.order_hash, kept.row"""
+        ):
+            yield words
+
+    def write_shards(self, folder: pathlib.Path) -> list[str]:
+        """Writes the records of each shard; returns the stems of the shards.
+
+        Shards are ranges of the order: one after the other they are in it,
+        however many there are.
+        """
+        limit = self._config.shard_megabytes << 20
+        self._db.execute(
+            f"""create table shards as
+            with split_sizes as (
+              select assigned.split as split,
+                greatest(1, ceil(sum(length) / {limit}))::bigint as num_shards
+              from kept join assigned using (row) group by assigned.split)
+            select row, order_hash,
+              format('{{}}-{{:05d}}-of-{{:05d}}', split,
+                ((order_hash::uhugeint * num_shards::uhugeint) >> 64)::bigint,
+                num_shards) as stem
+            from (select kept.row, order_hash, assigned.split as split
+              from kept join assigned using (row))
+            join split_sizes using (split)"""
+        )
+        stems = [
+            stem
+            for split, count in self._db.execute(
+                """select left(stem, -15), max(right(stem, 5)::int)
+                from shards group by 1"""
+            ).fetchall()
+            for stem in (
+                f"{split}-{i:05d}-of-{count:05d}" for i in range(count)
+            )
+        ]
+        rows = self._iterate(
+            f"""select stem, facts.record_id, facts.sku_id, label, title,
+              words, source, part, "offset", facts.length, facts.sha256
+            from {self._facts} as facts join shards using (row)
+            join labels using (sku_id)
+            order by stem, shards.order_hash, row"""
+        )
+        by_stem = itertools.groupby(rows, key=lambda row: row[0])
+        stem, members = next(by_stem, (None, ()))
+        # A shard that no record fell into is written empty.
+        for each in sorted(stems):
+            path = folder / f"{each}.parquet"
+            with parquet_tables.TableWriter(path, SHARD_SCHEMA) as file:
+                if each == stem:
+                    for _, *values in members:
+                        file.add(values)
+                    stem, members = next(by_stem, (None, ()))
+        return sorted(stems)
+
+    def class_counts(self) -> Iterator[tuple[str, str | None, dict[str, int]]]:
+        """SKU id, name and records of each split, in the order of labels."""
+        for sku_id, name, *counts in self._iterate(
+            """select labels.sku_id, arg_min(sku_name, kept.row)
+                filter (sku_name is not null),
+              count(*) filter (assigned.split = 'train'),
+              count(*) filter (assigned.split = 'val'),
+              count(*) filter (assigned.split = 'test')
+            from labels left join kept using (sku_id)
+            left join assigned using (row)
+            group by labels.sku_id, label order by label"""
+        ):
+            yield sku_id, name, dict(zip(records.SPLITS, counts, strict=True))
+
+    def reject_lines(self, rows_folder: pathlib.Path) -> Iterator[str]:
+        """Lines for the rejects of this stage, in order, led by the row."""
+        for row, reason, message, file, line, content in self._iterate(
+            f"""select row, rejected.reason, rejected.message, file, line,
+              content
+            from {_of_all_parts(rows_folder)} as rows
+            join rejected using (row) order by row"""
+        ):
+            text = store_records.reject_line(
+                {"file": file, "line": line, "content": content},
+                reason,
+                message,
+            )
+            yield f"{row}\t{text}"
+
+    # === DuckDB ===
+
+    def _reject(self, reason: str, query: str) -> None:
+        """Moves the rows of a query (row, message) to the rejected."""
+        self._db.execute(
+            f"""insert into rejected
+            select row, '{reason}', message from ({query})"""
+        )
+        self._db.execute(
+            "delete from kept where row in (select row from rejected)"
+        )
+
+    def _iterate(self, query: str) -> Iterator[tuple]:
+        """Rows of a query, a chunk in memory at a time."""
+        # A cursor of its own: another query would end this one.
+        rows = self._db.cursor().sql(query)
+        for batch in rows.to_arrow_reader(parquet_tables.CHUNK):
+            columns = [column.to_pylist() for column in batch.columns]
+            yield from zip(*columns, strict=True)
+
+    def _insert(
+        self,
+        table: str,
+        types: Mapping[str, pa.DataType],
+        rows: Iterable[Sequence[Any]],
+    ) -> None:
+        """Creates a table from rows of Python, a chunk in memory at a time."""
+        path = self._work / f"{table}.parquet"
+        with parquet_tables.TableWriter(path, pa.schema(types)) as writer:
+            for row in rows:
+                writer.add(row)
+        content = parquet_tables.read_parquet(self._work, path.name)
+        self._db.execute(f"create table {table} as select * from {content}")
+        path.unlink()
+
+
+def _of_all_parts(folder: pathlib.Path) -> str:
+    return parquet_tables.read_parquet(folder, "part-*.parquet")

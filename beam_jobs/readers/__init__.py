@@ -1,0 +1,1 @@
+"""Data sets of others, and the demo's, to raw records."""

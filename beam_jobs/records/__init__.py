@@ -1,0 +1,1 @@
+"""Record files to checked records, and their survey."""

@@ -1,0 +1,1 @@
+"""What a dataset looks like: tables, plots, one page."""

@@ -1,0 +1,1 @@
+"""What the model server costs, beside others."""

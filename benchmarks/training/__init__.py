@@ -1,0 +1,1 @@
+"""What training costs, and what co-training gains."""

@@ -1,0 +1,252 @@
+"""Steps that `sharded_head.py` measures: ours, plain Keras's, and the floor."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from benchmarks.training import sharded_head_meters as meters
+from sicot_tf import config
+from sicot_tf.model import sicot
+from sicot_tf.model.classifier import class_sharded_dense
+from sicot_tf.model.classifier import row_optimizers
+from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.training.step import make_optimizer
+from sicot_tf.training.step import make_schedule
+from sicot_tf.training.step import make_training_step
+from sicot_tf.workers import collectives as collectives_module
+
+WAYS = ("kept", "recomputed", "kept clipped", "recomputed clipped")
+KERAS_WAYS = ("Keras", "Keras, XLA")
+PRODUCTS = ("logits product", "features product", "rows product")
+# How often each bare op counts.
+FLOOR = {**dict.fromkeys(PRODUCTS, 1), "exponential": 2, "update": 1}
+# Enough for the logits of all cases, and for none.
+_HEAD_MEMORY = {"kept": 2**40, "recomputed": 0}
+
+
+class Case(NamedTuple):
+    """Shape of a step: C classes, D features, N rows of all workers."""
+
+    num_classes: int
+    dim: int
+    num_rows: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Kernel and bias in float32."""
+        return 4 * self.num_classes * (self.dim + 1)
+
+    def __str__(self) -> str:
+        return (
+            f"C {self.num_classes:>9,}  D {self.dim:>3}  N {self.num_rows:>3}"
+        )
+
+
+def make_rows(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
+    """Features, labels and upstream gradient of a worker's rows."""
+    num_rows = case.num_rows // num_workers
+    return (
+        tf.random.stateless_normal([num_rows, case.dim], [0, 0]),
+        tf.random.stateless_uniform(
+            [num_rows], [0, 1], 0, case.num_classes, tf.int64
+        ),
+        tf.fill([num_rows], 1.0 / case.num_rows),
+    )
+
+
+# === The sharded classifier ===
+
+
+def make_trainer(
+    case: Case, collectives: collectives_module.Collectives | None = None
+) -> shard_trainer.ShardTrainer:
+    """The classifier with its slots."""
+    layer = class_sharded_dense.ClassShardedDense(
+        case.num_classes, collectives=collectives, name="classifier"
+    )
+    layer.build((None, case.dim))
+    return shard_trainer.ShardTrainer(layer, row_optimizers.RowSGD(0.9))
+
+
+def make_step(
+    trainer: shard_trainer.ShardTrainer,
+    way: str,
+    rows: tuple[tf.Tensor, ...],
+    strategy: tf.distribute.Strategy | None = None,
+) -> tf.types.experimental.ConcreteFunction:
+    """A traced step; several ways share the rows and slots of one trainer."""
+    memory, *clipped = way.split()
+    trainer.layer.head_memory = _HEAD_MEMORY[memory]
+    trainer.clip = bool(clipped)
+
+    def replica_step(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        head = trainer.step(
+            *rows,
+            learning_rate=tf.constant(0.1),
+            step=tf.constant(0, tf.int64),
+        )
+        if head.finish is not None:
+            head.finish(tf.minimum(1.0, tf.math.rsqrt(head.squared_norm)), [])
+        return head.losses, head.features_gradient
+
+    @tf.function
+    def step(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if strategy is None:
+            return replica_step(*rows)
+        return strategy.run(replica_step, args=rows)
+
+    return step.get_concrete_function(*rows)
+
+
+def make_whole_step(
+    case: Case,
+    trainer: shard_trainer.ShardTrainer,
+    strategy: tf.distribute.Strategy,
+) -> tuple[tf.types.experimental.ConcreteFunction, tuple]:
+    """The step of `sicot_tf.train` with a small backbone of 128 features."""
+    model_config = dataclasses.replace(
+        config.ModelConfig(),
+        streams="visual",
+        backbone="SmallCNN",
+        backbone_weights="none",
+        image_size=32,
+    )
+    train_config = config.TrainConfig()
+    streams = sicot.build_streams(model_config)
+    optimizer = make_optimizer(train_config)
+    optimizer.build(streams.trainable_variables)
+    collectives = trainer.layer.collectives
+    trainer.layer.head_memory = _HEAD_MEMORY["kept"]
+    trainer.clip = train_config.clip_norm > 0
+    step = make_training_step(
+        strategy,
+        streams,
+        trainer,
+        optimizer,
+        make_schedule(train_config, steps_per_epoch=100),
+        train_config,
+        tf.zeros([case.num_classes]),
+        collectives=collectives,
+    )
+    _, labels, weights = make_rows(case, collectives.num_workers)
+    arguments = (
+        {
+            "image": tf.zeros([*labels.shape, 32, 32, 3]),
+            "label": labels,
+            "weight": tf.ones_like(weights),
+        },
+        tf.constant(float(case.num_rows)),
+        tf.constant(0, tf.int64),
+        tf.constant(0.0),
+    )
+    return step.get_concrete_function(*arguments), arguments
+
+
+# === Plain Keras ===
+
+
+def make_keras_steps(case: Case) -> dict[str, Callable]:
+    """Steps of plain Keras, compiled and not, on the same variables."""
+    dense = keras.layers.Dense(case.num_classes)
+    dense.build((None, case.dim))
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(dense.trainable_variables)
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def step(features: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss = cross_entropy(labels, dense(features))
+        by_features, *gradients = tape.gradient(
+            loss, [features, *dense.trainable_variables]
+        )
+        optimizer.apply(gradients)
+        return by_features
+
+    features, labels, _ = make_rows(case)
+    return {
+        way: functools.partial(
+            tf.function(step, jit_compile=compiled), features, labels
+        )
+        for way, compiled in zip(KERAS_WAYS, (False, True))
+    }
+
+
+def keras_fits(case: Case) -> bool:
+    """Whether there is memory for plain Keras beside its floor.
+
+    Weights, momentum, gradient and a copy, and five arrays of the logits'
+    size; the floor has weights and momentum, and three such arrays.
+    """
+    logits = 4 * case.num_rows * case.num_classes
+    needed = 6 * case.weight_bytes + 8 * logits
+    return needed < meters.available_bytes()
+
+
+# === The floor ===
+
+
+def make_floor(case: Case) -> tuple[dict[str, Callable], dict[str, str]]:
+    """Bare ops of a step, and engine and layout that each product takes.
+
+    Logits and their gradients are `[N, C]` or transposed, `[C, N]`.
+    """
+    features, _, _ = make_rows(case)
+    kernel = tf.Variable(
+        tf.random.stateless_normal([case.num_classes, case.dim], [0, 2])
+    )
+    momentum = tf.Variable(tf.zeros_like(kernel))
+    by_logit = {
+        "[N, C]": tf.random.stateless_normal(
+            [case.num_rows, case.num_classes], [0, 3]
+        )
+    }
+    by_logit["[C, N]"] = tf.transpose(by_logit["[N, C]"])
+    logits = tf.Variable(by_logit["[N, C]"])
+    candidates = {name: {} for name in PRODUCTS}
+    for layout, array in by_logit.items():
+        is_transposed = layout == "[C, N]"
+        pair = (kernel, features) if is_transposed else (features, kernel)
+        for name, operands, transposition in (
+            ("logits product", pair, {"transpose_b": True}),
+            (
+                "features product",
+                (array, kernel),
+                {"transpose_a": is_transposed},
+            ),
+            (
+                "rows product",
+                (array, features),
+                {"transpose_a": not is_transposed},
+            ),
+        ):
+            for engine in ("TensorFlow", "XLA"):
+                product = tf.function(
+                    functools.partial(tf.matmul, **transposition),
+                    jit_compile=engine == "XLA",
+                )
+                candidates[name][f"{engine} {layout}"] = functools.partial(
+                    product, *operands
+                )
+    ops, chosen = {}, {}
+    for name, products in candidates.items():
+        times = meters.time_rounds(products, num_rounds=3)
+        chosen[name] = min(times, key=lambda each: min(times[each]))
+        ops[name] = products[chosen[name]]
+
+    @tf.function(jit_compile=True)
+    def exponential() -> None:
+        # Of small numbers, so that they stay finite.
+        logits.assign(tf.exp(1e-3 * logits))
+
+    @tf.function(jit_compile=True)
+    def update() -> None:
+        velocity = 0.9 * momentum + 1e-6
+        momentum.assign(velocity)
+        kernel.assign_add(velocity)
+
+    return ops | {"exponential": exponential, "update": update}, chosen

@@ -1,0 +1,1 @@
+"""The product index, as the online side reads it."""

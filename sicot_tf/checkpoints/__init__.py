@@ -1,0 +1,1 @@
+"""Checkpoints that each worker writes and reads in part."""

@@ -1,0 +1,1 @@
+"""Picture files to pixels, in the graph as in a build."""

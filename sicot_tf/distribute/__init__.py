@@ -1,1 +1,0 @@
-"""Cluster set-up and checkpoints."""

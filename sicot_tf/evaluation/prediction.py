@@ -1,0 +1,94 @@
+"""What the visual stream recognises; the same for validation and tables."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from sicot_tf.model.classifier import class_sharded_dense
+
+Predict = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+def make_predict(
+    visual_stream: keras.Model,
+    classifier: class_sharded_dense.ClassShardedDense,
+    top_k: int = 5,
+) -> Predict:
+    """A function of images alone: there is no way for a title to get in.
+
+    Returns:
+        A function from `[batch, image_size, image_size, 3]` float32, 0 to
+        255, to the best scores `[batch, k]` float32 and their labels
+        `[batch, k]` int32, best first; k is `top_k` or all classes.
+    """
+    k = min(top_k, classifier.num_classes)
+
+    @tf.function(reduce_retracing=True)
+    def predict(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        x_v = visual_stream({"image": images}, training=False)
+        scores = tf.nn.softmax(tf.cast(classifier(x_v), tf.float32))
+        return tf.math.top_k(scores, k)
+
+    return predict
+
+
+def make_count_right(
+    visual_stream: keras.Model,
+    classifier: class_sharded_dense.ClassShardedDense,
+    is_head: tf.Tensor,
+) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+    """A function that counts what is recognised, for validation.
+
+    Args:
+        is_head: `[num_classes]` float32, 1 for head classes.
+
+    Returns:
+        A function of a batch of `dataset.make_evaluation_dataset`, which
+        every worker must call equally often; it returns `[2, 2]` float32 of
+        this worker's rows: for head and tail the number of rows, and of those
+        whose best class is their label.
+    """
+
+    @tf.function(reduce_retracing=True)
+    def count_right(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        x_v = visual_stream({"image": batch["image"]}, training=False)
+        _, best = classifier.top_k(x_v, 1)
+        right = tf.cast(best[:, 0] == batch["label"], tf.float32)
+        in_head = tf.gather(is_head, batch["label"])
+        groups = batch["weight"] * tf.stack([in_head, 1 - in_head])
+        return tf.stack(
+            [tf.reduce_sum(groups, 1), tf.reduce_sum(groups * right, 1)], 1
+        )
+
+    return count_right
+
+
+def predict_records(
+    predict: Predict, batches: tf.data.Dataset, *, progress: str = ""
+) -> dict[str, np.ndarray]:
+    """Runs `predict` over an evaluation dataset.
+
+    Args:
+        progress: what a progress bar calls it; empty: no bar.
+
+    Returns:
+        `labels` `[n]` int64, `record_ids` `[n]` str, `top_labels` `[n, k]`
+        int64 and `top_scores` `[n, k]` float32.
+    """
+    found: dict[str, list[np.ndarray]] = {
+        "labels": [],
+        "record_ids": [],
+        "top_labels": [],
+        "top_scores": [],
+    }
+    for batch in tqdm.tqdm(batches, desc=progress, disable=not progress):
+        scores, labels = predict(batch["image"])
+        found["labels"].append(batch["label"].numpy())
+        record_ids = [each.decode() for each in batch["record_id"].numpy()]
+        found["record_ids"].append(np.array(record_ids))
+        found["top_labels"].append(labels.numpy().astype(np.int64))
+        found["top_scores"].append(scores.numpy())
+    return {name: np.concatenate(parts) for name, parts in found.items()}

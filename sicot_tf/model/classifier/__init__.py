@@ -1,0 +1,1 @@
+"""Features to classes that are split over the workers."""

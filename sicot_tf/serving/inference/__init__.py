@@ -1,0 +1,1 @@
+"""A loaded SavedModel, and how it is asked."""

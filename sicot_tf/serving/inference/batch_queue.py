@@ -1,0 +1,245 @@
+"""A bounded queue of batches, with TensorFlow Serving's sizes and texts.
+
+Not safe for threads: `batching` holds a lock around it.
+"""
+
+import collections
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent import futures
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import message
+
+from sicot_tf.serving.inference import batch_tensors
+
+# run(feeds, fetches, timeout_seconds or None) -> values of the fetches.
+Run = Callable[
+    [batch_tensors.Feeds, Sequence[str], float | None], list[np.ndarray]
+]
+
+# Those that this process may use; macOS can't tell.
+_NUM_CPUS = (
+    len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity")
+    else os.cpu_count() or 1
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchingOptions:
+    """TensorFlow Serving's BatchingParameters, with its defaults.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if values are out of range or don't
+            fit together.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = _NUM_CPUS
+    thread_pool_name: str = ""
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+    enable_large_batch_splitting: bool = False
+    max_execution_batch_size: int | None = None
+
+    @classmethod
+    def from_proto(cls, parameters: message.Message) -> "BatchingOptions":
+        """Reads a BatchingParameters message; what is not set, is default."""
+        values = {}
+        for field in dataclasses.fields(cls):
+            value = getattr(parameters, field.name)
+            if field.name == "allowed_batch_sizes":
+                values[field.name] = tuple(value)
+            elif field.name == "pad_variable_length_inputs":
+                values[field.name] = value
+            elif parameters.HasField(field.name):
+                values[field.name] = value.value
+        return cls(**values)
+
+    def __post_init__(self):
+        for received, least, text in (
+            (self.num_batch_threads, 1, "num_batch_threads must be positive"),
+            (self.max_batch_size, 1, "input_batch_size_limit must be positive"),
+            (
+                self.batch_timeout_micros,
+                0,
+                "batch_timeout_micros must be non-negative",
+            ),
+            (
+                self.max_enqueued_batches,
+                1,
+                "max_enqueued_batches must be positive",
+            ),
+        ):
+            if received < least:
+                raise tf.errors.InvalidArgumentError(
+                    None, None, f"{text}; was {received}"
+                )
+        sizes = self.allowed_batch_sizes
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                "Last entry in allowed_batch_sizes must match max_batch_size; "
+                f"last entry was {sizes[-1]}; expected {self.max_batch_size}",
+            )
+        if not 0 < self.execution_batch_size <= self.max_batch_size:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                "When enable_large_batch_splitting is true, "
+                "input_batch_size_limit must be greater than or equal to "
+                "max_execution_batch_size, and that positive; were "
+                f"{self.max_batch_size} and {self.execution_batch_size}",
+            )
+
+    @property
+    def execution_batch_size(self) -> int:
+        """Most rows of one run, without padding."""
+        if (
+            self.enable_large_batch_splitting
+            and self.max_execution_batch_size is not None
+        ):
+            return self.max_execution_batch_size
+        return self.max_batch_size
+
+    def padded_size(self, size: int) -> int:
+        """Rows that a run of `size` rows really has."""
+        if size == 0:
+            return 0
+        return next(
+            (each for each in self.allowed_batch_sizes if each >= size), size
+        )
+
+
+@dataclasses.dataclass(eq=False)
+class Task:
+    """One request, or a piece of a large one, on its way through a queue."""
+
+    feeds: batch_tensors.Feeds
+    size: int
+    deadline: float | None
+    is_active: Callable[[], bool]
+    enqueued: float = dataclasses.field(default_factory=time.monotonic)
+    # Values of the queue's fetches; cancelled by a caller who left.
+    future: futures.Future = dataclasses.field(default_factory=futures.Future)
+
+
+class Batch:
+    """Requests that run together, oldest first."""
+
+    def __init__(self):
+        self.tasks: list[Task] = []
+        self.size = 0
+
+    def add(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.size += task.size
+
+
+class Queue:
+    """Batches of one signature of one model version that wait for a thread.
+
+    The last batch is open: it takes requests until it is full.
+    """
+
+    def __init__(
+        self,
+        raw_run: Run,
+        name: str,
+        fetches: tuple[str, ...],
+        options: BatchingOptions,
+    ):
+        self.raw_run = raw_run
+        self.name = name
+        self.fetches = fetches
+        self.options = options
+        self.batches: collections.deque[Batch] = collections.deque()
+
+    def add(self, task: Task) -> list[Task]:
+        """Takes a request in; returns it, or the pieces it was cut into.
+
+        Raises:
+            tf.errors.InvalidArgumentError: if it is larger than a batch.
+            tf.errors.UnavailableError: if the queue is full.
+        """
+        self._check_room(task.size)
+        tasks = [task]
+        if self.options.enable_large_batch_splitting:
+            tasks = _cut(task, self._room(), self.options.execution_batch_size)
+        for each in tasks:
+            if not self.batches or each.size > self._room():
+                self.batches.append(Batch())
+            self.batches[-1].add(each)
+        return tasks
+
+    def _room(self) -> int:
+        """Rows that the open batch can still take."""
+        size = self.batches[-1].size if self.batches else 0
+        return self.options.execution_batch_size - size
+
+    def _check_room(self, size: int) -> None:
+        limit = self.options.max_batch_size
+        if size > limit:
+            raise tf.errors.InvalidArgumentError(
+                None,
+                None,
+                f"Task size {size} is larger than maximum input batch size "
+                f"{limit}",
+            )
+        # TensorFlow Serving's queue always has an open batch.
+        num_batches = max(1, len(self.batches))
+        most_batches = self.options.max_enqueued_batches
+        full = (
+            "The batch scheduling queue to which this task was submitted is "
+            "full; "
+        )
+        if self.options.enable_large_batch_splitting:
+            execution_size = self.options.execution_batch_size
+            capacity = (
+                most_batches - num_batches
+            ) * execution_size + self._room()
+            if size > capacity:
+                raise tf.errors.UnavailableError(
+                    None,
+                    None,
+                    f"{full}task size is {size} but scheduling capacity is "
+                    f"only {capacity} (num_enqueued_batches={num_batches}, "
+                    f"max_enqueued_batches={most_batches}, "
+                    f"open_batch_size={execution_size - self._room()}, "
+                    f"max_execution_batch_size={execution_size})",
+                )
+        elif size > self._room() and num_batches >= most_batches:
+            raise tf.errors.UnavailableError(
+                None,
+                None,
+                f"{full}currently {num_batches} batches enqueued and "
+                f"max_enqueued_batches is {most_batches}",
+            )
+
+
+def _cut(task: Task, room: int, most: int) -> list[Task]:
+    """Pieces of a request: the first fills `room` rows, others `most`."""
+    if task.size <= room:
+        return [task]
+    starts = [*range(room % most, task.size, most)]
+    if starts[0] > 0:
+        starts.insert(0, 0)
+    return [
+        dataclasses.replace(
+            task,
+            feeds={
+                name: array[start:end] for name, array in task.feeds.items()
+            },
+            size=end - start,
+            future=futures.Future(),
+        )
+        for start, end in zip(starts, [*starts[1:], task.size], strict=True)
+    ]

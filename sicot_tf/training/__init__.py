@@ -1,0 +1,1 @@
+"""A training run, read in the order of a step."""

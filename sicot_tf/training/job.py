@@ -1,0 +1,260 @@
+"""What a worker of a training job is made of: data, model, checkpoints.
+
+Everything is built here, from the settings; `sicot_tf.train` runs it.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import config
+from sicot_tf import plan
+from sicot_tf.checkpoints import checkpoints
+from sicot_tf.data import dataset
+from sicot_tf.evaluation import prediction
+from sicot_tf.model import sicot
+from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.training import runs
+from sicot_tf.training.step import make_logit_offset
+from sicot_tf.training.step import make_optimizer
+from sicot_tf.training.step import make_row_optimizer
+from sicot_tf.training.step import make_schedule
+from sicot_tf.training.step import make_training_step
+from sicot_tf.workers import cluster
+from sicot_tf.workers import collectives as collectives_module
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The records of a job, and which of them a step takes.
+
+    num_classes: of the generation. train_counts: `[num_classes]` training
+    records of each class. is_head: `[num_classes]` float32, 1 for head.
+    """
+
+    generation: pathlib.Path
+    files: dataset.RecordFiles
+    val_files: dataset.RecordFiles
+    schedule: dataset.Schedule
+    num_classes: int
+    train_counts: np.ndarray
+    is_head: np.ndarray
+
+    @classmethod
+    def open(
+        cls, generation: pathlib.Path, train_config: config.TrainConfig
+    ) -> "Data":
+        """Opens the files that this worker reads."""
+        num_workers = cluster.num_workers()
+        own_files = {}
+        if train_config.order == "files":
+            own_files = {
+                "num_shards": num_workers,
+                "shard_index": cluster.worker_index(),
+            }
+        files = dataset.RecordFiles(generation, "train", **own_files)
+        train_counts, is_head = np.array(
+            [
+                (each["train"], each["head"])
+                for each in dataset.iterate_classes(
+                    generation / "classes.jsonl"
+                )
+            ]
+        ).T
+        return cls(
+            generation=generation,
+            files=files,
+            val_files=dataset.RecordFiles(generation, "val"),
+            schedule=dataset.Schedule(
+                files.record_counts,
+                train_config.global_batch_size,
+                num_workers,
+            ),
+            num_classes=len(train_counts),
+            train_counts=train_counts,
+            is_head=is_head.astype(np.float32),
+        )
+
+    def training_batches(
+        self,
+        first_step: int,
+        model_config: config.ModelConfig,
+        train_config: config.TrainConfig,
+        collectives: collectives_module.Collectives,
+    ) -> tf.data.Dataset:
+        """This worker's batches from a step to the end of the last epoch."""
+        return dataset.make_training_dataset(
+            self.files,
+            first_step=first_step,
+            last_step=train_config.epochs * self.schedule.steps_per_epoch,
+            global_batch_size=train_config.global_batch_size,
+            seed=train_config.seed,
+            image_size=model_config.image_size,
+            max_words=model_config.max_words,
+            augmentation=train_config.augmentation,
+            min_crop_area=train_config.min_crop_area,
+            shuffle_titles=train_config.shuffle_titles,
+            num_shards=collectives.num_workers,
+            shard_index=collectives.worker_index,
+        )
+
+    def validation_batches(
+        self,
+        model_config: config.ModelConfig,
+        train_config: config.TrainConfig,
+        collectives: collectives_module.Collectives,
+    ) -> tf.data.Dataset:
+        """This worker's rows of the validation records."""
+        return dataset.make_evaluation_dataset(
+            self.val_files,
+            image_size=model_config.image_size,
+            batch_size=train_config.global_batch_size,
+            max_records=train_config.val_records,
+            num_shards=collectives.num_workers,
+            shard_index=collectives.worker_index,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Model, step, validation and checkpoints of one worker.
+
+    head: "sharded" or "replicated". kept_rows: for each kind of rows, how
+    many came from another run and how many are new; see `restore`.
+    """
+
+    head: str
+    collectives: collectives_module.Collectives
+    step: Callable[..., dict[str, tf.Tensor]]
+    count_right: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    checkpoints: checkpoints.Checkpoints
+    restore_from: Callable[[pathlib.Path], dict[str, tuple[int, int]]]
+
+
+def build(
+    data: Data,
+    run_dir: pathlib.Path,
+    strategy: tf.distribute.Strategy,
+    collectives: collectives_module.Collectives,
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+    workers_config: config.WorkersConfig,
+) -> Job:
+    """Builds the model with its initial weights, and what trains it.
+
+    All variables are made outside the scope of the strategy; see
+    `training_step`.
+    """
+    # === Model ===
+    manifest = dataset.read_manifest(data.generation)
+    streams = sicot.build_streams(
+        model_config,
+        vocabulary_size=manifest["vocabulary_size"],
+        word_vector_dim=manifest["word_vector_dim"],
+        seed=train_config.seed,
+    )
+    if model_config.streams == "cotrain":
+        word_vectors = np.load(data.generation / "word_vectors.npy")
+        sicot.load_word_vectors(streams, word_vectors)
+    embedding_dim = streams.output["x_v"].shape[-1]
+    row_optimizer = make_row_optimizer(train_config)
+    head = workers_config.head
+    if head == "auto":
+        # The mean, so that all workers choose alike.
+        memory = collectives.sum_now(np.float64(_device_memory()))
+        head = plan.choose_head(
+            data.num_classes,
+            embedding_dim,
+            len(row_optimizer.slot_names),
+            collectives.num_workers,
+            memory / collectives.num_workers,
+        )
+    classifier = sicot.build_classifier(
+        data.num_classes,
+        embedding_dim,
+        seed=train_config.seed,
+        label_smoothing=train_config.label_smoothing,
+        head_memory=workers_config.head_memory * 2**20,
+        collectives=collectives if head == "sharded" else None,
+        dtype=model_config.dtype_policy,
+    )
+
+    # === Training ===
+    trainer = shard_trainer.ShardTrainer(
+        classifier,
+        row_optimizer,
+        weight_decay=train_config.weight_decay,
+        clip=train_config.clip_norm > 0,
+        sample_rate=train_config.sample_rate,
+        replicated=head == "replicated" and collectives.num_workers > 1,
+        seed=train_config.seed,
+    )
+    optimizer = make_optimizer(train_config)
+    optimizer.build(streams.trainable_variables)
+    is_head = tf.constant(data.is_head)
+    logit_offset = make_logit_offset(
+        train_config.logit_adjustment, data.train_counts
+    )
+    if logit_offset is not None:
+        logit_offset = logit_offset[
+            classifier.first_class : classifier.last_class
+        ]
+    step = make_training_step(
+        strategy,
+        streams,
+        trainer,
+        optimizer,
+        make_schedule(train_config, data.schedule.steps_per_epoch),
+        train_config,
+        is_head,
+        collectives=collectives,
+        logit_offset=logit_offset,
+    )
+
+    # === Checkpoints ===
+    variables, slices = sicot.checkpoint_contents(streams, trainer, optimizer)
+    row_names = runs.read_row_names(data.generation)
+
+    def restore_from(other_run: pathlib.Path) -> dict[str, tuple[int, int]]:
+        # Says so if there is no run.
+        runs.load(other_run)
+        return checkpoints.restore_grown(
+            other_run / "checkpoints",
+            variables,
+            slices,
+            old_row_names=runs.read_row_names(other_run),
+            new_row_names=row_names,
+            collectives=collectives,
+        )
+
+    return Job(
+        head=head,
+        collectives=collectives,
+        step=step,
+        count_right=prediction.make_count_right(
+            sicot.visual_stream(streams), classifier, is_head
+        ),
+        checkpoints=checkpoints.Checkpoints(
+            run_dir / "checkpoints",
+            variables,
+            slices=slices,
+            row_names=row_names,
+            keep=train_config.keep_checkpoints,
+            collectives=collectives,
+        ),
+        restore_from=restore_from,
+    )
+
+
+def _device_memory() -> int:
+    """Bytes a worker's device has.
+
+    TensorFlow does not tell a GPU's; 16 GB are those of the paper's P100.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        return 16 * 10**9
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,93 @@
+"""The banded join against all pairs."""
+
+import unittest
+
+import duckdb
+import numpy as np
+
+from beam_jobs.dataset import near_duplicates
+
+
+def _pairs(hashes, max_distance, **settings):
+    connection = duckdb.connect()
+    connection.execute(
+        """create table pictures
+        (row bigint, image_hash_high ubigint, image_hash_low ubigint)"""
+    )
+    connection.execute("create table pairs (a bigint, b bigint)")
+    connection.executemany(
+        "insert into pictures values (?, ?, ?)",
+        [(row, int(x), int(y)) for row, (x, y) in enumerate(hashes)],
+    )
+    left_out = near_duplicates.insert_pairs(
+        connection,
+        "pictures",
+        "pairs",
+        max_distance=max_distance,
+        **{"min_bits": 0, **settings},
+    )
+    pairs = connection.execute("select a, b from pairs").fetchall()
+    # Each pair once.
+    assert len(pairs) == len(set(pairs))
+    pairs = set(pairs)
+    return pairs, left_out
+
+
+class NearDuplicatesTest(unittest.TestCase):
+    def test_equals_all_pairs(self):
+        """If it fails, similar pictures are missed, or others taken."""
+        rng = np.random.default_rng(0)
+        hashes = rng.integers(0, 2**64, (200, 2), np.uint64)
+        # Neighbours of the first hundred, 0 to 9 bits away.
+        near = hashes[:100].copy()
+        for row, each in enumerate(near):
+            for bit in rng.choice(128, row % 10, replace=False):
+                each[bit // 64] ^= np.uint64(1 << int(bit % 64))
+        hashes = np.concatenate([hashes, near])
+        for max_distance in (0, 1, 3, 6):
+            expected = {
+                (a, b)
+                for a in range(len(hashes))
+                for b in range(a + 1, len(hashes))
+                if np.bitwise_count(hashes[a] ^ hashes[b]).sum() <= max_distance
+            }
+            # Ten rows for each distance up to the largest.
+            self.assertEqual(len(expected), 10 * (max_distance + 1))
+            self.assertEqual(_pairs(hashes, max_distance), (expected, 0))
+
+    def test_equal_hashes_are_joined_once_each(self):
+        """If it fails, a thousand copies are a million pairs."""
+        pairs, _ = _pairs([(5, 5)] * 4, 3)
+        self.assertEqual(pairs, {(0, 1), (0, 2), (0, 3)})
+
+    def test_crowded_bands_are_counted(self):
+        """If it fails, plain white pictures take the memory, or silently
+        leave."""
+        # The bits 0, 4, 8, 12 are all in the first of four bands.
+        hashes = [(1 << (4 * i), 0) for i in range(4)]
+        pairs, left_out = _pairs(hashes, 3, max_bucket=3)
+        # The three other bands are equal, hence shared by all four.
+        self.assertEqual((pairs, left_out), (set(), 3))
+        pairs, left_out = _pairs(hashes, 3, max_bucket=4)
+        self.assertEqual((len(pairs), left_out), (6, 0))
+
+    def test_plain_pictures_are_counted(self):
+        """If it fails, all pictures of little detail are one product."""
+        pairs, left_out = _pairs([(7, 0), (7, 0), (15, 0), (15, 0)], 0)
+        self.assertEqual((pairs, left_out), ({(0, 1), (2, 3)}, 0))
+        pairs, left_out = _pairs(
+            [(7, 0), (7, 0), (15, 0), (15, 0)], 0, min_bits=4
+        )
+        self.assertEqual((pairs, left_out), ({(2, 3)}, 2))
+
+    def test_groups(self):
+        """If it fails, what belongs together is parted."""
+        pairs = [(5, 9), (2, 3), (9, 7), (3, 7), (11, 10)]
+        self.assertEqual(
+            list(near_duplicates.group_pairs(pairs)),
+            [(2, 2), (3, 2), (5, 2), (7, 2), (9, 2), (10, 10), (11, 10)],
+        )
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,434 @@
+import contextlib
+import http.server
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent import futures
+from unittest import mock
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+from sicot_tf import client
+from tests.helpers import tiny_server
+
+
+class ClientTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.root = pathlib.Path(folder.name)
+        tiny_server.write_saved_model(cls.root / "tiny" / "1")
+        cls.address = f"unix:{cls.root / 'socket'}"
+        cls.server = tiny_server.ServerProcess(
+            cls.root / "log",
+            *("--model_name", "tiny", "--port", "0"),
+            *("--model_base_path", str(cls.root / "tiny")),
+            *("--grpc_socket_path", str(cls.root / "socket")),
+            "--enable_model_warmup=false",
+        )
+        cls.addClassCleanup(cls.server.kill)
+        cls.server.connect(cls.address).close()
+        cls.tiny = client.Client(cls.address, model_name="tiny")
+        cls.addClassCleanup(cls.tiny.close)
+        for seed in (1, 2):
+            path = cls.root / f"{seed}.jpg"
+            path.write_bytes(tiny_server.make_jpeg(seed))
+        (cls.root / "bad.jpg").write_bytes(b"garbage")
+
+    def run_main(self, *arguments):
+        """Exit code, standard output and standard error of the command."""
+        out, err = io.StringIO(), io.StringIO()
+        code = 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                client.main(
+                    ["--server", self.address, "--model_name", "tiny"]
+                    + [str(argument) for argument in arguments]
+                )
+            except SystemExit as error:
+                code = error.code
+        return code, out.getvalue(), err.getvalue()
+
+    def expected(self, seed):
+        """Answers of the SavedModel itself, without server or client."""
+        signatures = tf.saved_model.load(str(self.root / "tiny" / "1"))
+        outputs = signatures.signatures["serving_default"](
+            image_bytes=tf.constant([tiny_server.make_jpeg(seed)])
+        )
+        ids = [value.decode() for value in outputs["sku_id"].numpy()[0]]
+        return ids, outputs["score"].numpy()[0]
+
+    def test_recognize(self):
+        """Order of pictures and of answers is kept; top_k cuts."""
+        received = self.tiny.recognize(
+            [tiny_server.make_jpeg(1), tiny_server.make_jpeg(2)], top_k=3
+        )
+        self.assertLen(received, 2)
+        for seed, answers in zip((1, 2), received, strict=True):
+            ids, scores = self.expected(seed)
+            self.assertEqual([a.sku_id for a in answers], ids[:3])
+            self.assertAllClose(
+                [a.score for a in answers], scores[:3], 1e-6, 1e-6
+            )
+
+    def test_recognize_nothing(self):
+        """No pictures, no answers, no request."""
+        self.assertEqual(self.tiny.recognize([]), [])
+
+    def test_paths_bytes_and_pictures_of_pillow(self):
+        """Breaks if one kind of picture is sent in another way."""
+        path = self.root / "1.jpg"
+        png = io.BytesIO()
+        # What Pillow makes of the JPEG file, as a file.
+        Image.open(path).save(png, "PNG")
+        of_path, of_bytes, of_pillow, of_png = self.tiny.recognize(
+            [path, path.read_bytes(), Image.open(path), png.getvalue()]
+        )
+        self.assertEqual(of_path, of_bytes)
+        self.assertEqual(of_pillow, of_png)
+        with self.assertRaisesRegex(TypeError, "a path .*received str"):
+            self.tiny.recognize([str(path)])
+
+    def test_pictures_of_pillow_are_sent_as_files_are(self):
+        """Breaks if a photo is not turned, or a mode PNG lacks can't be sent.
+
+        The same pixels lie on their side with orientation 6, and as CMYK.
+        """
+        upright = Image.open(self.root / "1.jpg").convert("RGB")
+        exif = Image.Exif()
+        exif[0x0112] = 6  # Turn it clockwise to see it.
+        photo = io.BytesIO()
+        upright.rotate(90, expand=True).save(photo, "PNG", exif=exif)
+        wanted, turned = self.tiny.recognize([upright, Image.open(photo)])
+        for one, other in zip(wanted, turned, strict=True):
+            self.assertEqual(one.sku_id, other.sku_id)
+            # Places of one batch may be added up in another order.
+            self.assertAlmostEqual(one.score, other.score, places=5)
+        (cmyk,) = self.tiny.recognize([upright.convert("CMYK")])
+        self.assertEqual(len(cmyk), len(wanted))
+
+    def test_recognize_raises_what_the_server_says(self):
+        """Callers decide by the code."""
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.tiny.recognize([b"x"])
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.INVALID_ARGUMENT
+        )
+
+    def test_main_prints_ids_scores_and_names(self):
+        """What the reader of the README sees."""
+        names = self.root / "classes.jsonl"
+        ids, scores = self.expected(1)
+        names.write_text(
+            "".join(
+                json.dumps({"sku_id": i, "sku_name": f"name of {i}", "n": 1})
+                + "\n"
+                for i in ids[1:]
+            ),
+            "utf-8",
+        )
+        photo = self.root / "1.jpg"
+        code, out, err = self.run_main(
+            photo, "--top_k", 2, "--product_names", names
+        )
+        self.assertEqual(code, 0)
+        self.assertEqual(
+            out,
+            f"{photo}\n"
+            f"  {scores[0]:6.1%}  {ids[0]}\n"
+            f"  {scores[1]:6.1%}  {ids[1]}  name of {ids[1]}\n",
+        )
+        self.assertEqual(err, "")
+
+    def test_main_goes_on_after_a_bad_photo(self):
+        """One bad file may not hide the answers for the others."""
+        missing = self.root / "missing.jpg"
+        bad = self.root / "bad.jpg"
+        code, out, err = self.run_main(
+            missing, self.root / "1.jpg", bad, self.root / "2.jpg"
+        )
+        self.assertEqual(code, 1)
+        self.assertEqual(out.count(".jpg\n"), 2)
+        self.assertIn(f"{missing}: No such file or directory\n", err)
+        self.assertIn(
+            f"{bad}: INVALID_ARGUMENT: assertion failed: [Expected a JPEG", err
+        )
+
+    def test_main_names_an_unknown_model(self):
+        """The server's own words."""
+        code, _, err = self.run_main(
+            self.root / "1.jpg", "--model_name", "other"
+        )
+        self.assertEqual(code, 1)
+        self.assertIn(
+            "NOT_FOUND: Servable not found for request: Latest(other)", err
+        )
+
+    def test_main_says_what_to_start(self):
+        """A stack trace of gRPC helps nobody."""
+        code, _, _ = self.run_main(
+            self.root / "1.jpg",
+            *("--server", f"unix:{self.root / 'nobody'}"),
+            *("--timeout", "0.2"),
+        )
+        self.assertIn("No model server answers at unix:", code)
+        self.assertIn("python -m sicot_tf.serve --model_name tiny", code)
+
+    def test_products_without_name(self):
+        """Breaks if null is printed as "None", a name breaks the lines, or
+        names of other products are taken without a word."""
+        names = self.root / "nameless.jsonl"
+        [best, second, *_], scores = self.expected(1)
+        rows = [
+            {"sku_id": best, "sku_name": None},
+            {"sku_id": second, "sku_name": "a\tb\r\n c"},
+            {"sku_id": "without"},
+        ]
+        names.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        photo = self.root / "1.jpg"
+        flags = ("--top_k", 2, "--product_names", names)
+        code, out, err = self.run_main(photo, *flags)
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(
+            out,
+            f"{photo}\n"
+            f"  {scores[0]:6.1%}  {best}\n"
+            f"  {scores[1]:6.1%}  {second}  a b c\n",
+        )
+        names.write_text('{"sku_id": "x", "sku_name": "of another run"}\n')
+        _, _, err = self.run_main(photo, *flags)
+        self.assertIn("knows none of these products", err)
+
+    def test_urls_of_photos(self):
+        """Breaks if file:// is not read, or https:// gives a puzzle."""
+        photo = self.root / "a b.jpg"
+        photo.write_bytes(tiny_server.make_jpeg(1))
+        code, out, _ = self.run_main(photo.as_uri(), "--top_k", 1)
+        self.assertEqual(code, 0)
+        self.assertIn(self.expected(1)[0][0], out)
+        empty = self.root / "empty.jpg"
+        empty.touch()
+        code, _, err = self.run_main("https://h/x.jpg", empty, self.root)
+        self.assertEqual(code, 1)
+        self.assertIn("https://h/x.jpg: Expected a file", err)
+        self.assertIn("empty.jpg: The file is empty.", err)
+        self.assertIn(f"{self.root}: Is a directory", err)
+
+    def test_wrong_product_names(self):
+        """The line is named, before any request."""
+        names = self.root / "wrong.jsonl"
+        names.write_text(
+            '{"sku_id": "a", "sku_name": "A"}\n{"sku": "b"}\n', "utf-8"
+        )
+        code, out, _ = self.run_main(
+            self.root / "1.jpg", "--product_names", names
+        )
+        self.assertIn("wrong.jsonl, line 2: expected a JSON object", code)
+        self.assertEqual(out, "")
+
+
+class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Fails as it is told, then answers SKU "a" and 0.5 for each picture."""
+
+    def __init__(self):
+        self.failures = []
+        self.requests = []
+        self.peers = []
+        self.as_content = False
+
+    def Predict(self, request, context):  # noqa: N802
+        self.requests.append(request)
+        self.peers.append(context.peer())
+        if self.failures:
+            context.abort(self.failures.pop(0), "busy")
+        [size] = request.inputs["image_bytes"].tensor_shape.dim
+        response = predict_pb2.PredictResponse()
+        response.outputs["sku_id"].string_val.extend([b"a"] * size.size)
+        score = response.outputs["score"]
+        if self.as_content:
+            score.tensor_content = np.full([size.size], 0.5, "<f4").tobytes()
+        else:
+            score.float_val.extend([0.5] * size.size)
+        return response
+
+
+class ScriptedServiceTest(tf.test.TestCase):
+    """The same client against a server that fails on command."""
+
+    def setUp(self):
+        super().setUp()
+        self.service = ScriptedService()
+        server = grpc.server(
+            futures.ThreadPoolExecutor(4),
+            options=[("grpc.max_receive_message_length", -1)],
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            self.service, server
+        )
+        self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        self.addCleanup(server.stop, None)
+
+    def recognize(self, *, images=(b"x",), timeout=20.0, **settings):
+        with client.Client(self.address, timeout=timeout, **settings) as asked:
+            return asked.recognize(images)
+
+    def test_asks_again_when_the_server_is_busy(self):
+        """Breaks if a rolling update or a full queue reaches the callers,
+        also of large requests: gRPC's default is to give up on these."""
+        self.service.failures = [
+            grpc.StatusCode.UNAVAILABLE,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            # What gRPC makes of a call that meets the end of a server.
+            grpc.StatusCode.CANCELLED,
+        ]
+        received = self.recognize(images=[bytes(5_000_000)])
+        self.assertEqual(received, [[client.Recognition("a", 0.5)]])
+        self.assertLen(self.service.requests, 4)
+
+    def test_proxies_of_the_web_are_not_asked(self):
+        """Breaks if http_proxy, which nobody listens on here, hides a model
+        server; gRPC itself would ask it, even for localhost."""
+        proxies = ("http_proxy", "https_proxy", "grpc_proxy")
+        nobody = f"http://127.0.0.1:{tiny_server.free_port()}"
+        with mock.patch.dict("os.environ", dict.fromkeys(proxies, nobody)):
+            self.assertLen(self.recognize(), 1)
+            self.assertEqual(client.proxy_option("host:1")[1], 1)
+            del os.environ["grpc_proxy"]
+            self.assertEqual(client.proxy_option("host:1")[1], 0)
+
+    def test_servers_that_are_none(self):
+        """Breaks if a URL, a missing port or another protocol ends in a
+        time-out without a reason."""
+        for server in ("http://localhost:8500", "localhost", "h:99999", ""):
+            with self.assertRaisesRegex(ValueError, "gRPC port as host:port"):
+                client.Client(server)
+        for server in ("dns:///h:1", "unix:x", "[::1]:8500", "10.0.0.1:1"):
+            client.Client(server).close()
+        web = http.server.HTTPServer(
+            ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
+        )
+        self.addCleanup(web.server_close)
+        threading.Thread(target=web.handle_request, daemon=True).start()
+        said = client.why_not(f"127.0.0.1:{web.server_port}")
+        self.assertIn("speaks HTTP/1", said)
+        self.assertEqual(client.why_not(self.address), "")
+
+    def test_other_errors_are_final(self):
+        """Breaks if a request is repeated that can never succeed."""
+        self.service.failures = [grpc.StatusCode.INTERNAL]
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize()
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.INTERNAL)
+        self.assertLen(self.service.requests, 1)
+
+    def test_gives_up(self):
+        """Breaks if a client asks for ever: 5 attempts, or the deadline."""
+        self.service.failures = [grpc.StatusCode.UNAVAILABLE] * 99
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize()
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(raised.exception.details(), "busy")
+        self.assertLen(self.service.requests, 5)
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.recognize(timeout=1e-3)
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED
+        )
+
+    def test_channels_are_used_in_turn(self):
+        """Breaks if all channels share one connection."""
+        with client.Client(self.address, num_channels=3) as asked:
+            for _ in range(6):
+                asked.recognize([b"x"])
+        self.assertLen(set(self.service.peers), 3)
+
+    def test_model_version_and_label(self):
+        """Breaks if another version answers than the one asked for."""
+        self.recognize()
+        self.recognize(model_name="m", version=7)
+        self.recognize(model_name="m", version_label="canary")
+        specs = [request.model_spec for request in self.service.requests]
+        self.assertEqual([spec.name for spec in specs], ["sicot", "m", "m"])
+        self.assertEqual(
+            [spec.WhichOneof("version_choice") for spec in specs],
+            [None, "version", "version_label"],
+        )
+        self.assertEqual(specs[1].version.value, 7)
+        self.assertEqual(specs[2].version_label, "canary")
+        with self.assertRaisesRegex(ValueError, "received both: 7 and 'c'"):
+            client.Client(self.address, version=7, version_label="c")
+        with self.assertRaisesRegex(ValueError, "num_channels of 1 or more"):
+            client.Client(self.address, num_channels=0)
+
+    def test_scores_as_tensor_content(self):
+        """Servers with --enable_serialization_as_tensor_content send this."""
+        self.service.as_content = True
+        self.assertEqual(
+            self.recognize(images=[b"x", b"y"]),
+            [[client.Recognition("a", 0.5)]] * 2,
+        )
+
+
+class MessagesTest(tf.test.TestCase):
+    def test_fields_are_those_of_tensorflow_serving(self):
+        """Breaks if a field has another name, number or type than theirs."""
+        request = predict_pb2.PredictRequest.DESCRIPTOR.fields_by_name
+        response = predict_pb2.PredictResponse.DESCRIPTOR.fields_by_name
+        spec = request["model_spec"].message_type
+        tensor_map = request["inputs"].message_type
+        tensor = tensor_map.fields_by_name["value"].message_type
+        shape = tensor.fields_by_name["tensor_shape"].message_type
+        published = {
+            "Int64Value": spec.fields_by_name["version"].message_type,
+            "ModelSpec": spec,
+            "Dim": shape.fields_by_name["dim"].message_type,
+            "TensorShapeProto": shape,
+            "TensorProto": tensor,
+            "Tensor": tensor_map,
+            "PredictRequest": request["inputs"].containing_type,
+            "PredictResponse": response["outputs"].containing_type,
+        }
+        self.assertCountEqual(published, client._MESSAGES)
+        for message_name, descriptor in published.items():
+            ours = client._classes[message_name].DESCRIPTOR
+            for field in ours.fields:
+                theirs = descriptor.fields_by_name[field.name]
+                # A number stands for the enumeration of data types.
+                same_type = theirs.enum_type is not None or (
+                    field.type == theirs.type
+                )
+                self.assertTrue(same_type, field.full_name)
+                self.assertEqual(
+                    (field.number, field.is_repeated),
+                    (theirs.number, theirs.is_repeated),
+                    field.full_name,
+                )
+
+    def test_import_is_light(self):
+        """Breaks if a program that asks has to load TensorFlow."""
+        script = (
+            "import sys; from sicot_tf import client; "
+            "sys.exit(bool({'tensorflow', 'numpy', 'PIL'} & set(sys.modules)))"
+        )
+        subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=tiny_server.PROJECT_DIR,
+            check=True,
+        )
+
+
+if __name__ == "__main__":
+    tf.test.main()

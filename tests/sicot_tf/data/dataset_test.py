@@ -1,0 +1,375 @@
+"""Order, weights, titles and damage of what training and evaluation read."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import config
+from sicot_tf.data import dataset
+from sicot_tf.data import records
+from sicot_tf.data import tfrecords
+from tests.helpers import tiny_road
+
+
+def _training(files, **overrides):
+    arguments = {
+        "first_step": 0,
+        "last_step": 10,
+        "global_batch_size": 12,
+        "seed": 0,
+        "image_size": 16,
+        "max_words": 8,
+        "augmentation": "crop_flip",
+        "min_crop_area": 0.5,
+        **overrides,
+    }
+    batches = dataset.make_training_dataset(files, **arguments)
+    return [tf.nest.map_structure(np.array, batch) for batch in batches]
+
+
+def _split_into_files(folder, counts):
+    """A generation with the tiny road's training records in several files."""
+    files = dataset.RecordFiles(tiny_road.generation(), "train")
+    manifest = {"splits": {"train": {"shards": {}}}, "files": {}}
+    folder.mkdir()
+    start = 0
+    for number, count in enumerate(counts):
+        stem = f"train-{number:05d}-of-{len(counts):05d}"
+        path = folder / f"{stem}.tfrecord"
+        examples = files.read_many(np.arange(start, start + count))
+        offsets = tfrecords.write(path, examples)
+        np.save(path.with_suffix(".offsets.npy"), offsets)
+        manifest["splits"]["train"]["shards"][stem] = count
+        manifest["files"][path.name] = {"bytes": path.stat().st_size}
+        start += count
+    config.write_json(folder / "manifest.json", manifest)
+    return folder
+
+
+class ScheduleTest(tf.test.TestCase):
+    def test_shared_records(self):
+        """Breaks if the weights of a global batch depend on the workers.
+
+        11 records by 8: a step of 8 rows and one of 3. Three workers take 3
+        rows each (the ninth pads), eight take one.
+        """
+        for workers, rows in ((1, 8), (3, 3), (7, 2), (8, 1), (9, 1)):
+            schedule = dataset.Schedule((11,), 8, workers)
+            self.assertEqual(schedule.rows_per_worker, rows)
+            self.assertEqual(schedule.steps_per_epoch, 2)
+            totals = [schedule.total_weight(step) for step in range(4)]
+            self.assertEqual(totals, [8, 3, 8, 3])
+
+    def test_own_records(self):
+        """Breaks if workers with unequal files take unequally many steps.
+
+        18, 14 and 3 records by ceil(8 / 3) = 3: 6 steps for the first. Steps
+        0 to 5 take 3 3 3 3 3 3, 3 3 3 3 2 0 and 3 0 0 0 0 0.
+        """
+        schedule = dataset.Schedule((18, 14, 3), 8, 3)
+        self.assertEqual(schedule.rows_per_worker, 3)
+        self.assertEqual(schedule.steps_per_epoch, 6)
+        totals = [schedule.total_weight(step) for step in range(7)]
+        self.assertEqual(totals, [9, 6, 6, 6, 5, 3, 9])
+        self.assertEqual(sum(totals[:6]), 18 + 14 + 3)
+
+    def test_total_weight_is_the_sum_over_the_workers(self):
+        """Breaks if a worker alone knows another total than all together."""
+        for counts, workers in (((11,), 3), ((1,), 7), ((18, 14, 3), 3)):
+            schedule = dataset.Schedule(counts, 8, workers)
+            for step in range(2 * schedule.steps_per_epoch):
+                taken = [
+                    schedule.take(tf.constant(step, tf.int64), worker)
+                    for worker in range(workers)
+                ]
+                self.assertEqual(
+                    sum(float(tf.reduce_sum(weight)) for _, weight in taken),
+                    schedule.total_weight(step),
+                )
+
+    def test_files_of_another_number_of_workers(self):
+        """Breaks if records are forgotten without a word."""
+        with self.assertRaisesRegex(ValueError, "for 1 or 3 workers"):
+            dataset.Schedule((18, 14), 8, 3)
+
+
+class DatasetTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.files = dataset.RecordFiles(tiny_road.generation(), "train")
+
+    def _assert_equal(self, first, second):
+        self.assertLen(second, len(first))
+        for one, other in zip(first, second):
+            for name in one:
+                self.assertAllEqual(one[name], other[name], msg=name)
+
+    def test_random_access_equals_reading_in_order(self):
+        """Breaks if offsets point anywhere but at records."""
+        paths = sorted(tiny_road.generation().glob("train-*.tfrecord"))
+        in_order = [
+            each.numpy()
+            for each in tf.data.TFRecordDataset([str(path) for path in paths])
+        ]
+        self.assertLen(self.files, 32)
+        self.assertEqual(
+            in_order, [self.files.read(i) for i in range(len(self.files))]
+        )
+
+    def test_a_damaged_record_is_an_error(self):
+        """Breaks if flipped bits are trained on."""
+        copy = pathlib.Path(self.get_temp_dir()) / "damaged"
+        shutil.copytree(tiny_road.generation(), copy)
+        shard = next(copy.glob("train-*.tfrecord"))
+        content = bytearray(shard.read_bytes())
+        content[100] ^= 1
+        shard.write_bytes(content)
+        with self.assertRaisesRegex(ValueError, "Record 0 .* is damaged"):
+            dataset.RecordFiles(copy, "train").read(0)
+
+    def test_every_record_once_an_epoch(self):
+        """Breaks if an epoch repeats or forgets a record.
+
+        32 records in batches of 12 are 3 steps; 4 rows pad the last one.
+        """
+        steps = dataset.num_steps_per_epoch(32, 12)
+        self.assertEqual(steps, 3)
+        for epoch in (0, 1):
+            batches = _training(
+                self.files,
+                first_step=epoch * steps,
+                last_step=(epoch + 1) * steps,
+                augmentation="none",
+            )
+            rows = {
+                batch["image"][i].tobytes()
+                for batch in batches
+                for i in range(12)
+                if batch["weight"][i]
+            }
+            self.assertLen(rows, 32)
+            weights = np.concatenate([each["weight"] for each in batches])
+            self.assertAllEqual(weights, [1.0] * 32 + [0.0] * 4)
+
+    def test_order_is_a_function_of_seed_and_step(self):
+        """Breaks if a resumed run sees other batches."""
+        whole = _training(self.files)
+        self._assert_equal(whole, _training(self.files))
+        self._assert_equal(whole[7:], _training(self.files, first_step=7))
+        other = _training(self.files, seed=1)
+        self.assertNotAllEqual(
+            np.stack([each["label"] for each in whole]),
+            np.stack([each["label"] for each in other]),
+        )
+        # Epochs differ too: steps 0 to 2 against steps 3 to 5.
+        self.assertNotAllEqual(
+            np.stack([each["label"] for each in whole[:3]]),
+            np.stack([each["label"] for each in whole[3:6]]),
+        )
+
+    def test_workers_share_the_global_batch(self):
+        """Breaks if the batch depends on the number of workers.
+
+        Row i of the global batch is row i // M of worker i % M; rows beyond
+        it weigh nothing. 32 records by 12 end with a padded batch.
+        """
+        whole = _training(self.files, last_step=4)
+        for workers in (2, 3, 7):
+            parts = [
+                _training(
+                    self.files,
+                    last_step=4,
+                    num_shards=workers,
+                    shard_index=worker,
+                )
+                for worker in range(workers)
+            ]
+            for step, batch in enumerate(whole):
+                for name, expected in batch.items():
+                    # [rows, workers, ...] in the order of the rows.
+                    rows = np.stack([part[step][name] for part in parts], 1)
+                    rows = rows.reshape(-1, *rows.shape[2:])
+                    self.assertAllEqual(expected, rows[:12], msg=name)
+                    if name == "weight":
+                        self.assertAllEqual(rows[12:], 0 * rows[12:])
+
+    def test_workers_with_their_own_files(self):
+        """Breaks if an epoch repeats or forgets a record of some file.
+
+        Files of 10, 0, 9, 8, 5 records: worker 0 of 2 has 10 + 8, worker 1
+        9 + 5; by ceil(7 / 2) = 4 that is 5 steps for both.
+        """
+        folder = pathlib.Path(self.get_temp_dir()) / "several"
+        _split_into_files(folder, (10, 0, 9, 8, 5))
+        schedule = dataset.Schedule((18, 14), 7, 2)
+        seen, totals = [], np.zeros(10)
+        for worker, count in enumerate((18, 14)):
+            files = dataset.RecordFiles(folder, "train", 2, worker)
+            self.assertEqual(files.record_counts, (18, 14))
+            arguments = {
+                "global_batch_size": 7,
+                "num_shards": 2,
+                "shard_index": worker,
+                "augmentation": "none",
+            }
+            batches = _training(files, **arguments)
+            epochs = []
+            for epoch in (batches[:5], batches[5:]):
+                rows = [
+                    batch["image"][i].tobytes()
+                    for batch in epoch
+                    for i in range(4)
+                    if batch["weight"][i]
+                ]
+                self.assertLen(rows, count)
+                self.assertLen(set(rows), count)
+                epochs.append(rows)
+            self.assertNotEqual(*epochs)
+            self.assertEqual(*map(set, epochs))
+            seen += epochs[0]
+            totals += [each["weight"].sum() for each in batches]
+            # A run goes on at any step.
+            self._assert_equal(
+                batches[7:], _training(files, first_step=7, **arguments)
+            )
+        self.assertLen(set(seen), 32)
+        self.assertAllEqual(
+            totals, [schedule.total_weight(step) for step in range(10)]
+        )
+
+    def test_other_workers_files_are_not_touched(self):
+        """Breaks if a worker needs the files of the others on its disk."""
+        folder = pathlib.Path(self.get_temp_dir()) / "own"
+        _split_into_files(folder, (10, 9, 8, 5))
+        for path in folder.glob("train-0000[02]*"):
+            path.unlink()
+        files = dataset.RecordFiles(folder, "train", 2, 1)
+        self.assertLen(files, 14)
+        expected = [*range(10, 19), *range(27, 32)]
+        self.assertEqual(
+            [files.read(i) for i in range(14)],
+            [self.files.read(i) for i in expected],
+        )
+        with self.assertRaisesRegex(ValueError, "missing or cut"):
+            dataset.RecordFiles(folder, "train", 2, 0)
+        with self.assertRaisesRegex(ValueError, "those of worker 1 of 2"):
+            _training(files, num_shards=2, shard_index=0)
+
+    def test_shuffled_titles_change_titles_alone(self):
+        """Breaks if the control differs in more than its titles."""
+        plain = _training(self.files)
+        shuffled = _training(self.files, shuffle_titles=True)
+        for name in ("image", "label", "weight"):
+            self.assertAllEqual(
+                np.stack([each[name] for each in plain]),
+                np.stack([each[name] for each in shuffled]),
+            )
+        different = [
+            np.any(a != b)
+            for one, other in zip(plain, shuffled)
+            for a, b in zip(one["title_ids"], other["title_ids"])
+        ]
+        self.assertGreater(np.mean(different), 0.5)
+        # The same titles, each as often, on other pictures.
+        self.assertEqual(self._titles(plain), self._titles(shuffled))
+
+    def _titles(self, batches):
+        """The titles of the first epoch, sorted."""
+        return sorted(
+            tuple(title)
+            for batch in batches[:3]
+            for title, weight in zip(batch["title_ids"], batch["weight"])
+            if weight
+        )
+
+    def test_padding_of_word_ids(self):
+        """Breaks if titles are cut or padded in the wrong place."""
+        self.assertAllEqual(
+            dataset.pad_word_ids(tf.constant([5, 6, 7]), 5), [5, 6, 7, 0, 0]
+        )
+        self.assertAllEqual(
+            dataset.pad_word_ids(tf.constant([5, 6, 7]), 2), [5, 6]
+        )
+        self.assertAllEqual(
+            dataset.pad_word_ids(tf.constant([], tf.int64), 2), [0, 0]
+        )
+        # Unknown words take no place: they leave before the cut.
+        self.assertAllEqual(
+            dataset.pad_word_ids(tf.constant([0, 5, 0, 6, 7, 8]), 3), [5, 6, 7]
+        )
+
+    def test_evaluation_reads_every_record_and_no_title(self):
+        """Breaks if a record is lost, or text is parsed for evaluation."""
+        files = dataset.RecordFiles(tiny_road.generation(), "test")
+        batches = list(
+            dataset.make_evaluation_dataset(files, image_size=16, batch_size=7)
+        )
+        self.assertEqual([len(each["label"]) for each in batches], [7, 7, 7, 3])
+        self.assertEqual(
+            set(batches[0]),
+            {"image", "label", "record_id", "sku_id", "weight"},
+        )
+        self.assertAllEqual(batches[-1]["weight"], [1.0, 1.0, 1.0])
+        expected = [
+            tf.io.parse_single_example(
+                files.read(i), records.EVALUATION_FEATURES
+            )["record_id"].numpy()
+            for i in range(24)
+        ]
+        found = [i for each in batches for i in each["record_id"].numpy()]
+        self.assertEqual(found, expected)
+
+    def test_workers_evaluate_every_record_once(self):
+        """Breaks if a worker runs dry while others wait for it.
+
+        10 records by 7 on 3 workers: 2 batches of 3 rows on each.
+        """
+        files = dataset.RecordFiles(tiny_road.generation(), "test")
+        arguments = {"image_size": 16, "batch_size": 7, "max_records": 10}
+        whole = list(dataset.make_evaluation_dataset(files, **arguments))
+        expected = [i for each in whole for i in each["record_id"].numpy()]
+        self.assertLen(expected, 10)
+        found = []
+        for worker in range(3):
+            batches = dataset.make_evaluation_dataset(
+                files, **arguments, num_shards=3, shard_index=worker
+            )
+            self.assertEqual(batches.element_spec["label"].shape, [3])
+            self.assertLen(list(batches), 2)
+            for number, batch in enumerate(batches):
+                # Row i of a worker is row 3 i + worker of the batch.
+                found += [
+                    (7 * number + 3 * i + worker, batch["record_id"][i].numpy())
+                    for i in range(3)
+                    if batch["weight"][i]
+                ]
+        self.assertEqual(sorted(found), list(enumerate(expected)))
+
+    def test_kind_errors(self):
+        """Breaks if too few files or an empty split fail late."""
+        with self.assertRaisesRegex(ValueError, "smaller --shard_megabytes"):
+            dataset.RecordFiles(tiny_road.generation(), "train", 2, 0)
+        folder = pathlib.Path(self.get_temp_dir()) / "cut"
+        shutil.copytree(tiny_road.generation(), folder)
+        manifest = dataset.read_manifest(folder)
+        shards = manifest["splits"]["train"]["shards"]
+        (name,) = shards
+        (folder / f"{name}.tfrecord").write_bytes(b"")
+        with self.assertRaisesRegex(ValueError, "missing or cut"):
+            dataset.RecordFiles(folder, "train")
+        shards.clear()
+        config.write_json(folder / "manifest.json", manifest)
+        empty = dataset.RecordFiles(folder, "train")
+        with self.assertRaisesRegex(ValueError, "no training records"):
+            _training(empty)
+        batches = dataset.make_evaluation_dataset(
+            empty, image_size=16, batch_size=7
+        )
+        self.assertEmpty(list(batches))
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,206 @@
+"""Softmax by blocks of classes: statistics, gradients, norms, updates."""
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from sicot_tf.model.classifier import block_softmax
+from sicot_tf.model.classifier import row_optimizers
+from tests.helpers import dense_softmax
+
+# 11 classes in blocks of 4, 4 and 3.
+_BORDERS = ((0, 4), (4, 8), (8, 11))
+# First and last of blocks, one twice.
+_LABELS = np.array([0, 3, 4, 8, 10, 4])
+_UPSTREAM = np.array([0.5, 2.0, 0.0, -1.0, 100.0, 1.0], np.float32)
+
+
+class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.kernel, self.bias = dense_softmax.weights(3, 11, 5)
+        random = np.random.default_rng(0)
+        self.features = random.normal(size=[6, 5]).astype(np.float32)
+        self.offset = random.normal(size=[11]).astype(np.float32)
+
+    def views(self):
+        return [
+            block_softmax.View(
+                block_softmax.Block(
+                    tf.constant(self.kernel[first:last]),
+                    tf.constant(self.bias[first:last]),
+                ),
+                tf.constant(_LABELS - first),
+                tf.constant(self.offset[first:last]),
+            )
+            for first, last in _BORDERS
+        ]
+
+    def forward(self, keep):
+        """Statistics of all blocks, and maxima and kept of each."""
+        parts, kept = zip(
+            *(
+                block_softmax.statistics(self.features, view, keep)
+                for view in self.views()
+            )
+        )
+        stacked = [tf.stack(each) for each in zip(*parts)]
+        merged = block_softmax.merge(block_softmax.Statistics(*stacked))
+        return merged, [each.maximum for each in parts], kept
+
+    def expected(self, label_smoothing=0.0):
+        return dense_softmax.cross_entropy(
+            self.features,
+            self.kernel,
+            self.bias,
+            _LABELS,
+            _UPSTREAM,
+            label_smoothing=label_smoothing,
+            offset=self.offset,
+        )
+
+    def test_statistics(self):
+        """Breaks if a label counts in two blocks, or in none."""
+        merged, maxima, kept = self.forward(keep=True)
+        logits = self.features @ self.kernel.T + self.bias + self.offset
+        highest = logits.max(axis=1)
+        for actual, expected in (
+            (merged.maximum, highest),
+            (merged.exponentials, np.exp(logits - highest[:, None]).sum(1)),
+            (merged.target, logits[np.arange(6), _LABELS]),
+            (merged.total, logits.sum(axis=1)),
+        ):
+            self.assertAllClose(actual, expected, rtol=1e-6, atol=1e-6)
+        for (first, last), maximum, exponentials in zip(_BORDERS, maxima, kept):
+            block = logits[:, first:last]
+            self.assertAllClose(maximum, block.max(axis=1))
+            self.assertAllClose(
+                exponentials, np.exp(block - block.max(axis=1, keepdims=True))
+            )
+        self.assertEqual(self.forward(keep=False)[2], (None, None, None))
+
+    def test_cross_entropies_of_large_logits(self):
+        """Breaks if maximum and logarithm are added first.
+
+        log(e^0 + e^-0.5) = 0.474077; near 10,000, neighbours in float32 are
+        0.001 apart.
+        """
+        found = block_softmax.Statistics(
+            *(
+                tf.constant([each], tf.float32)
+                for each in (1e4, 1 + np.exp(-0.5), 1e4, 2e4)
+            )
+        )
+        self.assertAllClose(
+            block_softmax.cross_entropies(found, 2, 0.0), [0.474077], atol=1e-6
+        )
+
+    @parameterized.parameters(0.0, 0.2)
+    def test_cross_entropies(self, label_smoothing):
+        """Breaks if smoothing takes the mean over a block."""
+        self.assertAllClose(
+            block_softmax.cross_entropies(
+                self.forward(keep=False)[0], 11, label_smoothing
+            ),
+            self.expected(label_smoothing).losses,
+            rtol=1e-6,
+        )
+
+    def backward(self, merged, label_smoothing=0.2):
+        return block_softmax.Backward(
+            merged.maximum,
+            merged.exponentials,
+            tf.constant(_UPSTREAM),
+            on_target=1 - label_smoothing,
+            on_all=label_smoothing / 11,
+        )
+
+    @parameterized.parameters(False, True)
+    def test_gradients(self, keep):
+        """Breaks if what was kept differs from what is computed again."""
+        merged, maxima, kept = self.forward(keep)
+        parts = [
+            block_softmax.gradients(self.features, *each, self.backward(merged))
+            for each in zip(self.views(), maxima, kept)
+        ]
+        expected = self.expected(0.2)
+        for actual, wanted in (
+            (sum(part for part, _ in parts), expected.by_features),
+            (tf.concat([b.kernel for _, b in parts], 0), expected.by_kernel),
+            (tf.concat([b.bias for _, b in parts], 0), expected.by_bias),
+        ):
+            self.assertLessEqual(
+                dense_softmax.relative_error(actual, wanted), 1e-6
+            )
+
+    @parameterized.parameters(False, True)
+    def test_norm(self, keep):
+        """Breaks if clipping sees another norm than the gradient has."""
+        merged, maxima, kept = self.forward(keep)
+        by_features, grams, by_logits = zip(
+            *(
+                block_softmax.norm_gradients(
+                    self.features, *each, self.backward(merged), keep
+                )
+                for each in zip(self.views(), maxima, kept)
+            )
+        )
+        expected = self.expected(0.2)
+        norm = (expected.by_kernel**2).sum() + (expected.by_bias**2).sum()
+        self.assertAllClose(
+            block_softmax.squared_norm(tf.constant(self.features), sum(grams)),
+            norm,
+            rtol=1e-6,
+        )
+        self.assertLessEqual(
+            dense_softmax.relative_error(
+                sum(by_features), expected.by_features
+            ),
+            1e-6,
+        )
+        # Kept for the update that follows, or computed again.
+        for each in by_logits:
+            self.assertEqual(each is not None, keep)
+
+    def test_update(self):
+        """Breaks if biases decay, or clipping scales more than gradients.
+
+        Scale 0.5: kernel gradient 0.5 * 4 + 0.1 * 10 = 3, bias 0.5 * 2 = 1;
+        velocity 0.9 * 1 - 0.1 * gradient.
+        """
+        (kernel, bias), ((kernel_slot, bias_slot),) = (
+            block_softmax.updated_block(
+                block_softmax.Block(tf.constant([[4.0]]), tf.constant([2.0])),
+                block_softmax.Block(tf.constant([[10.0]]), tf.constant([20.0])),
+                (block_softmax.Block(tf.ones([1, 1]), tf.ones([1])),),
+                block_softmax.Update(
+                    tf.constant(0.1),
+                    tf.constant(0, tf.int64),
+                    tf.constant(0.5),
+                ),
+                row_optimizers.RowSGD(0.9),
+                weight_decay=0.1,
+            )
+        )
+        self.assertAllClose(kernel_slot, [[0.6]])
+        self.assertAllClose(bias_slot, [0.8])
+        self.assertAllClose(kernel, [[10.6]])
+        self.assertAllClose(bias, [20.8])
+
+    def test_bfloat16(self):
+        """Breaks if softmax or gradients lose digits beyond the products."""
+        self.features = tf.cast(self.features, tf.bfloat16)
+        merged, maxima, kept = self.forward(keep=True)
+        by_features, block = block_softmax.gradients(
+            self.features,
+            self.views()[0],
+            maxima[0],
+            kept[0],
+            self.backward(merged),
+        )
+        for each in (*merged, kept[0], by_features, *block):
+            self.assertEqual(each.dtype, tf.float32)
+
+
+if __name__ == "__main__":
+    tf.test.main()

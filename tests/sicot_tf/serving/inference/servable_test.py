@@ -1,0 +1,279 @@
+import pathlib
+import shutil
+import tempfile
+import threading
+import time
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf.serving import serving_config
+from sicot_tf.serving.inference import batching
+from sicot_tf.serving.inference import servable
+from tests.helpers import serving_models
+
+
+def load(name, **options):
+    return servable.Servable(
+        name, 1, serving_models.saved_model(name), **options
+    )
+
+
+class RunTest(tf.test.TestCase):
+    """By the raw session; the class below does the same by the public one."""
+
+    use_raw_session = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        with mock.patch.object(
+            servable, "raw_session_works", lambda: cls.use_raw_session
+        ):
+            cls.linear = load("half_plus_two")
+            cls.module = load("three_sums")
+            cls.strings = load("strings")
+            cls.slow = load("slow")
+        cls.inputs = cls.module.signatures["serving_default"].inputs
+        cls.outputs = cls.module.signatures["serving_default"].outputs
+
+    def assert_fails(self, error_class, text, run, *arguments):
+        with self.assertRaises(error_class) as raised:
+            run(*arguments)
+        self.assertEqual(raised.exception.message, text)
+
+    def test_answers_in_the_order_of_the_fetches(self):
+        """A name may come twice: two outputs of a signature may be one."""
+        x = np.float32([[1, 2, 3], [0, 0, 1]])
+        total = self.outputs["total"].name
+        doubled = self.outputs["doubled"].name
+        values = self.module.run(
+            {self.inputs["x"].name: x}, [total, doubled, total], 30.0
+        )
+        self.assertAllClose(values[0], [321, 100])
+        self.assertAllClose(values[1], 2 * x)
+        self.assertAllClose(values[2], values[0])
+
+    def test_equals_the_loaded_saved_model(self):
+        """The server may not change a digit of what was exported."""
+        x = serving_models.example_inputs("three_sums", "serving_default")["x"]
+        expected = tf.saved_model.load(
+            str(serving_models.saved_model("three_sums"))
+        ).signatures["serving_default"](x=tf.constant(x))
+        aliases = sorted(expected)
+        values = self.module.run(
+            {self.inputs["x"].name: x},
+            [self.outputs[alias].name for alias in aliases],
+            None,
+        )
+        for alias, value in zip(aliases, values, strict=True):
+            self.assertAllEqual(value, expected[alias])
+
+    def test_strings_are_bytes(self):
+        """Text goes through the graph as UTF-8."""
+        signature = self.strings.signatures["serving_default"]
+        text = np.array([b"a", b"\x00\xff", "乐".encode()], object)
+        [upper, length] = self.strings.run(
+            {signature.inputs["s"].name: text},
+            [signature.outputs[name].name for name in ("upper", "length")],
+            None,
+        )
+        self.assertEqual(list(upper), [b"A", b"\x00\xff", "乐".encode()])
+        self.assertAllEqual(length, [1, 2, 3])
+
+    def test_wrong_type(self):
+        """Nothing is converted in silence; clients know this text."""
+        self.assert_fails(
+            tf.errors.InvalidArgumentError,
+            "Expects arg[0] to be float but double is provided",
+            self.linear.run,
+            {"x:0": np.float64([1])},
+            ["y:0"],
+            None,
+        )
+
+    def test_wrong_shape(self):
+        """A signature's shape is checked by the ops, not by the server."""
+        with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
+            self.module.run(
+                {self.inputs["x"].name: np.float32([[1, 2, 3, 4]])},
+                [self.outputs["total"].name],
+                None,
+            )
+        self.assertNotIn("stack trace", raised.exception.message)
+        # It still answers.
+        self.test_answers_in_the_order_of_the_fetches()
+
+    def test_unknown_tensor(self):
+        """A signature may name what its graph has not."""
+        feeds = {"x:0": np.float32([1])}
+        for wrong_feeds, fetches in (
+            (feeds, ["nothing:0"]),
+            ({"": np.float32([1])}, ["y:0"]),
+        ):
+            with self.assertRaises(tf.errors.NotFoundError):
+                self.linear.run(wrong_feeds, fetches, None)
+
+    def test_deadline(self):
+        """A request that never ends would keep its thread for ever."""
+        signature = self.slow.signatures["count_for_ever"]
+        feeds = {signature.inputs["start"].name: np.array(0, np.int64)}
+        fetches = [signature.outputs["count"].name]
+        for seconds in (0.05, 0.0, -1.0):
+            self.assert_fails(
+                tf.errors.DeadlineExceededError,
+                "Timed out waiting for notification",
+                self.slow.run,
+                feeds,
+                fetches,
+                seconds,
+            )
+
+    def test_long_deadlines(self):
+        """Some clients' deadline is a hundred years away."""
+        for seconds in (11.5, 3000.0, 1e6, 3e9, float("inf")):
+            [y] = self.linear.run({"x:0": np.float32([2])}, ["y:0"], seconds)
+            self.assertAllClose(y, [3])
+
+    def test_many_threads(self):
+        """Each gets its own answer from the one session."""
+        answers = {}
+
+        def ask(number):
+            for _ in range(20):
+                [y] = self.linear.run(
+                    {"x:0": np.float32([number])}, ["y:0"], 30.0
+                )
+                answers.setdefault(number, set()).add(float(y[0]))
+
+        threads = [
+            threading.Thread(target=ask, args=(number,)) for number in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(
+            answers, {number: {number / 2 + 2} for number in range(8)}
+        )
+
+
+class PublicRunTest(RunTest):
+    """What a TensorFlow without the private functions would use."""
+
+    use_raw_session = False
+
+
+class ServableTest(tf.test.TestCase):
+    def test_raw_session_works(self):
+        """The release of TensorFlow in setup.py has the private functions."""
+        self.assertTrue(servable.raw_session_works())
+
+    def test_raw_session_changed(self):
+        """A later TensorFlow without them must not fail, but take the other."""
+        for changed in (
+            mock.Mock(side_effect=AttributeError),
+            mock.Mock(return_value=lambda *_: [np.float32([1, 1])]),
+        ):
+            with mock.patch.object(servable, "_raw_run", changed):
+                self.assertFalse(servable.raw_session_works.__wrapped__())
+
+    def test_attributes(self):
+        """Answers repeat name and version; metadata shows the signatures."""
+        model = servable.Servable(
+            "other_name", 7, serving_models.saved_model("three_sums")
+        )
+        self.assertEqual((model.name, model.version), ("other_name", 7))
+        self.assertContainsSubset(
+            ["serving_default", "two_inputs", "to_scalar"], model.signatures
+        )
+
+    def test_no_saved_model(self):
+        """The reason stands in the status of the version."""
+        directory = pathlib.Path(
+            self.enterContext(tempfile.TemporaryDirectory())
+        )
+        with self.assertRaises(tf.errors.NotFoundError) as raised:
+            servable.Servable("m", 1, directory / "absent")
+        self.assertIn(
+            "Could not find SavedModel .pb or .pbtxt at supplied export "
+            f"directory path: {directory / 'absent'}",
+            raised.exception.message,
+        )
+
+    def test_unknown_tags(self):
+        """--saved_model_tags of another export."""
+        with self.assertRaises(tf.errors.NotFoundError) as raised:
+            load("half_plus_two", tags=("serve", "gpu"))
+        self.assertStartsWith(
+            raised.exception.message,
+            "Could not find meta graph def matching supplied tags: "
+            "{ serve gpu }.",
+        )
+
+    def test_broken_saved_models(self):
+        """Half an upload is an error of the load, with a reason."""
+        root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
+        source = serving_models.saved_model("three_sums")
+        for index, break_it in enumerate(
+            (
+                lambda path: (path / "saved_model.pb").write_bytes(b"\xff\xff"),
+                lambda path: (path / "saved_model.pb").write_bytes(b""),
+                lambda path: shutil.rmtree(path / "variables"),
+            )
+        ):
+            directory = shutil.copytree(source, root / str(index))
+            break_it(directory)
+            with self.assertRaises(tf.errors.OpError) as raised:
+                servable.Servable("m", 1, directory)
+            self.assertNotEqual(raised.exception.message, "")
+
+    def test_session_config(self):
+        """--tensorflow_intra_op_parallelism and its kind."""
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=1, inter_op_parallelism_threads=1
+        )
+        model = load("half_plus_two", session_config=config)
+        [y] = model.run({"x:0": np.float32([2])}, ["y:0"], None)
+        self.assertAllClose(y, [3])
+
+    def test_closed(self):
+        """A request that comes too late is an error, not a crash."""
+        model = load("half_plus_two")
+        model.close()
+        with self.assertRaises(tf.errors.CancelledError):
+            model.run({"x:0": np.float32([2])}, ["y:0"], None)
+
+    def test_scheduler(self):
+        """With one, requests go through batches; warm-up needs not."""
+        batches = []
+        scheduler = batching.BatchScheduler(
+            serving_config.BatchingParameters(),
+            on_batch=lambda *batch: batches.append(batch),
+        )
+        self.addCleanup(scheduler.close)
+        model = load("half_plus_two", scheduler=scheduler)
+        for run in (model.run, model.run_unbatched):
+            [y] = run({"x:0": np.float32([2, 4])}, ["y:0"], 30.0)
+            self.assertAllClose(y, [3, 4])
+        self.assertLen(batches, 1)
+
+    def test_deadline_ends_the_run_itself(self):
+        """Else late requests pile up behind those of callers who are gone."""
+        model = load("slow")
+        signature = model.signatures["count_for_ever"]
+        start = time.monotonic()
+        with self.assertRaises(tf.errors.DeadlineExceededError):
+            model.run(
+                {signature.inputs["start"].name: np.array(0, np.int64)},
+                [signature.outputs["count"].name],
+                0.1,
+            )
+        # Closing waits for runs that did not end.
+        model.close()
+        self.assertLess(time.monotonic() - start, 30)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,698 @@
+"""Tests of the REST API: a real server, real HTTP."""
+
+import base64
+import contextlib
+import gzip
+import http.client
+import json
+import pathlib
+import socket
+import tempfile
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+import uvicorn
+from tensorflow_serving.config import model_server_config_pb2
+
+from sicot_tf.serving import metrics as metrics_lib
+from sicot_tf.serving import server_core
+from sicot_tf.serving.inference import servable
+from sicot_tf.serving.rest_api.app import make_app
+from sicot_tf.serving.versions import model_manager
+from tests.helpers import serving_models
+
+_MAX_BODY_BYTES = 1 << 20
+_MONITORING_PATH = "/monitoring/prometheus/metrics"
+_HALF = "/v1/models/half_plus_two"
+_SUMS = "/v1/models/three_sums"
+
+
+class AllErrors:
+    """Stands for ServerCore where a real one can't be made to fail so."""
+
+    manager = None
+
+    def get_model_status(self, request):
+        """Fails with the code that is the model's name."""
+        if request.model_spec.name == "bug":
+            raise RuntimeError("the bug")
+        if request.model_spec.name == "memory":
+            raise MemoryError
+        code = int(request.model_spec.name)
+        raise tf.errors.OpError(None, None, "é!", code)
+
+
+class RestTest(tf.test.TestCase):
+    """One server of five models, two of them versions of each other."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        base_path = pathlib.Path(folder.name)
+        config = model_server_config_pb2.ModelServerConfig()
+        for name in ("half_plus_two", "strings", "three_sums"):
+            model = config.model_config_list.config.add()
+            model.name = name
+            model.model_platform = "tensorflow"
+            source = serving_models.saved_model(name)
+            for version in (7, 3) if name == "half_plus_two" else (1,):
+                serving_models.add_version(source, base_path / name, version)
+            model.base_path = str(base_path / name)
+            model.model_version_policy.all.SetInParent()
+        config.model_config_list.config[0].version_labels["stable"] = 3
+        cls.manager = model_manager.ModelManager(
+            servable.Servable,
+            allow_version_labels_for_unavailable_models=True,
+        )
+        cls.addClassCleanup(cls.manager.close)
+        cls.manager.set_config(config)
+        cls.manager.wait_until_available()
+        cls.metrics = metrics_lib.Metrics()
+        cls.core = server_core.ServerCore(cls.manager, metrics=cls.metrics)
+        cls.ready = True
+        cls.port = cls.enterClassContext(
+            cls.serve(
+                make_app(
+                    cls.core,
+                    monitoring_path=_MONITORING_PATH,
+                    metrics=cls.metrics,
+                    max_body_bytes=_MAX_BODY_BYTES,
+                    readiness=lambda: cls.ready,
+                )
+            )
+        )
+
+    @staticmethod
+    @contextlib.contextmanager
+    def serve(app):
+        """The port of a uvicorn server for `app`, inside a `with`."""
+        with socket.create_server(("localhost", 0)) as listener:
+            server = uvicorn.Server(
+                uvicorn.Config(app, http="h11", log_level="error")
+            )
+            thread = threading.Thread(
+                target=server.run, kwargs={"sockets": [listener]}
+            )
+            thread.start()
+            while not server.started:
+                time.sleep(0.01)
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    def send(self, method, path, body=None, headers=None, port=None):
+        """The response, with the whole content as `content`."""
+        connection = http.client.HTTPConnection(
+            "localhost", port or self.port, timeout=60
+        )
+        with contextlib.closing(connection):
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            response.content = response.read()
+            return response
+
+    def post(self, path, document):
+        if not isinstance(document, bytes):
+            document = json.dumps(document).encode()
+        return self.send("POST", path, document)
+
+    def assert_content(self, response, expected):
+        self.assertEqual(response.status, 200, response.content)
+        self.assertEqual(json.loads(response.content), expected)
+
+    def assert_error(self, response, status, text):
+        """The error is all there is, printed as TensorFlow Serving does."""
+        self.assertEqual(
+            response.content.decode(),
+            '{\n    "error": ' + json.dumps(text, ensure_ascii=False) + "\n}",
+        )
+        self.assertEqual(response.status, status)
+        self.assertEqual(response.getheader("Content-Type"), "application/json")
+
+    def test_predict_in_rows_and_columns(self):
+        """The two forms, and what each gives back."""
+        x = [[1, 2, 3], [4, 5, 6]]
+        rows = [
+            {"doubled": [2, 4, 6], "total": 321},
+            {"doubled": [8, 10, 12], "total": 654},
+        ]
+        for instances in (x, [{"x": row} for row in x]):
+            response = self.post(f"{_SUMS}:predict", {"instances": instances})
+            self.assert_content(response, {"predictions": rows})
+        columns = {"doubled": [[2, 4, 6], [8, 10, 12]], "total": [321, 654]}
+        for inputs in (x, {"x": x}):
+            response = self.post(f"{_SUMS}:predict", {"inputs": inputs})
+            self.assert_content(response, {"outputs": columns})
+
+    def test_predict_with_a_signature(self):
+        document = {
+            "signature_name": "two_inputs",
+            "instances": [{"a": 0.5, "b": 2}, {"b": -1, "a": 0}],
+        }
+        response = self.post(f"{_SUMS}:predict", document)
+        self.assert_content(response, {"predictions": [-1.5, 1.0]})
+
+    def test_first_command_of_the_guide(self):
+        """Byte by byte what TensorFlow Serving's guide shows."""
+        response = self.post(f"{_HALF}:predict", {"instances": [1.0, 2.0, 5.0]})
+        self.assertEqual(
+            response.content,
+            b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}',
+        )
+        self.assertEqual(response.getheader("Content-Type"), "application/json")
+        self.assertIsNone(response.getheader("Access-Control-Allow-Origin"))
+
+    def test_nan(self):
+        response = self.post(f"{_HALF}:predict", b'{"inputs": [NaN,-Infinity]}')
+        self.assertIn(b"NaN,\n        -Infinity\n", response.content)
+
+    def test_base64(self):
+        """Both ways; the name of the second output asks for base64."""
+        image = bytes(range(97, 123)) * 2000
+        b64 = base64.b64encode(image).decode()
+        response = self.post(
+            "/v1/models/strings:predict", {"instances": [{"b64": b64}, "é"]}
+        )
+        first, second = json.loads(response.content)["predictions"]
+        self.assertEqual(first["upper"], image.decode().upper())
+        self.assertEqual(first["length"], len(image))
+        self.assertEqual(
+            base64.b64decode(first["reversed_bytes"]["b64"]),
+            image + b"|" + image,
+        )
+        self.assertEqual(
+            base64.b64decode(second["reversed_bytes"]["b64"]).decode(), "é|é"
+        )
+
+    def test_classify_and_regress(self):
+        examples = [{"x": 2.0}, {"x": [-6.0]}]  # y = 3 and -1.
+        for call, signature, results in (
+            ("regress", "regress_x_to_y", [3.0, -1.0]),
+            ("classify", "classify_x_to_y", [[["", 3.0]], [["", -1.0]]]),
+            (
+                "classify",
+                "classify_x_to_sign",
+                [
+                    [["negative", -3.0], ["positive", 3.0]],
+                    [["negative", 1.0], ["positive", -1.0]],
+                ],
+            ),
+        ):
+            document = {"signature_name": signature, "examples": examples}
+            response = self.post(f"{_HALF}:{call}", document)
+            self.assert_content(response, {"results": results})
+        response = self.post(
+            f"{_HALF}:regress",
+            {
+                "signature_name": "regress_x_to_y",
+                "context": {"x": 2.0},
+                "examples": [{}, {}],
+            },
+        )
+        self.assert_content(response, {"results": [3.0, 3.0]})
+
+    def test_versions_and_labels(self):
+        for choice in ("", "/versions/3", "/versions/0007", "/labels/stable"):
+            for models in ("/v1/models", "/V1/Models"):
+                response = self.post(
+                    f"{models}/half_plus_two{choice}:predict",
+                    {"instances": [1]},
+                )
+                self.assert_content(response, {"predictions": [2.5]})
+        for path, status, text in (
+            (
+                "/v1/models/absent:predict",
+                404,
+                "Servable not found for request: Latest(absent)",
+            ),
+            (
+                "/v1/models/a%20%C3%A9:predict",
+                404,
+                "Servable not found for request: Latest(a é)",
+            ),
+            (
+                f"{_HALF}/versions/9:predict",
+                404,
+                "Servable not found for request: Specific(half_plus_two, 9)",
+            ),
+            (
+                f"{_HALF}/labels/beta:predict",
+                400,
+                "Unrecognized servable version label: beta",
+            ),
+            (
+                f"{_HALF}/versions/{2**63}:predict",
+                400,
+                f"Failed to convert version: {2**63} to numeric.",
+            ),
+            (
+                f"{_HALF}/versions/{'9' * 5000}:predict",
+                400,
+                f"Failed to convert version: {'9' * 5000} to numeric.",
+            ),
+        ):
+            response = self.post(path, {"instances": [1]})
+            self.assert_error(response, status, text)
+
+    def test_status(self):
+        """Versions descending; version and state as text."""
+        response = self.send("GET", _HALF)
+        versions = [
+            {
+                "version": version,
+                "state": "AVAILABLE",
+                "status": {"error_code": "OK", "error_message": ""},
+            }
+            for version in ("7", "3")
+        ]
+        self.assert_content(response, {"model_version_status": versions})
+        self.assertEqual(response.getheader("Content-Type"), "application/json")
+        # Labels are not looked at.
+        for path, expected in (
+            (f"{_HALF}/versions/3", versions[1:]),
+            (f"{_HALF}/labels/absent", versions),
+        ):
+            self.assert_content(
+                self.send("GET", path), {"model_version_status": expected}
+            )
+        for path, status, text in (
+            (
+                "/v1/models/absent",
+                404,
+                "Could not find any versions of model absent",
+            ),
+            (
+                f"{_HALF}/versions/9",
+                404,
+                "Could not find version 9 of model half_plus_two",
+            ),
+            ("/v1/models", 400, "Missing model name in request."),
+            ("/v1/models/versions/3", 400, "Missing model name in request."),
+            (
+                f"{_HALF}/versions/{2**63}",
+                400,
+                f"Failed to convert version: {2**63} to numeric.",
+            ),
+        ):
+            self.assert_error(self.send("GET", path), status, text)
+
+    def test_metadata(self):
+        """Names of proto fields, all defaults, integers as text."""
+        response = self.send("GET", f"{_SUMS}/metadata")
+        document = json.loads(response.content)
+        self.assertCountEqual(document, ["model_spec", "metadata"])
+        self.assertEqual(
+            document["model_spec"],
+            {"name": "three_sums", "version": "1", "signature_name": ""},
+        )
+        signatures = document["metadata"]["signature_def"]["signature_def"]
+        self.assertIn("__saved_model_init_op", signatures)
+        self.assertEqual(
+            signatures["serving_default"]["inputs"]["x"],
+            {
+                "name": "serving_default_x:0",
+                "dtype": "DT_FLOAT",
+                "tensor_shape": {
+                    "dim": [
+                        {"size": "-1", "name": ""},
+                        {"size": "3", "name": ""},
+                    ],
+                    "unknown_rank": False,
+                },
+            },
+        )
+        response = self.send("GET", f"{_HALF}/labels/stable/metadata")
+        document = json.loads(response.content)
+        self.assertEqual(document["model_spec"]["version"], "3")
+        # Only these letters are compared as they are.
+        response = self.send("GET", f"{_SUMS}/METADATA")
+        self.assertIn(b"model_version_status", response.content)
+        self.assert_error(
+            self.send("GET", "/v1/models/absent/metadata"),
+            404,
+            "Servable not found for request: Latest(absent)",
+        )
+
+    def test_malformed_paths_and_methods(self):
+        for method, path in (
+            ("POST", "/v1/foo"),
+            ("POST", _HALF),
+            ("POST", f"{_HALF}:PREDICT"),
+            ("POST", f"{_HALF}:multiInference"),
+            ("POST", f"{_HALF}/versions/x:predict"),
+            ("POST", f"{_HALF}/versions/1/labels/a:predict"),
+            ("GET", f"{_HALF}:predict"),
+            ("GET", f"{_HALF}/"),
+            ("PUT", f"{_HALF}:predict"),
+            ("OPTIONS", f"{_HALF}:predict"),
+        ):
+            self.assert_error(
+                self.send(method, path),
+                400,
+                f"Malformed request: {method} {path}",
+            )
+        # The query is no part of the path.
+        self.assertEqual(self.send("GET", f"{_HALF}?a=b").status, 200)
+        self.assert_error(
+            self.send("GET", f"{_HALF}:x?a=b"),
+            400,
+            f"Malformed request: GET {_HALF}:x",
+        )
+        for path in ("/", "/v1", "/v2/models", "/v1x/models/half_plus_two"):
+            self.assertEqual(self.send("GET", path).status, 404)
+
+    def test_wrong_bodies(self):
+        """Parser, converter, signature and graph each have their texts."""
+        for path, body, text in (
+            (_HALF, b"", "JSON Parse error: The document is empty"),
+            (
+                _HALF,
+                b"{",
+                "JSON Parse error: Missing a name for object member. at "
+                "offset: 1",
+            ),
+            (_HALF, b"{}", "Missing 'inputs' or 'instances' key"),
+            (
+                _HALF,
+                b'{"instances": ["x"]}',
+                "Failed to process element: 0 of 'instances' list. Error: "
+                'INVALID_ARGUMENT: JSON Value: "x" Type: String is not of '
+                "expected type: float",
+            ),
+            (
+                _HALF,
+                b'{"signature_name": "x", "instances": [1]}',
+                'Serving signature name: "x" not found in signature def',
+            ),
+            (
+                # A default is used only through gRPC.
+                _HALF,
+                b'{"signature_name": "with_default", "inputs": {"x": [1]}}',
+                "Missing named input: offset in 'inputs' object.",
+            ),
+            (
+                _SUMS,
+                b'{"signature_name": "to_scalar", "instances": [1]}',
+                "Tensor name: mean has no shape information ",
+            ),
+            (
+                _SUMS,
+                b'{"signature_name": "__saved_model_init_op", "inputs": 1}',
+                "Failed to get input map for signature: __saved_model_init_op",
+            ),
+        ):
+            response = self.post(f"{path}:predict", body)
+            self.assert_error(response, 400, text)
+        response = self.post(f"{_SUMS}:predict", {"instances": [[1, 2]]})
+        self.assertEqual(response.status, 400)
+        self.assertIn(b"{{node", response.content)
+        for call in ("classify", "regress"):
+            response = self.post(f"{_HALF}:{call}", {"examples": []})
+            self.assert_error(
+                response,
+                400,
+                "JSON Value: {\n    \"examples\": []\n} 'examples' value is an "
+                "empty array",
+            )
+            response = self.post(
+                f"{_HALF}:{call}", {"signature_name": "x", "examples": [{}]}
+            )
+            self.assert_error(
+                response, 400, "No signature was found with the name: x"
+            )
+
+    def test_deep_json(self):
+        for body in (b"[" * 500_000, b'{"a":' * 100_000):
+            for call in ("predict", "classify", "regress"):
+                self.assert_error(
+                    self.post(f"{_HALF}:{call}", body),
+                    400,
+                    "JSON Parse error: The document is nested deeper than 64 "
+                    "levels.",
+                )
+
+    def test_large_bodies(self):
+        """Refused by name, packed or not; then the server goes on."""
+        spaces = b" " * (_MAX_BODY_BYTES + 1)
+        text = f"Request body is larger than {_MAX_BODY_BYTES} bytes"
+        self.assert_error(self.post(f"{_HALF}:predict", spaces), 413, text)
+        # Without a length at its beginning.
+        response = self.send("POST", f"{_HALF}:predict", iter([spaces] * 2))
+        self.assert_error(response, 413, text)
+        # Before it is sent, if the client waits for that.
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"",
+            {"Content-Length": str(_MAX_BODY_BYTES + 1)}
+            | {"Expect": "100-continue"},
+        )
+        self.assert_error(response, 413, text)
+        bomb = gzip.compress(b" " * 10**8)
+        response = self.send(
+            "POST", f"{_HALF}:predict", bomb, {"Content-Encoding": "gzip"}
+        )
+        self.assert_error(response, 413, text)
+        body = b'{"instances": [1]}'.ljust(_MAX_BODY_BYTES)
+        response = self.post(f"{_HALF}:predict", body)
+        self.assert_content(response, {"predictions": [2.5]})
+
+    def test_gzip(self):
+        body = gzip.compress(b'{"instances": [1]}')
+        for encoding in ("gzip", "x-gzip", "GZIP"):
+            response = self.send(
+                "POST",
+                f"{_HALF}:predict",
+                body,
+                {"Content-Encoding": encoding, "Accept-Encoding": "gzip"},
+            )
+            self.assert_content(response, {"predictions": [2.5]})
+            self.assertIsNone(response.getheader("Content-Encoding"))
+        # What `cat one.gz two.gz` makes, and a tool that fills blocks.
+        parts = [gzip.compress(part) for part in (b'{"instances"', b": [1]}")]
+        response = self.send(
+            "POST",
+            f"{_HALF}:predict",
+            b"".join(parts) + bytes(512),
+            {"Content-Encoding": "gzip"},
+        )
+        self.assert_content(response, {"predictions": [2.5]})
+        for wrong, text in (
+            (body[:-9], "it ends too early"),
+            (
+                b"no gzip",
+                "Error -3 while decompressing data: incorrect header ",
+            ),
+        ):
+            response = self.send(
+                "POST", f"{_HALF}:predict", wrong, {"Content-Encoding": "gzip"}
+            )
+            self.assertEqual(response.status, 400)
+            self.assertIn(text.encode(), response.content)
+
+    def test_cors(self):
+        app = make_app(self.core, cors=True)
+        with self.serve(app) as port:
+            origin = {"Origin": "https://shop.example"}
+            preflight = self.send(
+                "OPTIONS", f"{_HALF}:predict", headers=origin, port=port
+            )
+            self.assertEqual((preflight.status, preflight.content), (200, b""))
+            good = self.send("GET", _HALF, headers=origin, port=port)
+            self.assertEqual(good.status, 200)
+            bad = self.send("POST", "/v1/foo", headers=origin, port=port)
+            self.assertEqual(bad.status, 400)
+            without = self.send("OPTIONS", f"{_HALF}:predict", port=port)
+            self.assert_error(
+                without, 400, "Origin header is missing in CORS preflight"
+            )
+            for response in (preflight, good, bad, without):
+                for name, value in (
+                    ("Access-Control-Allow-Origin", "*"),
+                    ("Access-Control-Allow-Methods", "POST, GET"),
+                    ("Access-Control-Allow-Headers", "Content-Type"),
+                ):
+                    self.assertEqual(response.getheader(name), value)
+
+    def test_codes(self):
+        """Each code of TensorFlow has its status; ours fail as 500."""
+        statuses = {
+            tf.errors.CANCELLED: 499,
+            tf.errors.UNKNOWN: 500,
+            tf.errors.INVALID_ARGUMENT: 400,
+            tf.errors.DEADLINE_EXCEEDED: 504,
+            tf.errors.NOT_FOUND: 404,
+            tf.errors.ALREADY_EXISTS: 409,
+            tf.errors.PERMISSION_DENIED: 403,
+            tf.errors.RESOURCE_EXHAUSTED: 429,
+            tf.errors.FAILED_PRECONDITION: 400,
+            tf.errors.ABORTED: 409,
+            tf.errors.OUT_OF_RANGE: 400,
+            tf.errors.UNIMPLEMENTED: 501,
+            tf.errors.INTERNAL: 500,
+            tf.errors.UNAVAILABLE: 503,
+            tf.errors.DATA_LOSS: 500,
+            tf.errors.UNAUTHENTICATED: 401,
+        }
+        with self.serve(make_app(AllErrors())) as port:
+            for code, status in statuses.items():
+                response = self.send("GET", f"/v1/models/{code}", port=port)
+                self.assert_error(response, status, "é!")
+                self.assertEqual(
+                    response.getheader("Retry-After"),
+                    "1" if status in (429, 503) else None,
+                )
+            with self.assertLogs("sicot_tf.serving.rest_api.app", "ERROR"):
+                response = self.send("GET", "/v1/models/bug", port=port)
+            self.assert_error(response, 500, "RuntimeError: the bug")
+            response = self.send("GET", "/v1/models/memory", port=port)
+            self.assert_error(response, 429, "Out of memory")
+
+    def test_timeout(self):
+        """The wait for a free thread counts too."""
+        with self.serve(make_app(self.core, timeout_seconds=0)) as port:
+            response = self.send(
+                "POST",
+                f"{_HALF}:predict",
+                b'{"instances": [1]}',
+                port=port,
+            )
+        self.assertEqual(response.status, 504)
+        self.assertIn(b"imed out", response.content)
+
+    def test_health(self):
+        """Alive while it runs; ready only when the server says so."""
+        self.assertEqual(self.send("GET", "/healthz").status, 200)
+        self.assertEqual(self.send("GET", "/readyz").status, 200)
+        type(self).ready = False
+        self.addCleanup(setattr, type(self), "ready", True)
+        self.assertEqual(self.send("GET", "/readyz").status, 503)
+        self.assertEqual(self.send("GET", "/healthz").status, 200)
+
+    def test_monitoring(self):
+        """TensorFlow Serving's names and labels, at its path."""
+        self.post("/v1/models/strings:predict", {"instances": ["a"]})
+        response = self.send("GET", _MONITORING_PATH)
+        self.assertStartsWith(response.getheader("Content-Type"), "text/plain")
+        page = response.content.decode()
+        self.assertRegex(
+            page,
+            ":tensorflow:serving:request_count"
+            r'{model_name="strings",status="OK"} [1-9]',
+        )
+        self.assertRegex(
+            page,
+            r":tensorflow:serving:request_latency_count{"
+            r'model_name="strings",API="predict",entrypoint="REST"} [1-9]',
+        )
+        with self.serve(make_app(self.core)) as port:
+            response = self.send("GET", _MONITORING_PATH, port=port)
+            self.assertEqual(response.status, 404)
+
+    def count(self, sample):
+        """The value of a line of the page of metrics; 0 without one."""
+        page = self.send("GET", _MONITORING_PATH).content.decode()
+        for line in page.splitlines():
+            if line.startswith(sample + " "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
+    def test_every_request_is_counted(self):
+        """Alerts on errors must see those that never reach a model, once."""
+        prefix = ":tensorflow:serving:request_count{"
+        good = json.dumps({"instances": [1]}).encode()
+        large = b" " * (_MAX_BODY_BYTES + 1)
+        packed = {"Content-Encoding": "gzip"}
+        for method, path, body, headers, status, name, code in (
+            ("POST", f"{_HALF}:predict", good, {}, 200, "half_plus_two", "OK"),
+            ("GET", _HALF, None, {}, 200, "half_plus_two", "OK"),
+            ("GET", f"{_SUMS}/metadata", None, {}, 200, "three_sums", "OK"),
+            ("POST", f"{_SUMS}:predict", b"{", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:classify", b"{}", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:regress", b"[]", {}, 400, "three_sums", None),
+            ("POST", f"{_SUMS}:predict", b"x", packed, 400, "three_sums", None),
+            (
+                *("POST", f"{_SUMS}/versions/{2**64}:predict", good, {}),
+                *(400, "three_sums", None),
+            ),
+            (
+                *("POST", f"{_SUMS}:predict", large, {}),
+                *(413, "three_sums", "RESOURCE_EXHAUSTED"),
+            ),
+            (
+                *("POST", "/v1/models/no:predict", good, {}),
+                *(404, "no", "NOT_FOUND"),
+            ),
+            ("GET", "/v1/models/nope", None, {}, 404, "nope", "NOT_FOUND"),
+            ("PUT", "/v1/foo", b"", {}, 400, "", None),
+            ("GET", "/v1/models", None, {}, 400, "", None),
+            ("GET", "/favicon.ico", None, {}, 404, None, None),
+        ):
+            sample = (
+                f'{prefix}model_name="{name}",'
+                f'status="{code or "INVALID_ARGUMENT"}"}}'
+            )
+            answers = f':sicot:serving:rest_response_count{{code="{status}"}}'
+            before = self.count(sample), self.count(answers)
+            response = self.send(method, path, body, headers)
+            self.assertEqual(response.status, status)
+            after = self.count(sample), self.count(answers)
+            self.assertEqual(after[0] - before[0], name is not None, msg=sample)
+            # Two pages of metrics were answered with 200 between the two.
+            self.assertEqual(
+                after[1] - before[1], 3 if status == 200 else 1, msg=answers
+            )
+
+    def test_head(self):
+        """Load balancers that ask so must not take the server for ill."""
+        expected = self.send("GET", _HALF)
+        response = self.send("HEAD", _HALF)
+        self.assertEqual((response.status, response.content), (200, b""))
+        self.assertEqual(
+            response.getheader("Content-Length"), str(len(expected.content))
+        )
+        self.assertEqual(self.send("HEAD", "/v1/models/no").status, 404)
+
+    def test_clients_that_leave(self):
+        """Half a body, then nothing: nobody else may notice."""
+        for _ in range(3):
+            with socket.create_connection(("localhost", self.port)) as client:
+                client.sendall(
+                    f"POST {_HALF}:predict HTTP/1.1\r\nHost: a\r\n"
+                    "Content-Length: 100\r\n\r\n{".encode()
+                )
+        response = self.post(f"{_HALF}:predict", {"instances": [1]})
+        self.assert_content(response, {"predictions": [2.5]})
+
+    def test_many_at_once(self):
+        """Answers must go to those who asked, also on one connection."""
+        failures = []
+
+        def ask(seed):
+            connection = http.client.HTTPConnection("localhost", self.port)
+            with contextlib.closing(connection):
+                for x in np.random.default_rng(seed).integers(0, 999, 20):
+                    body = json.dumps({"instances": [int(x)]})
+                    connection.request("POST", f"{_HALF}:predict", body)
+                    answer = json.load(connection.getresponse())
+                    if answer != {"predictions": [x / 2 + 2]}:
+                        failures.append(answer)
+
+        threads = [
+            threading.Thread(target=ask, args=[seed]) for seed in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEmpty(failures)
+
+
+if __name__ == "__main__":
+    tf.test.main()

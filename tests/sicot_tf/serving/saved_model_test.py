@@ -1,0 +1,349 @@
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_text
+from google.protobuf import text_format
+from tensorflow_serving.apis import prediction_log_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from beam_jobs.dataset import stored_images
+from sicot_tf.data import images
+from sicot_tf.serving import saved_model
+from tests.helpers import picture_formats
+from tests.helpers import tiny_server
+
+# Runs with nothing but TensorFlow, as TensorFlow Serving does.
+_LOAD_SCRIPT = """
+import json
+import pathlib
+import sys
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+directory = pathlib.Path(sys.argv[1])
+photos = [pathlib.Path(path).read_bytes() for path in sys.argv[2:]]
+loaded = tf.saved_model.load(str(directory))
+
+def describe(specs):
+    return {
+        name: [spec.dtype.name, spec.shape.as_list()]
+        for name, spec in specs.items()
+    }
+
+signatures = {
+    key: [
+        describe(function.structured_input_signature[1]),
+        describe(function.structured_outputs),
+    ]
+    for key, function in loaded.signatures.items()
+}
+batch = tf.constant(photos)
+best = loaded.signatures["serving_default"](image_bytes=batch)
+embedding = loaded.signatures["embedding"](image_bytes=batch)["embedding"]
+
+graph = saved_model_pb2.SavedModel.FromString(
+    (directory / "saved_model.pb").read_bytes()
+).meta_graphs[0].graph_def
+ops = {node.op for node in graph.node}
+for function in graph.library.function:
+    ops |= {node.op for node in function.node_def}
+ops -= {function.signature.name for function in graph.library.function}
+
+print(json.dumps({
+    "signatures": signatures,
+    "sku_id": [[item.decode() for item in row] for row in
+               best["sku_id"].numpy().tolist()],
+    "score": best["score"].numpy().tolist(),
+    "embedding": embedding.numpy().tolist(),
+    "unknown_ops": [op for op in sorted(ops) if not hasattr(tf.raw_ops, op)],
+    "graph_variables": sorted(
+        node.attr["shared_name"].s.decode()
+        for node in graph.node
+        # The path of the label table is a string variable.
+        if node.op == "VarHandleOp"
+        and node.attr["dtype"].type != tf.string.as_datatype_enum
+    ),
+    "stored_shapes": [
+        shape
+        for name, shape in tf.train.list_variables(
+            str(directory / "variables" / "variables"))
+        if name.endswith("VARIABLE_VALUE")
+    ],
+    "modules": sorted(set(sys.modules) & {"sicot_tf", "tensorflow_text"}),
+}))
+"""
+
+
+class CaseFold(keras.layers.Layer):
+    """Adds 0, by way of an op that TensorFlow Serving may not have."""
+
+    def call(self, x):
+        text = tensorflow_text.case_fold_utf8(tf.strings.as_string(x))
+        return x + 0 * tf.strings.to_number(text)
+
+
+class SavedModelTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.root = pathlib.Path(folder.name)
+        cls.directory = cls.root / "tiny" / "3"
+        tiny_server.write_saved_model(cls.directory)
+        paths = []
+        for seed in (1, 2, 3):
+            paths.append(cls.root / f"{seed}.jpg")
+            paths[-1].write_bytes(tiny_server.make_jpeg(seed))
+        completed = subprocess.run(
+            [sys.executable, "-c", _LOAD_SCRIPT, cls.directory, *paths],
+            cwd=cls.root,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        cls.loaded = json.loads(completed.stdout.splitlines()[-1])
+
+    def test_loads_without_our_code_and_without_text_ops(self):
+        """Else TensorFlow Serving answers "Op type not registered"."""
+        self.assertEqual(self.loaded["modules"], [])
+        self.assertEqual(self.loaded["unknown_ops"], [])
+
+    def test_signatures(self):
+        """Names, types and shapes are what every client is written for."""
+        side = tiny_server.IMAGE_SIZE
+        image_bytes = {"image_bytes": ["string", [None]]}
+        best = {
+            "sku_id": ["string", [None, 5]],
+            "score": ["float32", [None, 5]],
+        }
+        self.assertEqual(
+            self.loaded["signatures"],
+            {
+                "serving_default": [image_bytes, best],
+                "serving_pixels": [
+                    {"image": ["uint8", [None, side, side, 3]]},
+                    best,
+                ],
+                "embedding": [
+                    image_bytes,
+                    {"embedding": ["float32", [None, 6]]},
+                ],
+            },
+        )
+
+    def test_answers_are_those_of_the_keras_model(self):
+        """Softmax over all 7 classes, then the best 5, by NumPy here."""
+        image_features, classifier = tiny_server.make_model()
+        pixels = np.stack(
+            [
+                images.decode_for_inference(
+                    tiny_server.make_jpeg(seed), tiny_server.IMAGE_SIZE
+                )
+                for seed in (1, 2, 3)
+            ]
+        )
+        features = image_features({"image": pixels}).numpy()
+        logits = classifier(features).numpy()
+        scores = np.exp(logits - logits.max(1, keepdims=True))
+        scores /= scores.sum(1, keepdims=True)
+        best = np.argsort(-scores, axis=1)[:, :5]
+
+        self.assertAllClose(self.loaded["embedding"], features, 1e-6, 1e-6)
+        self.assertAllClose(
+            self.loaded["score"],
+            np.take_along_axis(scores, best, axis=1),
+            1e-6,
+            1e-6,
+        )
+        self.assertEqual(
+            self.loaded["sku_id"],
+            [[tiny_server.SKU_IDS[label] for label in row] for row in best],
+        )
+
+    def test_rare_formats_are_served_as_they_are_stored(self):
+        """Else a palette is nearly white and a phone's photo lies there.
+
+        The exported graph on the file, against that on what a build stores.
+        """
+        files = picture_formats.served_and_stored() | picture_formats.turned()
+        embed = tf.saved_model.load(str(self.directory)).signatures["embedding"]
+        names = [
+            "PNG type 3, 1 bits, tRNS",
+            "PNG type 0, 4 bits",
+            "WebP, alpha",
+            "WebP, animated",
+            "GIF, small transparent frame",
+            "BMP, 4 bits",
+            "JPEG, CMYK, no Adobe",
+            "JPEG, orientation 6>",
+            "PNG, orientation 8<",
+            "WebP, orientation 3<",
+        ]
+        stored = [
+            stored_images.to_stored_image(
+                files[name],
+                image_size=64,
+                jpeg_quality=95,
+                min_image_side=8,
+                max_image_pixels=10_000,
+            ).jpeg
+            for name in names
+        ]
+        served = embed(image_bytes=tf.constant([files[each] for each in names]))
+        expected = embed(image_bytes=tf.constant(stored))
+        distance = np.abs(served["embedding"] - expected["embedding"]).max(1)
+        # A picture and another one are far apart.
+        others = np.abs(np.diff(expected["embedding"], axis=0)).max(1)
+        self.assertLess(distance.max(), others.min() / 3)
+        for name, (data, word) in picture_formats.stored_only().items():
+            with self.subTest(name):
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError, word
+                ):
+                    embed(image_bytes=tf.constant([data]))
+
+    def test_holds_each_weight_once_and_no_other(self):
+        """Twice is twice the memory; a text variable has no business here."""
+        self.assertEqual(
+            self.loaded["graph_variables"],
+            [
+                "classifier/bias",
+                "classifier/kernel",
+                "convolution/bias",
+                "convolution/kernel",
+                "normalization/beta",
+                "normalization/gamma",
+                "normalization/moving_mean",
+                "normalization/moving_variance",
+            ],
+        )
+        # Kernel 3 x 3 x 3 x 6 and bias, normalisation, kernel 6 x 7 and bias.
+        self.assertCountEqual(
+            self.loaded["stored_shapes"],
+            [[3, 3, 3, 6], [6], [6], [6], [6], [6], [6, 7], [7]],
+        )
+
+    def test_warmup_requests_cover_all_signatures(self):
+        """Else the first customer waits for graph optimisation."""
+        path = self.directory / "assets.extra" / "tf_serving_warmup_requests"
+        requests = [
+            prediction_log_pb2.PredictionLog.FromString(
+                record.numpy()
+            ).predict_log.request
+            for record in tf.data.TFRecordDataset(str(path))
+        ]
+        self.assertEqual(
+            [
+                (r.model_spec.name, r.model_spec.signature_name, *r.inputs)
+                for r in requests
+            ],
+            [
+                ("tiny", "serving_default", "image_bytes"),
+                ("tiny", "serving_pixels", "image"),
+                ("tiny", "embedding", "image_bytes"),
+            ],
+        )
+
+    def test_export_info_is_kept(self):
+        """It tells where the model came from."""
+        path = self.directory / "assets.extra" / "export.json"
+        self.assertEqual(
+            json.loads(path.read_text("utf-8")), tiny_server.EXPORT_INFO
+        )
+
+    def test_nothing_is_left_beside_the_version(self):
+        """A half-written version must never look like a version."""
+        self.assertEqual(
+            [child.name for child in self.directory.parent.iterdir()], ["3"]
+        )
+
+    def test_existing_version_is_not_overwritten(self):
+        """A server may be running it."""
+        with self.assertRaisesRegex(FileExistsError, "Export to .*tiny/4"):
+            tiny_server.write_saved_model(self.directory)
+
+    def test_failed_exports_leave_nothing(self):
+        """Each wrong part is named, and no folder appears."""
+        cases = (
+            ({"sku_ids": ["a", "b"]}, r"shape \(1, 2\).*received \(1, 7\)"),
+            ({"sku_ids": ["a"] * 7}, "received 7, of which 1"),
+            ({"sku_ids": list("abcdef") + ["g\r"]}, "no line break"),
+            ({"warmup_image": b"garbage"}, "warm-up image can't be decoded"),
+            ({"top_k": 0}, "top_k of 1 or more, received 0"),
+        )
+        for overrides, text in cases:
+            with self.subTest(text):
+                with self.assertRaisesRegex(ValueError, text):
+                    tiny_server.write_saved_model(
+                        self.root / "failed" / "1", **overrides
+                    )
+        with self.assertRaisesRegex(ValueError, "named by its version"):
+            tiny_server.write_saved_model(self.root / "failed" / "latest")
+        self.assertFalse((self.root / "failed").exists())
+
+    def test_ops_outside_tensorflow_are_refused(self):
+        """They load here and fail in production."""
+        features, classifier = tiny_server.make_model()
+        folded = keras.Model(features.inputs, CaseFold()(features.output))
+        with self.assertRaisesRegex(ValueError, "CaseFoldUTF8"):
+            tiny_server.write_saved_model(
+                self.root / "text" / "1",
+                image_features=lambda inputs, training: folded(
+                    inputs["image"], training=training
+                ),
+                classifier=classifier,
+            )
+
+    def test_mixed_precision_answers_in_float32_and_top_k_is_capped(self):
+        """Clients know no bfloat16; 7 classes can't give 50 answers."""
+        image_features, classifier = tiny_server.make_model("mixed_bfloat16")
+        directory = self.root / "mixed" / "1"
+        tiny_server.write_saved_model(
+            directory,
+            image_features=image_features,
+            classifier=classifier,
+            top_k=50,
+        )
+        signatures = tf.saved_model.load(str(directory)).signatures
+        for key in ("serving_default", "embedding"):
+            outputs = signatures[key](
+                image_bytes=tf.constant([tiny_server.make_jpeg(1)])
+            )
+            self.assertNotIn(tf.bfloat16, [x.dtype for x in outputs.values()])
+        score = signatures["serving_default"].structured_outputs["score"]
+        self.assertEqual(score.shape.as_list(), [None, 7])
+        self.assertEqual(score.dtype, tf.float32)
+
+    def test_next_version(self):
+        """Counts as servers do: 0007 is 7, other names are no versions."""
+        model_dir = self.root / "versions"
+        self.assertEqual(saved_model.next_version(model_dir), 1)
+        for name in ("1", "0007", "9b", ".12.tmp-1", "1_000"):
+            (model_dir / name).mkdir(parents=True)
+        self.assertEqual(saved_model.next_version(model_dir), 8)
+
+
+class ModelsConfigTest(tf.test.TestCase):
+    def test_models_config_parses(self):
+        """tensorflow_model_server stops at a file it can't parse."""
+        path = tiny_server.PROJECT_DIR / "saved_models" / "models.config"
+        parsed = text_format.Parse(
+            path.read_text("utf-8"),
+            model_server_config_pb2.ModelServerConfig(),
+        )
+        [model] = parsed.model_config_list.config
+        self.assertEqual(model.name, "sicot")
+        self.assertEqual(model.base_path, "/models/sicot")
+        self.assertEqual(model.model_platform, "tensorflow")
+        # The open-source server can't load a config with request logging.
+        self.assertFalse(model.HasField("logging_config"))
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,46 @@
+"""Eq. 1 as weights of rows, against the formula."""
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf.training import losses
+
+
+class RowWeightsTest(tf.test.TestCase):
+    def test_equation_1(self):
+        """Breaks if lambda, the mean, or padding leave Eq. 1.
+
+        Two rows of weight 1 and one that pads, lambda 0.5:
+        (1 + 3) / 2 + 0.5 * (2 + 6) / 2 = 4.
+        """
+        weights = losses.row_weights(
+            tf.constant([1.0, 1.0, 0.0]),
+            mixed_loss_weight=0.5,
+            total_weight=tf.constant(2.0),
+        )
+        self.assertAllClose(weights, [0.5, 0.5, 0.0, 0.25, 0.25, 0.0])
+        cross_entropies = np.array([1.0, 3.0, 99.0, 2.0, 6.0, 99.0])
+        self.assertAllClose(np.sum(weights * cross_entropies), 4.0)
+
+    def test_without_mixed_stream(self):
+        """Breaks if the baseline is not the mean cross-entropy."""
+        weights = losses.row_weights(
+            tf.constant([1.0, 1.0]),
+            mixed_loss_weight=None,
+            total_weight=tf.constant(2.0),
+        )
+        self.assertAllClose(weights, [0.5, 0.5])
+
+    def test_workers_add_up(self):
+        """Breaks if two workers' losses don't add up to one worker's."""
+        whole = losses.row_weights(
+            tf.ones([4]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
+        )
+        half = losses.row_weights(
+            tf.ones([2]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
+        )
+        self.assertAllClose(tf.reduce_sum(whole), 2 * tf.reduce_sum(half))
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -133,7 +133,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
     found = {}
     for way in ways:
         if way == "training step":
-            step, arguments = steps.make_training_step(case, trainer, strategy)
+            step, arguments = steps.make_whole_step(case, trainer, strategy)
         else:
             arguments = steps.make_rows(case, collectives.num_workers)
             step = steps.make_step(trainer, way, arguments, strategy)

@@ -14,8 +14,8 @@ from sicot_tf.model import sicot
 from sicot_tf.model.classifier import class_sharded_dense
 from sicot_tf.model.classifier import row_optimizers
 from sicot_tf.model.classifier import shard_trainer
-from sicot_tf.training.step import make_optimizer
-from sicot_tf.training.step import make_schedule
+from sicot_tf.training.optimizers import make_optimizer
+from sicot_tf.training.optimizers import make_schedule
 from sicot_tf.training.step import make_training_step
 from sicot_tf.workers import collectives as collectives_module
 

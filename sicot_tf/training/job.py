@@ -19,10 +19,10 @@ from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import shard_trainer
 from sicot_tf.training import runs
-from sicot_tf.training.step import make_logit_offset
-from sicot_tf.training.step import make_optimizer
-from sicot_tf.training.step import make_row_optimizer
-from sicot_tf.training.step import make_schedule
+from sicot_tf.training.losses import make_logit_offset
+from sicot_tf.training.optimizers import make_optimizer
+from sicot_tf.training.optimizers import make_row_optimizer
+from sicot_tf.training.optimizers import make_schedule
 from sicot_tf.training.step import make_training_step
 from sicot_tf.workers import cluster
 from sicot_tf.workers import collectives as collectives_module

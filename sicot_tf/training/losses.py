@@ -1,5 +1,6 @@
 """The co-training loss of Eq. 1, as weights of rows."""
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -29,3 +30,17 @@ def row_weights(
     if mixed_loss_weight is None:
         return weights
     return tf.concat([weights, mixed_loss_weight * weights], axis=0)
+
+
+def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
+    """Logit adjustment, `tau * log(share of the records)`; None without tau.
+
+    Args:
+        counts: `[num_classes]` integer, training records of each class; a
+            class without any counts as one with a single record.
+    """
+    if not tau:
+        return None
+    counts = np.maximum(counts, 1)
+    shares = counts / counts.sum()
+    return tf.constant(tau * np.log(shares), tf.float32)

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
-from sicot_tf.model.classifier import row_optimizers
 from sicot_tf.model.classifier import shard_trainer
 from sicot_tf.training import losses
+from sicot_tf.training.optimizers import StepDecay
 from sicot_tf.workers import collectives as collectives_module
 
 _VISUAL_SUMS = (
@@ -34,48 +33,6 @@ _VISUAL_SUMS = (
 _COTRAIN_SUMS = ("loss_mixed", "entropy", "num_titles")
 
 
-@keras.saving.register_keras_serializable(package="sicot_tf")
-class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """`initial * decay_rate ** floor(step / decay_steps)`, after a warm-up.
-
-    The paper (section 4.3) says "step 1, gamma 0.8" and not of what; one
-    epoch is the reading under which learning goes on after 100 steps.
-    """
-
-    def __init__(
-        self,
-        initial: float,
-        decay_rate: float,
-        decay_steps: float,
-        warmup_steps: float = 0.0,
-    ):
-        self.initial = initial
-        self.decay_rate = decay_rate
-        self.decay_steps = decay_steps
-        self.warmup_steps = warmup_steps
-
-    def __call__(self, step: Any) -> tf.Tensor:
-        # float64 counts steps exactly up to 2 ** 53; float32 up to 16.7 M.
-        step = tf.cast(step, tf.float64)
-        decays = tf.floor(
-            tf.maximum(step - self.warmup_steps, 0.0) / self.decay_steps
-        )
-        rate = self.initial * tf.pow(
-            tf.constant(self.decay_rate, tf.float64), decays
-        )
-        if self.warmup_steps:
-            rate *= tf.minimum((step + 1.0) / self.warmup_steps, 1.0)
-        return tf.cast(rate, tf.float32)
-
-    def get_config(self) -> dict[str, float]:
-        return {
-            "initial": self.initial,
-            "decay_rate": self.decay_rate,
-            "decay_steps": self.decay_steps,
-            "warmup_steps": self.warmup_steps,
-        }
-
-
 def make_repeatable(seed: int) -> None:
     """Makes equal seeds train the same bit for bit, in the whole process."""
     keras.utils.set_random_seed(seed)
@@ -86,54 +43,6 @@ def make_repeatable(seed: int) -> None:
     tf.config.optimizer.set_experimental_options(
         {"arithmetic_optimization": False}
     )
-
-
-def make_schedule(
-    train_config: config.TrainConfig, steps_per_epoch: int
-) -> StepDecay:
-    """The paper's schedule in steps."""
-    return StepDecay(
-        train_config.learning_rate,
-        train_config.decay_rate,
-        train_config.decay_epochs * steps_per_epoch,
-        train_config.warmup_epochs * steps_per_epoch,
-    )
-
-
-def make_optimizer(
-    train_config: config.TrainConfig,
-) -> keras.optimizers.Optimizer:
-    """The optimizer of all but the classifier's rows.
-
-    The step gives it learning rate and weight decay, for both depend on the
-    variable.
-    """
-    if train_config.optimizer == "adamw":
-        return keras.optimizers.Adam()
-    return keras.optimizers.SGD(momentum=train_config.momentum)
-
-
-def make_row_optimizer(
-    train_config: config.TrainConfig,
-) -> row_optimizers.RowOptimizer:
-    """The same rule for the classifier's rows."""
-    if train_config.optimizer == "adamw":
-        return row_optimizers.RowAdamW()
-    return row_optimizers.RowSGD(train_config.momentum)
-
-
-def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
-    """Logit adjustment, `tau * log(share of the records)`; None without tau.
-
-    Args:
-        counts: `[num_classes]` integer, training records of each class; a
-            class without any counts as one with a single record.
-    """
-    if not tau:
-        return None
-    counts = np.maximum(counts, 1)
-    shares = counts / counts.sum()
-    return tf.constant(tau * np.log(shares), tf.float32)
 
 
 def make_training_step(

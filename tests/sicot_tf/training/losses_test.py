@@ -42,5 +42,18 @@ class RowWeightsTest(tf.test.TestCase):
         self.assertAllClose(tf.reduce_sum(whole), 2 * tf.reduce_sum(half))
 
 
+class LogitOffsetTest(tf.test.TestCase):
+    def test_logit_adjustment(self):
+        """Breaks if offsets are not tau * log(prior).
+
+        Counts 3, 1, 0 (counted as 1): shares 0.6, 0.2, 0.2.
+        """
+        self.assertIsNone(losses.make_logit_offset(0.0, np.ones(3)))
+        self.assertAllClose(
+            losses.make_logit_offset(2.0, np.array([3, 1, 0])),
+            2 * np.log([0.6, 0.2, 0.2]),
+        )
+
+
 if __name__ == "__main__":
     tf.test.main()

@@ -1,4 +1,4 @@
-"""Schedule, entropy, and one training step against a hand-made one."""
+"""Entropy, and one training step against a hand-made one."""
 
 import dataclasses
 
@@ -9,13 +9,11 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import shard_trainer
-from sicot_tf.training.step import StepDecay
+from sicot_tf.training.optimizers import make_optimizer
+from sicot_tf.training.optimizers import make_row_optimizer
+from sicot_tf.training.optimizers import make_schedule
 from sicot_tf.training.step import attention_entropy
-from sicot_tf.training.step import make_logit_offset
-from sicot_tf.training.step import make_optimizer
 from sicot_tf.training.step import make_repeatable
-from sicot_tf.training.step import make_row_optimizer
-from sicot_tf.training.step import make_schedule
 from sicot_tf.training.step import make_training_step
 from tests.helpers import traced_graph
 
@@ -104,37 +102,6 @@ class _Training:
 
 
 class TrainingStepTest(tf.test.TestCase):
-    def test_schedule_of_the_paper(self):
-        """Breaks if "step 1, gamma 0.8" is not a decay once an epoch.
-
-        0.1 * 0.8 ** e: 0.1, 0.08, 0.064; epoch 10: 0.0107, 20: 0.00115.
-        """
-        schedule = StepDecay(0.1, 0.8, decay_steps=100)
-        for step, expected in (
-            (0, 0.1),
-            (99, 0.1),
-            (100, 0.08),
-            (250, 0.064),
-            (1000, 0.010737),
-            (2000, 0.0011529),
-        ):
-            self.assertAllClose(schedule(step), expected, rtol=1e-4)
-        # Steps behind the reach of float32 are still told apart.
-        exact = StepDecay(1.0, 0.5, decay_steps=2.0**24 + 1)
-        self.assertAllClose(exact(2**24), 1.0)
-        self.assertAllClose(exact(2**24 + 1), 0.5)
-
-    def test_warmup(self):
-        """Breaks if warm-up is not linear, or shifts no decay."""
-        # In a graph, as the optimizer calls it.
-        schedule = tf.function(
-            StepDecay(1.0, 0.5, decay_steps=10, warmup_steps=4)
-        )
-        found = [
-            float(schedule(tf.constant(step))) for step in (0, 1, 3, 4, 13, 14)
-        ]
-        self.assertAllClose(found, [0.25, 0.5, 1.0, 1.0, 1.0, 0.5])
-
     def test_one_step_equals_sgd_by_hand(self):
         """Breaks if loss, weights, L2, or the update leave Eq. 1 and SGD."""
         training = _Training(mixed_loss_weight=0.5, weight_decay=0.01)
@@ -329,17 +296,6 @@ class TrainingStepTest(tf.test.TestCase):
         self.assertTrue(sums["is_finite"])
         for old, variable in zip(before, training.rows(), strict=True):
             self.assertNotAllEqual(old, variable)
-
-    def test_logit_adjustment(self):
-        """Breaks if offsets are not tau * log(prior).
-
-        Counts 3, 1, 0 (counted as 1): shares 0.6, 0.2, 0.2.
-        """
-        self.assertIsNone(make_logit_offset(0.0, np.ones(3)))
-        self.assertAllClose(
-            make_logit_offset(2.0, np.array([3, 1, 0])),
-            2 * np.log([0.6, 0.2, 0.2]),
-        )
 
     def test_attention_entropy(self):
         """Breaks if 1 no longer means mean pooling.

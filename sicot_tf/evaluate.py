@@ -24,7 +24,7 @@ from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import plots
 from sicot_tf.evaluation import prediction
 from sicot_tf.evaluation import report
-from sicot_tf.model import sicot
+from sicot_tf.training import restoring
 from sicot_tf.training import runs
 
 _EXAMPLES = """
@@ -191,7 +191,7 @@ def _predict(
         What `prediction.predict_records` does with the run's labels, and
         `kept` `[n]` int64, the numbers of these records.
     """
-    visual_stream, classifier, _ = sicot.restore_visual(run)
+    visual_stream, classifier, _ = restoring.restore_visual(run)
     batches = dataset.make_evaluation_dataset(
         files, image_size=run.model.image_size, batch_size=batch_size
     )

@@ -21,8 +21,8 @@ from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data import titles
-from sicot_tf.model import sicot
 from sicot_tf.pages import page
+from sicot_tf.training import restoring
 from sicot_tf.training import runs
 
 _EXAMPLES = """
@@ -76,7 +76,7 @@ def explain_titles(
         [word_ids.get(word, records.PADDING_ID) for word in each]
         for each in words
     ]
-    attention = sicot.restore_attention(run)(
+    attention = restoring.restore_attention(run)(
         {
             "title_ids": tf.stack(
                 [

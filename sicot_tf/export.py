@@ -16,8 +16,8 @@ import tensorflow as tf
 import sicot_tf
 from sicot_tf import config
 from sicot_tf import user_mistakes
-from sicot_tf.model import sicot
 from sicot_tf.serving import saved_model
+from sicot_tf.training import restoring
 from sicot_tf.training import runs
 
 _EXAMPLES = """
@@ -53,7 +53,7 @@ def export(
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     run = runs.load(run_dir)
-    visual_stream, classifier, step = sicot.restore_visual(run)
+    visual_stream, classifier, step = restoring.restore_visual(run)
     info = {
         "sicot_tf": sicot_tf.__version__,
         "tensorflow": tf.__version__,

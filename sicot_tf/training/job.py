@@ -18,6 +18,7 @@ from sicot_tf.data import dataset
 from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.training import restoring
 from sicot_tf.training import runs
 from sicot_tf.training.losses import make_logit_offset
 from sicot_tf.training.optimizers import make_optimizer
@@ -159,7 +160,7 @@ def build(
     )
     if model_config.streams == "cotrain":
         word_vectors = np.load(data.generation / "word_vectors.npy")
-        sicot.load_word_vectors(streams, word_vectors)
+        restoring.load_word_vectors(streams, word_vectors)
     embedding_dim = streams.output["x_v"].shape[-1]
     row_optimizer = make_row_optimizer(train_config)
     head = workers_config.head
@@ -216,7 +217,9 @@ def build(
     )
 
     # === Checkpoints ===
-    variables, slices = sicot.checkpoint_contents(streams, trainer, optimizer)
+    variables, slices = restoring.checkpoint_contents(
+        streams, trainer, optimizer
+    )
     row_names = runs.read_row_names(data.generation)
 
     def restore_from(other_run: pathlib.Path) -> dict[str, tuple[int, int]]:

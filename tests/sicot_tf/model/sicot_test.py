@@ -152,24 +152,6 @@ class SicotTest(tf.test.TestCase):
             [each.path for each in streams.trainable_variables],
         )
 
-    def test_word_vectors_are_scaled(self):
-        """Breaks if word2vec's small numbers start the attention at uniform.
-
-        Rows (3, 4, 0...) have mean square 25 / 6; scaled it is 1.
-        """
-        streams = _streams()
-        vectors = np.zeros([10, 6], np.float32)
-        vectors[1:, :2] = [3.0, 4.0]
-        sicot.load_word_vectors(streams, vectors)
-        found = streams.get_layer("word_vectors").embeddings.numpy()
-        self.assertAllClose(np.mean(found[1:] ** 2), 1.0)
-        self.assertAllClose(found, vectors * np.sqrt(6 / 25))
-        zeros = np.zeros([10, 6], np.float32)
-        sicot.load_word_vectors(streams, zeros)
-        self.assertAllEqual(streams.get_layer("word_vectors").embeddings, zeros)
-        with self.assertRaisesRegex(ValueError, r"\(10, 6\), received"):
-            sicot.load_word_vectors(streams, vectors[:9])
-
     def test_visual_stream_has_no_text(self):
         """Breaks if a text variable could be exported."""
         visual = sicot.visual_stream(_streams())

@@ -1,0 +1,128 @@
+"""What a run starts from, what its checkpoints hold, and what is read back."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import row_slices
+from sicot_tf.model import sicot
+from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
+from sicot_tf.training import runs
+
+
+def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
+    """Starts the word vectors from word2vec, scaled to a mean square of 1.
+
+    word2vec leaves entries near 0.1 at this size. Scores are quadratic in
+    them, so unscaled vectors would start, and in a short run stay, at equal
+    weights for all words.
+
+    Args:
+        word_vectors: `[vocabulary_size + 1, word_vector_dim]` float32; row 0
+            belongs to padding.
+
+    Raises:
+        ValueError: if the shape is not the model's.
+    """
+    layer = streams.get_layer("word_vectors")
+    expected = tuple(layer.embeddings.shape)
+    if word_vectors.shape != expected:
+        raise ValueError(
+            f"Expected word vectors of shape {expected}, received "
+            f"{word_vectors.shape}; they belong to another vocabulary."
+        )
+    # Summed in float64 by one thread: the same bits on any machine.
+    total = np.einsum("ij,ij->", word_vectors, word_vectors, dtype=np.float64)
+    # Row 0 is padding; without words, or with zeros only, nothing is scaled.
+    scale = float(np.sqrt(total / max(1, word_vectors[1:].size)))
+    layer.embeddings.assign(word_vectors / (scale or 1.0))
+
+
+def checkpoint_contents(
+    streams: keras.Model,
+    trainer: shard_trainer.ShardTrainer,
+    optimizer: keras.optimizers.Optimizer,
+) -> tuple[list[Any], list[row_slices.RowSlice]]:
+    """What a checkpoint of a training run holds.
+
+    Returns:
+        Variables that are the same on every worker, and rows: of classifier
+        and word vectors with the optimizers' slots, which belong to a class
+        or a word each and move with it when there are more of them.
+    """
+    variables, slices = [], trainer.slices()
+    for variable in streams.variables + optimizer.variables:
+        # The optimizer calls a slot "<optimizer>/word_vectors_embeddings_...".
+        if "word_vectors" in variable.path:
+            slices.append(
+                row_slices.RowSlice(
+                    name=variable.path,
+                    variable=variable.value,
+                    first_row=0,
+                    total_rows=variable.shape[0],
+                    row_axis="words",
+                )
+            )
+        else:
+            variables.append(variable)
+    return variables, slices
+
+
+def restore_visual(
+    run: runs.Run,
+) -> tuple[keras.Model, ClassShardedDense, int]:
+    """The visual stream and the classifier of a run's last checkpoint.
+
+    The other streams are not even built.
+
+    Returns:
+        A model from `image` to `x_v`, the classifier, and the step.
+
+    Raises:
+        ValueError: if the run has no checkpoint.
+    """
+    model_config = dataclasses.replace(
+        run.model, streams="visual", backbone_weights="none"
+    )
+    stream = sicot.visual_stream(sicot.build_streams(model_config))
+    # In one block: a served graph has one product for all classes.
+    num_classes = run.dataset["num_classes"]
+    classifier = sicot.build_classifier(
+        num_classes,
+        stream.output.shape[-1],
+        seed=None,
+        block_size=num_classes,
+    )
+    step = checkpoints.restore_variables(
+        run.path / "checkpoints",
+        stream.variables,
+        classifier.slices(),
+        row_names={"classes": run.sku_ids},
+    )
+    return stream, classifier, step
+
+
+def restore_attention(run: runs.Run) -> keras.Model:
+    """The semantic stream of a run's last checkpoint: ids to word weights.
+
+    Raises:
+        ValueError: if the run has no semantic stream or no checkpoint.
+    """
+    model_config = dataclasses.replace(run.model, backbone_weights="none")
+    stream = sicot.semantic_stream(
+        sicot.build_streams(
+            model_config,
+            vocabulary_size=run.dataset["vocabulary_size"],
+            word_vector_dim=run.dataset["word_vector_dim"],
+        )
+    )
+    checkpoints.restore_variables(
+        run.path / "checkpoints",
+        stream.variables,
+        row_names={"words": run.row_names["words"]},
+    )
+    return stream

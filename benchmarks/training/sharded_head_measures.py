@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from benchmarks.training import sharded_head_meters as meters
 from benchmarks.training import sharded_head_steps as steps
-from sicot_tf import plan
+from sicot_tf.model.classifier import costs
 from sicot_tf.workers import cluster
 from sicot_tf.workers import collectives as collectives_module
 
@@ -107,7 +107,7 @@ class Wire(NamedTuple):
     """A step of worker 0 and what it sent.
 
     num_collectives: of each kind, in the traced step. sent: bytes that the
-    other worker acknowledged. expected: by `plan.sent_bytes`. overhead: of
+    other worker acknowledged. expected: by `costs.sent_bytes`. overhead: of
     the transport, for the same collectives with next to nothing in them.
     """
 
@@ -142,7 +142,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
             functools.partial(step, *arguments), collectives
         )
         _, overhead = _repeat(_nearly_empty(sizes, collectives), collectives)
-        job = plan.Job(
+        job = costs.Job(
             num_classes=case.num_classes,
             embedding_dim=case.dim,
             num_workers=collectives.num_workers,
@@ -155,7 +155,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
             milliseconds,
             {kind: len(each) for kind, each in sizes.items()},
             sent,
-            sum(plan.sent_bytes(job, "sharded").values()),
+            sum(costs.sent_bytes(job, "sharded").values()),
             overhead,
         )
     return found

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
-from sicot_tf import plan
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
 from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
+from sicot_tf.model.classifier import costs
 from sicot_tf.model.classifier import shard_trainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -167,7 +167,7 @@ def build(
     if head == "auto":
         # The mean, so that all workers choose alike.
         memory = collectives.sum_now(np.float64(_device_memory()))
-        head = plan.choose_head(
+        head = costs.choose_classifier(
             data.num_classes,
             embedding_dim,
             len(row_optimizer.slot_names),

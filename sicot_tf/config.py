@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import sys
 import typing
 from typing import Any
 from typing import TypeVar
@@ -191,7 +192,7 @@ class TrainConfig:
         25, "passes over the training set (not given)", least=1
     )
     global_batch_size: int = _setting(
-        256, "rows of a step over all workers", least=1
+        256, "records of a step over all workers", least=1
     )
     learning_rate: float = _setting(0.1, "initial learning rate")
     decay_rate: float = _setting(0.8, "factor of each decay (paper: gamma)")
@@ -276,16 +277,18 @@ class WorkersConfig:
         "start so many processes on this machine; 0: this process alone, or "
         "with the others of TF_CONFIG",
     )
-    head: str = _setting(
+    classifier: str = _setting(
         "auto",
         "sharded: each worker holds a part of the classes; replicated: all "
         "hold all; auto: by their size",
         choices=("auto", "sharded", "replicated"),
+        old_flag="head",
     )
-    head_memory: int = _setting(
+    logit_memory: int = _setting(
         256,
         "megabytes of logits a worker may keep; beyond, they are computed a "
         "second time",
+        old_flag="head_memory",
     )
     start_timeout: float = _setting(
         300.0,
@@ -401,6 +404,47 @@ def add_arguments(parser: argparse.ArgumentParser, config_class: type) -> None:
                 default=None,
                 help=text,
             )
+        if field.metadata["old_flag"]:
+            add_old_flag(
+                group,
+                "--" + field.metadata["old_flag"],
+                flag,
+                dest=field.name,
+                type=types[field.name],
+                choices=field.metadata["choices"] or None,
+            )
+
+
+def add_old_flag(
+    parser: argparse._ActionsContainer, old: str, new: str, **settings: Any
+) -> None:
+    """Keeps the former name of a flag for one version; help hides it."""
+    parser.add_argument(
+        old,
+        action=_OldFlag,
+        const=new,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+        **settings,
+    )
+
+
+class _OldFlag(argparse.Action):
+    """Takes the value of a renamed flag and says so."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        print(
+            f"warning: {option_string} is called {self.const} now; the old "
+            "name is gone in the next version.",
+            file=sys.stderr,
+        )
+        setattr(namespace, self.dest, values)
 
 
 def from_arguments(

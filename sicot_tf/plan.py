@@ -9,6 +9,7 @@ these are formulas of what sicot_tf.train allocates, sends and multiplies.
 import argparse
 import math
 
+from sicot_tf import config
 from sicot_tf import user_mistakes
 from sicot_tf.model.classifier import costs
 
@@ -146,6 +147,9 @@ def _make_parser() -> argparse.ArgumentParser:
             default=default,
             help=f"{text} (default: {default:,})",
         )
+    config.add_old_flag(
+        parser, "--head_memory", "--logit_memory", dest="logit_memory", type=int
+    )
     parser.add_argument(
         "--optimizer",
         choices=sorted(_NUM_SLOTS),

@@ -13,6 +13,7 @@ def setting(
     choices: tuple = (),
     least: float = 0,
     most: float = math.inf,
+    old_flag: str = "",
 ) -> Any:
     """A dataclass field that also knows its flag, help and range."""
     return dataclasses.field(
@@ -22,6 +23,8 @@ def setting(
             "flag": flag,
             "choices": choices,
             "range": (least, most),
+            # Taken for one version more, and not in the help.
+            "old_flag": old_flag,
         },
     )
 

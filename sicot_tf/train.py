@@ -125,7 +125,8 @@ def train(
             f"{model_config.streams}: {sum(data.files.record_counts)} records, "
             f"{data.num_classes} classes, {train_config.epochs} epochs of "
             f"{data.schedule.steps_per_epoch} steps"
-            + f", {num_workers} workers, {job.head} head" * (num_workers > 1)
+            + f", {num_workers} workers, {job.classifier} classifier"
+            * (num_workers > 1)
             + (f", resumed at step {step}" if step else "")
             + (", backbone frozen" if model_config.freeze_backbone else "")
             + "".join(

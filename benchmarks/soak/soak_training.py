@@ -38,7 +38,7 @@ examples:
 _FLAGS = (
     *("--backbone", "SmallCNN", "--backbone_weights", "none"),
     *("--image_size", "32", "--log_steps", "1", "--checkpoint_steps", "10"),
-    *("--learning_rate", "0.02", "--head", "sharded"),
+    *("--learning_rate", "0.02", "--classifier", "sharded"),
 )
 
 

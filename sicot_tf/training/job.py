@@ -16,8 +16,8 @@ from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
 from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
+from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import costs
-from sicot_tf.model.classifier import shard_trainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
 from sicot_tf.training.losses import make_logit_offset
@@ -26,7 +26,7 @@ from sicot_tf.training.optimizers import make_row_optimizer
 from sicot_tf.training.optimizers import make_schedule
 from sicot_tf.training.step import make_training_step
 from sicot_tf.workers import cluster
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Data:
         first_step: int,
         model_config: config.ModelConfig,
         train_config: config.TrainConfig,
-        collectives: collectives_module.Collectives,
+        collectives: Collectives,
     ) -> tf.data.Dataset:
         """This worker's batches from a step to the end of the last epoch."""
         return dataset.make_training_dataset(
@@ -107,7 +107,7 @@ class Data:
         self,
         model_config: config.ModelConfig,
         train_config: config.TrainConfig,
-        collectives: collectives_module.Collectives,
+        collectives: Collectives,
     ) -> tf.data.Dataset:
         """This worker's rows of the validation records."""
         return dataset.make_evaluation_dataset(
@@ -124,12 +124,12 @@ class Data:
 class Job:
     """Model, step, validation and checkpoints of one worker.
 
-    head: "sharded" or "replicated". kept_rows: for each kind of rows, how
+    classifier: "sharded" or "replicated". kept_rows: for each kind of rows, how
     many came from another run and how many are new; see `restore`.
     """
 
-    head: str
-    collectives: collectives_module.Collectives
+    classifier: str
+    collectives: Collectives
     step: Callable[..., dict[str, tf.Tensor]]
     count_right: Callable[[dict[str, tf.Tensor]], tf.Tensor]
     checkpoints: checkpoints.Checkpoints
@@ -140,7 +140,7 @@ def build(
     data: Data,
     run_dir: pathlib.Path,
     strategy: tf.distribute.Strategy,
-    collectives: collectives_module.Collectives,
+    collectives: Collectives,
     model_config: config.ModelConfig,
     train_config: config.TrainConfig,
     workers_config: config.WorkersConfig,
@@ -163,11 +163,11 @@ def build(
         restoring.load_word_vectors(streams, word_vectors)
     embedding_dim = streams.output["x_v"].shape[-1]
     row_optimizer = make_row_optimizer(train_config)
-    head = workers_config.head
-    if head == "auto":
+    layout = workers_config.classifier
+    if layout == "auto":
         # The mean, so that all workers choose alike.
         memory = collectives.sum_now(np.float64(_device_memory()))
-        head = costs.choose_classifier(
+        layout = costs.choose_classifier(
             data.num_classes,
             embedding_dim,
             len(row_optimizer.slot_names),
@@ -179,19 +179,19 @@ def build(
         embedding_dim,
         seed=train_config.seed,
         label_smoothing=train_config.label_smoothing,
-        head_memory=workers_config.head_memory * 2**20,
-        collectives=collectives if head == "sharded" else None,
+        logit_memory=workers_config.logit_memory * 2**20,
+        collectives=collectives if layout == "sharded" else None,
         dtype=model_config.dtype_policy,
     )
 
     # === Training ===
-    trainer = shard_trainer.ShardTrainer(
+    trainer = classifier_trainer.ClassifierTrainer(
         classifier,
         row_optimizer,
         weight_decay=train_config.weight_decay,
         clip=train_config.clip_norm > 0,
         sample_rate=train_config.sample_rate,
-        replicated=head == "replicated" and collectives.num_workers > 1,
+        replicated=layout == "replicated" and collectives.num_workers > 1,
         seed=train_config.seed,
     )
     optimizer = make_optimizer(train_config)
@@ -235,7 +235,7 @@ def build(
         )
 
     return Job(
-        head=head,
+        classifier=layout,
         collectives=collectives,
         step=step,
         count_right=prediction.make_count_right(

@@ -17,10 +17,10 @@ import keras
 import tensorflow as tf
 
 from sicot_tf import config
-from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.training import losses
 from sicot_tf.training.optimizers import StepDecay
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 _VISUAL_SUMS = (
     "loss",
@@ -48,13 +48,13 @@ def make_repeatable(seed: int) -> None:
 def make_training_step(
     strategy: tf.distribute.Strategy,
     streams: keras.Model,
-    trainer: shard_trainer.ShardTrainer,
+    trainer: classifier_trainer.ClassifierTrainer,
     optimizer: keras.optimizers.Optimizer,
     schedule: StepDecay,
     train_config: config.TrainConfig,
     is_head: tf.Tensor,
     *,
-    collectives: collectives_module.Collectives | None = None,
+    collectives: Collectives | None = None,
     logit_offset: tf.Tensor | None = None,
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """Builds the function that trains on one batch.
@@ -77,7 +77,7 @@ def make_training_step(
         1 = mean pooling) and `num_titles` it counts; and `learning_rate`,
         `is_finite` and, with clipping, `gradient_norm`.
     """
-    collectives = collectives or collectives_module.Collectives()
+    collectives = collectives or Collectives()
     cotrain = "x_m" in streams.output
     sum_names = _VISUAL_SUMS + (_COTRAIN_SUMS if cotrain else ())
     variables = streams.trainable_variables
@@ -188,7 +188,7 @@ def make_training_step(
     def row_sums(
         batch: dict[str, tf.Tensor],
         outputs: dict[str, tf.Tensor],
-        head: shard_trainer.HeadStep,
+        head: classifier_trainer.ClassifierStep,
         upstream: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         """Sums over this worker's rows."""

@@ -1,7 +1,9 @@
 """Presets, flags and JSON of the configuration."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import pathlib
 
 import tensorflow as tf
@@ -9,7 +11,12 @@ from absl.testing import parameterized
 
 from sicot_tf import config
 
-_CONFIGS = (config.DatasetConfig, config.ModelConfig, config.TrainConfig)
+_CONFIGS = (
+    config.DatasetConfig,
+    config.ModelConfig,
+    config.TrainConfig,
+    config.WorkersConfig,
+)
 
 
 def _parse(config_class, preset, *flags):
@@ -64,6 +71,37 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
         found = _parse(config.DatasetConfig, "paper", "--no-require_words")
         self.assertFalse(found.require_words)
         self.assertEqual(found.drop_rare_percent, 5.0)
+
+    def test_old_flags(self):
+        """Breaks if a script of the last version stops, or is not told."""
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error):
+            found = _parse(
+                config.WorkersConfig,
+                "demo",
+                *("--head", "replicated", "--head_memory=8"),
+            )
+        self.assertEqual(
+            (found.classifier, found.logit_memory),
+            (
+                "replicated",
+                8,
+            ),
+        )
+        warnings = error.getvalue().splitlines()
+        self.assertIn("--head is called --classifier now", warnings[0])
+        self.assertIn("--head_memory is called --logit_memory", warnings[1])
+        with contextlib.redirect_stderr(error):
+            with self.assertRaises(SystemExit):
+                _parse(config.WorkersConfig, "demo", "--head", "halved")
+        # Nobody learns them from the help.
+        parser = argparse.ArgumentParser()
+        config.add_arguments(parser, config.WorkersConfig)
+        self.assertNotIn("--head", parser.format_help())
+        # An old flag that is not given leaves the preset's value.
+        self.assertEqual(
+            _parse(config.WorkersConfig, "demo"), config.WorkersConfig()
+        )
 
     def test_unknown_keys_are_errors(self):
         """Breaks if a misspelt setting is silently ignored."""

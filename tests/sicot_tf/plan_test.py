@@ -36,6 +36,14 @@ class PlanTest(unittest.TestCase):
         self.assertIn("does not fit", large)
         self.assertIn("computed again", large)
 
+    def test_old_flag(self):
+        """Breaks if the former --head_memory is gone, or is not told."""
+        error = io.StringIO()
+        with contextlib.redirect_stderr(error):
+            printed = _printed("--head_memory", "3")
+        self.assertIn("--logit_memory 3", printed)
+        self.assertIn("--head_memory is called --logit_mem", error.getvalue())
+
     def test_kind_errors(self):
         """Breaks if nonsense is answered with a table or a traceback."""
         for flags, words in (

@@ -147,7 +147,7 @@ class TrainTest(tf.test.TestCase):
             *("--backbone_learning_rate_factor", "0.5"),
             *("--optimizer", "adamw", "--clip_norm", "1"),
             *("--label_smoothing", "0.1", "--logit_adjustment", "1"),
-            *("--head_memory", "0"),
+            *("--logit_memory", "0"),
         )
         tiny_road.run_command(
             "sicot_tf.train",

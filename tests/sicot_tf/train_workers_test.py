@@ -20,7 +20,7 @@ from tests.helpers import worker_processes
 # SmallCNN has no BatchNormalization, which follows the number of workers.
 _FLAGS = (
     *(*tiny_road.TRAIN_FLAGS, "--checkpoint_steps", "3"),
-    *("--head", "sharded", "--keep_checkpoints", "20"),
+    *("--classifier", "sharded", "--keep_checkpoints", "20"),
 )
 
 
@@ -71,7 +71,7 @@ class TrainWorkersTest(tf.test.TestCase):
         Loss and validation of two processes, sharded, against one: every
         step within 1e-5.
         """
-        self.assertIn("2 workers, sharded head", self.output)
+        self.assertIn("2 workers, sharded classifier", self.output)
         one = self.folder / "one"
         _train(one, "--epochs", "6")
         self.assertLen(_losses(self.whole), 24)
@@ -96,7 +96,10 @@ class TrainWorkersTest(tf.test.TestCase):
         """
         for name, flags in (
             ("three", ("--num_workers", "3")),
-            ("replicated", ("--num_workers", "2", "--head", "replicated")),
+            (
+                "replicated",
+                ("--num_workers", "2", "--classifier", "replicated"),
+            ),
         ):
             run_dir = self.folder / name
             shutil.copytree(self.whole, run_dir)

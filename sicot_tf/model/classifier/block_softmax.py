@@ -4,7 +4,7 @@ Everything between two collectives, in pure functions of tensors. XLA compiles
 the passes over the logits: TensorFlow's own, one after the other, cost as much
 as the matrix products. A product is where it is fastest; milliseconds on two
 CPU cores, 100,000 classes, 128 rows, dim 128 / 512
-(`python -m benchmarks.training.sharded_head` measures them again):
+(`python -m benchmarks.training.classifier_step` measures them again):
 
 logits          XLA 18 / 70, TensorFlow (oneDNN) 22 / 103
 by features     XLA 22 / 80, TensorFlow          17 / 62

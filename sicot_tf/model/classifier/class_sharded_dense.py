@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.model.classifier import block_softmax
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 # Initial rows are drawn by so many at once, each draw keyed by its number.
 _ROWS_OF_A_DRAW = 1024
@@ -68,7 +68,7 @@ class ClassShardedDense(keras.layers.Layer):
             the number of workers. None: zeros, to be restored.
         label_smoothing: share of the label's probability that is spread over
             all classes.
-        head_memory: bytes of logits that a step may keep for the backward
+        logit_memory: bytes of logits that a step may keep for the backward
             pass; beyond, they are computed a second time.
         block_size: classes whose logits are computed at once.
         collectives: of the job; None: this process is alone.
@@ -83,24 +83,24 @@ class ClassShardedDense(keras.layers.Layer):
         *,
         seed: int | None = 0,
         label_smoothing: float = 0.0,
-        head_memory: int = 256 * 2**20,
+        logit_memory: int = 256 * 2**20,
         block_size: int = 16_384,
-        collectives: collectives_module.Collectives | None = None,
+        collectives: Collectives | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.seed = seed
         self.label_smoothing = label_smoothing
-        self.head_memory = head_memory
+        self.logit_memory = logit_memory
         self.block_size = block_size
-        self.collectives = collectives or collectives_module.Collectives()
+        self.collectives = collectives or Collectives()
         num_workers = self.collectives.num_workers
         if num_classes < num_workers:
             raise ValueError(
                 f"Expected at least one class for each of the {num_workers} "
                 f"workers, received {num_classes} classes. Train with fewer "
-                "workers, or with --head replicated."
+                "workers, or with --classifier replicated."
             )
         self.first_class, self.last_class = class_range(
             num_classes, num_workers, self.collectives.worker_index
@@ -327,7 +327,7 @@ class ClassShardedDense(keras.layers.Layer):
             values, classes = _best(values, classes, k)
         return values, classes
 
-    # === Parts of a step, for the loss above and for `shard_trainer` ===
+    # === Parts of a step, for the loss above and for `classifier_trainer` ===
 
     def gather_rows(
         self,
@@ -391,7 +391,7 @@ class ClassShardedDense(keras.layers.Layer):
         num_logits = sum(view.block.bias.shape[0] for view in views)
         keep = (
             features.shape[0] is not None
-            and 4 * features.shape[0] * num_logits <= self.head_memory
+            and 4 * features.shape[0] * num_logits <= self.logit_memory
         )
         parts, kept = [], []
         for view in views:
@@ -444,7 +444,7 @@ class ClassShardedDense(keras.layers.Layer):
             "num_classes": self.num_classes,
             "seed": self.seed,
             "label_smoothing": self.label_smoothing,
-            "head_memory": self.head_memory,
+            "logit_memory": self.logit_memory,
             "block_size": self.block_size,
         }
 

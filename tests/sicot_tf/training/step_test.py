@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.model import sicot
-from sicot_tf.model.classifier import shard_trainer
+from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.training.optimizers import make_optimizer
 from sicot_tf.training.optimizers import make_row_optimizer
 from sicot_tf.training.optimizers import make_schedule
@@ -54,7 +54,7 @@ class _Training:
         )
         feature_dim = self.streams.output["x_v"].shape[-1]
         self.classifier = sicot.build_classifier(5, feature_dim, block_size=3)
-        self.trainer = shard_trainer.ShardTrainer(
+        self.trainer = classifier_trainer.ClassifierTrainer(
             self.classifier,
             make_row_optimizer(self.config),
             weight_decay=self.config.weight_decay,

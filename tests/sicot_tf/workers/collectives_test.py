@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from sicot_tf.workers import collectives as collectives_module
-from tests.helpers import shard_workers
+from tests.helpers import classifier_workers
 
 _TYPES = ("float32", "float64", "int32", "int64")
 
@@ -28,7 +28,7 @@ def _values(worker: int, *shape: int) -> np.ndarray:
 
 
 def results_of_worker(collectives, strategy, folder):
-    """Every operation, eager and traced; see `shard_workers`."""
+    """Every operation, eager and traced; see `classifier_workers`."""
     worker, num_workers = collectives.worker_index, collectives.num_workers
 
     def operations():
@@ -77,7 +77,7 @@ class CollectivesTest(parameterized.TestCase, tf.test.TestCase):
     def test_gather_keeps_order_and_bits(self, num_workers, mode):
         """Breaks if rows of two workers are swapped, or their bits change."""
         expected = np.concatenate([_rows(each) for each in range(num_workers)])
-        for result in shard_workers.results(__name__, num_workers):
+        for result in classifier_workers.results(__name__, num_workers):
             for dtype, gathered in zip(_TYPES, result[mode]["gather"]):
                 self.assertEqual(gathered.dtype, dtype)
                 self.assertAllEqual(gathered, expected.astype(dtype))
@@ -85,7 +85,7 @@ class CollectivesTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.product(num_workers=(1, 2, 3, 4), mode=("eager", "traced"))
     def test_sums(self, num_workers, mode):
         """Breaks if replicas that should stay equal would drift apart."""
-        results = shard_workers.results(__name__, num_workers)
+        results = classifier_workers.results(__name__, num_workers)
         workers = range(num_workers)
 
         def check(actual, *shape):
@@ -111,7 +111,7 @@ class CollectivesTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(2, 3, 4)
     def test_waits_for_the_slowest(self, num_workers):
         """Breaks if the chief publishes before all have written."""
-        results = shard_workers.results(__name__, num_workers)
+        results = classifier_workers.results(__name__, num_workers)
         for worker, result in enumerate(results):
             self.assertEqual(result["seen"], [num_workers] * 2)
             self.assertEqual(result["is_chief"], worker == 0)

@@ -11,9 +11,9 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from sicot_tf.model.classifier import class_sharded_dense
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
+from tests.helpers import classifier_workers
 from tests.helpers import dense_softmax
-from tests.helpers import shard_workers
 from tests.helpers import traced_graph
 
 _WORKERS = (1, 2, 3, 4)
@@ -24,7 +24,7 @@ _KEPT = 2**30
 class _Case:
     """A layer and a batch; weights are rows' weights over their sum."""
 
-    head_memory: int = 0
+    logit_memory: int = 0
     # Blocks of 125 and 126 classes; of 111 and 112 on three workers.
     block_size: int = 126
     num_classes: int = dense_softmax.NUM_CLASSES
@@ -109,23 +109,23 @@ class _Case:
 
 _CASES = {
     "one_stream_recomputed": _Case(),
-    "one_stream_kept": _Case(head_memory=_KEPT, factor=1e3),
+    "one_stream_kept": _Case(logit_memory=_KEPT, factor=1e3),
     "two_streams_recomputed": _Case(
         num_streams=2, label_smoothing=0.1, has_offset=True, factor=1e3
     ),
     "two_streams_kept": _Case(
-        head_memory=_KEPT,
+        logit_memory=_KEPT,
         num_streams=2,
         label_smoothing=0.1,
         has_offset=True,
     ),
-    "one_block": _Case(head_memory=_KEPT, block_size=16_384),
+    "one_block": _Case(logit_memory=_KEPT, block_size=16_384),
     # Four workers have one class and one row each.
     "smallest": _Case(num_classes=4, dim=1, num_rows=4, block_size=1),
 }
 _LARGE_CASES = {
     "large_recomputed": _Case(large=True),
-    "large_kept": _Case(large=True, head_memory=_KEPT),
+    "large_kept": _Case(large=True, logit_memory=_KEPT),
 }
 # Of many workers only some: each takes a second to compile on each of them.
 _CASES_OF_WORKERS = {
@@ -162,7 +162,7 @@ def _make_layer(case, collectives=None, weights=None):
     layer = class_sharded_dense.ClassShardedDense(
         case.num_classes,
         label_smoothing=case.label_smoothing,
-        head_memory=case.head_memory,
+        logit_memory=case.logit_memory,
         block_size=case.block_size,
         collectives=collectives,
         dtype=case.dtype,
@@ -231,7 +231,7 @@ def _tie_features():
 
 
 def results_of_worker(collectives, strategy, folder):
-    """Every case; see `shard_workers`."""
+    """Every case; see `classifier_workers`."""
     cases = {**_CASES, **_LARGE_CASES}
     results = {
         name: _loss_and_gradients(collectives, strategy, cases[name])
@@ -345,7 +345,7 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
         """Breaks if the loss works in traced functions only."""
         case = _CASES["two_streams_kept"]
         layer = _make_layer(case)
-        alone = collectives_module.Collectives()
+        alone = Collectives()
         labels = np.tile(case.labels(), 2)
         with tf.GradientTape() as tape:
             losses = layer.loss(
@@ -395,7 +395,7 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
             case = _Case(
                 num_classes=num_classes,
                 block_size=block_size,
-                head_memory=0 if kind == "recomputed" else _KEPT,
+                logit_memory=0 if kind == "recomputed" else _KEPT,
             )
             layer = _make_layer(case)
 
@@ -423,7 +423,7 @@ class LossTest(parameterized.TestCase, tf.test.TestCase):
         self.assertGreater(largest[500, 128], 24 * 64)
 
     def results(self, num_workers, name):
-        results = shard_workers.results(__name__, num_workers)
+        results = classifier_workers.results(__name__, num_workers)
         return [each[name] for each in results]
 
 
@@ -438,7 +438,7 @@ class TopKTest(parameterized.TestCase, tf.test.TestCase):
         kernel, bias = _tie_weights()
         logits = _tie_features()[0] @ kernel.T + bias
         order = np.argsort(-logits, axis=1, kind="stable")
-        results = shard_workers.results(__name__, num_workers)
+        results = classifier_workers.results(__name__, num_workers)
         for number, k in enumerate(_TOP_K):
             values, classes = (
                 np.concatenate(parts)
@@ -457,7 +457,7 @@ class TopKTest(parameterized.TestCase, tf.test.TestCase):
             for parts in zip(
                 *(
                     each["bfloat16_top_k"]
-                    for each in shard_workers.results(__name__, 2)
+                    for each in classifier_workers.results(__name__, 2)
                 )
             )
         )
@@ -552,7 +552,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
         expected = dense(features)
         # Dense gives bfloat16, of 8 digits; the layer float32.
         tolerance = 1e-6 if dtype == "float32" else 0.03
-        for collectives in (None, collectives_module.Collectives(3, 1)):
+        for collectives in (None, Collectives(3, 1)):
             layer = _make_layer(case, collectives)
             logits = layer(features)
             self.assertEqual(logits.dtype, tf.float32)
@@ -571,9 +571,9 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
             7,
             seed=5,
             label_smoothing=0.1,
-            head_memory=100,
+            logit_memory=100,
             block_size=3,
-            collectives=collectives_module.Collectives(3, 1),
+            collectives=Collectives(3, 1),
             name="classifier",
         )
         config = layer.get_config()
@@ -584,7 +584,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
                 "num_classes": 7,
                 "seed": 5,
                 "label_smoothing": 0.1,
-                "head_memory": 100,
+                "logit_memory": 100,
                 "block_size": 3,
             },
         )
@@ -612,7 +612,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
     def test_keras_file_holds_no_rows(self):
         """Breaks if a worker's rows pass for the whole classifier."""
         layer = class_sharded_dense.ClassShardedDense(
-            1003, collectives=collectives_module.Collectives(2, 1)
+            1003, collectives=Collectives(2, 1)
         )
         model = keras.Sequential(
             [keras.Input([24]), keras.layers.Dense(24), layer]
@@ -636,7 +636,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
 def _built(num_classes, *, dim=3, collectives=(1, 0), **arguments):
     layer = class_sharded_dense.ClassShardedDense(
         num_classes,
-        collectives=collectives_module.Collectives(*collectives),
+        collectives=Collectives(*collectives),
         **arguments,
     )
     layer.build((None, dim))

@@ -1,4 +1,4 @@
-"""Meters of `sharded_head.py`: fresh processes, clocks, memory, sockets."""
+"""Meters of `classifier_step.py`: fresh processes, clocks, memory, sockets."""
 
 import collections
 import json

@@ -11,13 +11,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 from tests.helpers import worker_processes
 
 _MODULES = (
     "tests.sicot_tf.workers.collectives_test",
     "tests.sicot_tf.model.classifier.class_sharded_dense_test",
-    "tests.sicot_tf.model.classifier.shard_trainer_test",
+    "tests.sicot_tf.model.classifier.classifier_trainer_test",
 )
 
 
@@ -35,7 +35,7 @@ def _results(num_workers: int) -> list[dict[str, Any]] | Exception:
     """An error is kept as well, or each test would launch the workers again."""
     with tempfile.TemporaryDirectory() as folder:
         if num_workers == 1:
-            alone = collectives_module.Collectives()
+            alone = Collectives()
             strategy = tf.distribute.get_strategy()
             return [results_of_worker(alone, strategy, folder)]
         try:
@@ -50,7 +50,7 @@ def _results(num_workers: int) -> list[dict[str, Any]] | Exception:
 
 
 def results_of_worker(
-    collectives: collectives_module.Collectives,
+    collectives: Collectives,
     strategy: tf.distribute.Strategy,
     folder: str,
 ) -> dict[str, Any]:

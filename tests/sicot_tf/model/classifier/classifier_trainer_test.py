@@ -1,4 +1,4 @@
-"""ShardTrainer on 1 to 4 workers against float64 NumPy and plain Keras."""
+"""ClassifierTrainer on 1 to 4 workers against float64 NumPy and plain Keras."""
 
 import dataclasses
 import functools
@@ -9,11 +9,11 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from sicot_tf.model.classifier import class_sharded_dense
+from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import row_optimizers
-from sicot_tf.model.classifier import shard_trainer
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
+from tests.helpers import classifier_workers
 from tests.helpers import dense_softmax
-from tests.helpers import shard_workers
 from tests.helpers import traced_graph
 
 _WORKERS = (1, 2, 3, 4)
@@ -27,7 +27,7 @@ class _Run:
     optimizer: row_optimizers.RowOptimizer = row_optimizers.RowSGD(0.9)
     learning_rate: float = 0.5
     weight_decay: float = 0.0
-    head_memory: int = 0
+    logit_memory: int = 0
     label_smoothing: float = 0.0
     has_offset: bool = False
     # Gradients are scaled to this norm.
@@ -66,7 +66,7 @@ _RUNS = {
     "sgd": _Run(),
     "sgd_decay": _Run(
         weight_decay=0.01,
-        head_memory=_KEPT,
+        logit_memory=_KEPT,
         label_smoothing=0.1,
         has_offset=True,
     ),
@@ -77,7 +77,7 @@ _RUNS = {
     ),
 }
 _CLIPPED_RUNS = {
-    "clipped_kept": _Run(clip_norm=0.1, head_memory=_KEPT, num_steps=3),
+    "clipped_kept": _Run(clip_norm=0.1, logit_memory=_KEPT, num_steps=3),
     "clipped_recomputed": _Run(clip_norm=0.1, num_steps=3),
 }
 _REPLICATED = _Run(replicated=True, num_steps=3)
@@ -94,7 +94,7 @@ def _make_trainer(run, collectives):
     layer = class_sharded_dense.ClassShardedDense(
         dense_softmax.NUM_CLASSES,
         label_smoothing=run.label_smoothing,
-        head_memory=run.head_memory,
+        logit_memory=run.logit_memory,
         # Blocks of 125 and 126 classes; of 111 and 112 on three workers.
         block_size=126,
         collectives=None if run.replicated else collectives,
@@ -106,7 +106,7 @@ def _make_trainer(run, collectives):
     for (first, last), block in zip(layer.block_ranges(), layer.blocks):
         block.kernel.assign(kernel[first:last])
         block.bias.assign(bias[first:last])
-    return shard_trainer.ShardTrainer(
+    return classifier_trainer.ClassifierTrainer(
         layer,
         run.optimizer,
         weight_decay=run.weight_decay,
@@ -235,7 +235,7 @@ def _sample(run, collectives, strategy):
 
 
 def results_of_worker(collectives, strategy, folder):
-    """Every run; see `shard_workers`."""
+    """Every run; see `classifier_workers`."""
     runs = dict(_RUNS)
     if collectives.num_workers <= 2:
         runs |= {
@@ -356,7 +356,7 @@ def _keras_rows(run):
 
 
 def _results(num_workers, name):
-    results = shard_workers.results(__name__, num_workers)
+    results = classifier_workers.results(__name__, num_workers)
     return [each[name] for each in results]
 
 
@@ -504,20 +504,20 @@ class StepsTest(parameterized.TestCase, tf.test.TestCase):
             )
 
     @parameterized.parameters(
-        {"head_memory": 0},
-        {"head_memory": _KEPT},
-        {"head_memory": 0, "clip": True},
-        {"head_memory": 0, "sample_rate": 0.9},
+        {"logit_memory": 0},
+        {"logit_memory": _KEPT},
+        {"logit_memory": 0, "clip": True},
+        {"logit_memory": 0, "sample_rate": 0.9},
     )
-    def test_memory_does_not_grow_with_classes(self, head_memory, **arguments):
+    def test_memory_does_not_grow_with_classes(self, logit_memory, **arguments):
         """Breaks if a tensor of rows times classes is made."""
         largest = {}
         for num_classes, block_size in ((500, 64), (2000, 64), (500, 128)):
             layer = class_sharded_dense.ClassShardedDense(
-                num_classes, head_memory=head_memory, block_size=block_size
+                num_classes, logit_memory=logit_memory, block_size=block_size
             )
             layer.build((None, 24))
-            trainer = shard_trainer.ShardTrainer(
+            trainer = classifier_trainer.ClassifierTrainer(
                 layer, row_optimizers.RowSGD(0.9), **arguments
             )
 
@@ -554,7 +554,7 @@ class StepsTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(-1, dense_softmax.NUM_CLASSES)
     def test_label_outside(self, label):
         """Breaks if a wrong label trains in silence or ends the process."""
-        run, alone = _Run(), collectives_module.Collectives()
+        run, alone = _Run(), Collectives()
         trainer = _make_trainer(run, alone)
         strategy = tf.distribute.get_strategy()
         step, _ = _make_step(run, trainer, alone, strategy)
@@ -685,7 +685,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
         """Breaks if a resumed run draws other classes, or always the same."""
         results = _results(1, "sampled")
         (*_, first), (*_, second) = self.steps(results)
-        alone = collectives_module.Collectives()
+        alone = Collectives()
         strategy = tf.distribute.get_strategy()
         again = _sample(_SAMPLED, alone, strategy)
         for name, values in again["states"][-1].items():
@@ -714,7 +714,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
         kernel, bias = dense_softmax.weights(3, num_classes, 8)
         layer.blocks[0].kernel.assign(kernel)
         layer.blocks[0].bias.assign(bias)
-        trainer = shard_trainer.ShardTrainer(
+        trainer = classifier_trainer.ClassifierTrainer(
             layer, row_optimizers.RowSGD(0.9), sample_rate=sample_rate
         )
         random = np.random.default_rng(0)
@@ -753,7 +753,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
         layer = class_sharded_dense.ClassShardedDense(5)
         layer.build((None, 3))
         with self.assertRaisesRegex(ValueError, f"received {sample_rate}"):
-            shard_trainer.ShardTrainer(
+            classifier_trainer.ClassifierTrainer(
                 layer, row_optimizers.RowSGD(0.9), sample_rate=sample_rate
             )
 
@@ -769,7 +769,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
             )
             layer.build((None, 3))
             with self.assertRaisesRegex(ValueError, "without --sample_rate"):
-                shard_trainer.ShardTrainer(
+                classifier_trainer.ClassifierTrainer(
                     layer,
                     row_optimizers.RowSGD(0.9),
                     sample_rate=0.5,

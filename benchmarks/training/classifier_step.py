@@ -25,20 +25,20 @@ import os
 
 import tensorflow as tf
 
-from benchmarks.training import sharded_head_measures as measures
-from benchmarks.training import sharded_head_meters as meters
-from benchmarks.training import sharded_head_steps as steps
+from benchmarks.training import classifier_step_measures as measures
+from benchmarks.training import classifier_step_meters as meters
+from benchmarks.training import classifier_step_ways as steps
 
 _EXAMPLES = """
 examples:
   # 10k, 100k and 1M classes, 128 and 512 features: 20 minutes on 2 cores
-  TF_CPP_MIN_LOG_LEVEL=2 python -m benchmarks.training.sharded_head
+  TF_CPP_MIN_LOG_LEVEL=2 python -m benchmarks.training.classifier_step
 
   # 10k and 100k classes, 128 features: 2 minutes
-  TF_CPP_MIN_LOG_LEVEL=2 python -m benchmarks.training.sharded_head --quick
+  TF_CPP_MIN_LOG_LEVEL=2 python -m benchmarks.training.classifier_step --quick
 
   # one shape
-  python -m benchmarks.training.sharded_head --num_classes 1000000 --dim 128
+  python -m benchmarks.training.classifier_step --num_classes 1000000 --dim 128
 """
 
 # Over the floor; over the weights; over the formula.

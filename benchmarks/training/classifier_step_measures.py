@@ -1,4 +1,4 @@
-"""What `sharded_head.py` runs in fresh processes: time, memory, bytes sent."""
+"""What `classifier_step.py` runs in fresh processes: time, memory, bytes sent."""
 
 import functools
 import statistics
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from benchmarks.training import sharded_head_meters as meters
-from benchmarks.training import sharded_head_steps as steps
+from benchmarks.training import classifier_step_meters as meters
+from benchmarks.training import classifier_step_ways as steps
 from sicot_tf.model.classifier import costs
 from sicot_tf.workers import cluster
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 _STEPS_ON_THE_WIRE = 20
 
@@ -126,9 +126,7 @@ class Wire(NamedTuple):
 def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
     """Steps of a classifier, or of a whole small model; on every worker."""
     strategy = cluster.make_strategy()
-    collectives = collectives_module.Collectives(
-        cluster.num_workers(), cluster.worker_index()
-    )
+    collectives = Collectives(cluster.num_workers(), cluster.worker_index())
     trainer = steps.make_trainer(case, collectives)
     found = {}
     for way in ways:
@@ -161,9 +159,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
     return found
 
 
-def _repeat(
-    step: Callable, collectives: collectives_module.Collectives
-) -> tuple[float, float]:
+def _repeat(step: Callable, collectives: Collectives) -> tuple[float, float]:
     """Median milliseconds of a step, and bytes that it sends."""
     step()
     collectives.wait_for_all()
@@ -177,7 +173,7 @@ def _repeat(
 
 
 def _nearly_empty(
-    sizes: dict[str, list[int]], collectives: collectives_module.Collectives
+    sizes: dict[str, list[int]], collectives: Collectives
 ) -> Callable:
     """The collectives of a step, a number for each worker in each."""
 

@@ -1,4 +1,4 @@
-"""Steps that `sharded_head.py` measures: ours, plain Keras's, and the floor."""
+"""Steps that `classifier_step.py` measures: ours, plain Keras's, and the floor."""
 
 import dataclasses
 import functools
@@ -8,16 +8,16 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from benchmarks.training import sharded_head_meters as meters
+from benchmarks.training import classifier_step_meters as meters
 from sicot_tf import config
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import class_sharded_dense
+from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import row_optimizers
-from sicot_tf.model.classifier import shard_trainer
 from sicot_tf.training.optimizers import make_optimizer
 from sicot_tf.training.optimizers import make_schedule
 from sicot_tf.training.step import make_training_step
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 WAYS = ("kept", "recomputed", "kept clipped", "recomputed clipped")
 KERAS_WAYS = ("Keras", "Keras, XLA")
@@ -25,7 +25,7 @@ PRODUCTS = ("logits product", "features product", "rows product")
 # How often each bare op counts.
 FLOOR = {**dict.fromkeys(PRODUCTS, 1), "exponential": 2, "update": 1}
 # Enough for the logits of all cases, and for none.
-_HEAD_MEMORY = {"kept": 2**40, "recomputed": 0}
+_LOGIT_MEMORY = {"kept": 2**40, "recomputed": 0}
 
 
 class Case(NamedTuple):
@@ -62,25 +62,27 @@ def make_rows(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
 
 
 def make_trainer(
-    case: Case, collectives: collectives_module.Collectives | None = None
-) -> shard_trainer.ShardTrainer:
+    case: Case, collectives: Collectives | None = None
+) -> classifier_trainer.ClassifierTrainer:
     """The classifier with its slots."""
     layer = class_sharded_dense.ClassShardedDense(
         case.num_classes, collectives=collectives, name="classifier"
     )
     layer.build((None, case.dim))
-    return shard_trainer.ShardTrainer(layer, row_optimizers.RowSGD(0.9))
+    return classifier_trainer.ClassifierTrainer(
+        layer, row_optimizers.RowSGD(0.9)
+    )
 
 
 def make_step(
-    trainer: shard_trainer.ShardTrainer,
+    trainer: classifier_trainer.ClassifierTrainer,
     way: str,
     rows: tuple[tf.Tensor, ...],
     strategy: tf.distribute.Strategy | None = None,
 ) -> tf.types.experimental.ConcreteFunction:
     """A traced step; several ways share the rows and slots of one trainer."""
     memory, *clipped = way.split()
-    trainer.layer.head_memory = _HEAD_MEMORY[memory]
+    trainer.layer.logit_memory = _LOGIT_MEMORY[memory]
     trainer.clip = bool(clipped)
 
     def replica_step(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,7 +106,7 @@ def make_step(
 
 def make_whole_step(
     case: Case,
-    trainer: shard_trainer.ShardTrainer,
+    trainer: classifier_trainer.ClassifierTrainer,
     strategy: tf.distribute.Strategy,
 ) -> tuple[tf.types.experimental.ConcreteFunction, tuple]:
     """The step of `sicot_tf.train` with a small backbone of 128 features."""
@@ -120,7 +122,7 @@ def make_whole_step(
     optimizer = make_optimizer(train_config)
     optimizer.build(streams.trainable_variables)
     collectives = trainer.layer.collectives
-    trainer.layer.head_memory = _HEAD_MEMORY["kept"]
+    trainer.layer.logit_memory = _LOGIT_MEMORY["kept"]
     trainer.clip = train_config.clip_norm > 0
     step = make_training_step(
         strategy,

@@ -17,7 +17,7 @@ from sicot_tf.model.classifier import class_sharded_dense
 from sicot_tf.model.classifier import row_optimizers
 
 
-class HeadStep(NamedTuple):
+class ClassifierStep(NamedTuple):
     """What the rest of a training step needs to know of the classifier's.
 
     losses: `[batch]` float32, cross-entropy of this worker's rows, without
@@ -44,7 +44,7 @@ class HeadStep(NamedTuple):
     finish: Callable[[tf.Tensor, list[tf.Tensor]], None] | None
 
 
-class ShardTrainer:
+class ClassifierTrainer:
     """Steps of the classifier, with the optimizer's slots beside the rows.
 
     Args:
@@ -86,7 +86,7 @@ class ShardTrainer:
                 "Sampled classes give neither the norm of the whole gradient "
                 "nor the mean of all logits, and are drawn on each worker. "
                 "Train without --sample_rate, or without --clip_norm, "
-                "--label_smoothing and --head replicated."
+                "--label_smoothing and --classifier replicated."
             )
         self.layer = layer
         self.optimizer = optimizer
@@ -133,7 +133,7 @@ class ShardTrainer:
         learning_rate: tf.Tensor,
         step: tf.Tensor,
         logit_offset: tf.Tensor | None = None,
-    ) -> HeadStep:
+    ) -> ClassifierStep:
         """Forward, backward, and unless gradients are clipped the update.
 
         Args:
@@ -190,7 +190,7 @@ class ShardTrainer:
                 lambda: tf.zeros(rows.features.shape, tf.float32),
             )
         statistics = forward.statistics
-        return HeadStep(
+        return ClassifierStep(
             losses=layer.own_rows(losses),
             is_best=layer.own_rows(statistics.target >= statistics.maximum),
             features_gradient=layer.collectives.reduce_scatter(by_features),

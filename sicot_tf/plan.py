@@ -100,7 +100,8 @@ def _conclusions(
     )
     found = [
         f"--classifier auto: {layout}; weights, gradient and slots of all "
-        f"classes are {_amount(needed, 'B')}, {needed / device_memory:.1%} of a device."
+        f"classes are {_amount(needed, 'B')}, {needed / device_memory:.1%} of "
+        "a device."
     ]
     if not costs.keeps_logits(job, layout):
         found.append(

@@ -150,13 +150,13 @@ def print_growth(
         for case in timings
         if (case.num_classes == base.num_classes) != (case.dim == base.dim)
     ]
-    more_rows = [
-        base._replace(num_rows=num_rows)
-        for num_rows in (32, 64, 256, 512)
-        if num_rows != base.num_rows
+    more_examples = [
+        base._replace(num_examples=num_examples)
+        for num_examples in (32, 64, 256, 512)
+        if num_examples != base.num_examples
     ]
     for num_workers, case in [
-        *((1, case) for case in [base, *others, *more_rows]),
+        *((1, case) for case in [base, *others, *more_examples]),
         (2, base),
     ]:
         if num_workers > 1:
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> None:
         "--num_classes", type=int, nargs="+", default=[10**4, 10**5, 10**6]
     )
     parser.add_argument("--dim", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--num_rows", type=int, default=128)
+    parser.add_argument("--num_examples", type=int, default=128)
     parser.add_argument(
         "--num_rounds", type=int, default=9, help="at most, in 60 seconds"
     )
@@ -269,7 +269,7 @@ def main(argv: list[str] | None = None) -> None:
         arguments.num_classes, arguments.dim = [10**4, 10**5], [128]
         arguments.num_rounds = 3
     cases = [
-        steps.Case(num_classes, dim, arguments.num_rows)
+        steps.Case(num_classes, dim, arguments.num_examples)
         for dim in arguments.dim
         for num_classes in arguments.num_classes
     ]

@@ -36,9 +36,11 @@ def time_steps(
     if plain_keras:
         ways = steps.make_keras_steps(case)
     else:
-        rows, trainer = steps.make_rows(case), steps.make_trainer(case)
+        examples, trainer = steps.make_examples(case), steps.make_trainer(case)
         ways = {
-            way: functools.partial(steps.make_step(trainer, way, rows), *rows)
+            way: functools.partial(
+                steps.make_step(trainer, way, examples), *examples
+            )
             for way in steps.WAYS
         }
     times = meters.time_rounds(floor | ways, num_rounds, max_seconds=60)
@@ -95,9 +97,9 @@ def measure_memory(case: steps.Case, way: str) -> tuple[float, float]:
 def _step_alone(case: steps.Case, way: str) -> Callable:
     if way in steps.KERAS_WAYS:
         return steps.make_keras_steps(case)[way]
-    rows = steps.make_rows(case)
-    traced = steps.make_step(steps.make_trainer(case), way, rows)
-    return functools.partial(traced, *rows)
+    examples = steps.make_examples(case)
+    traced = steps.make_step(steps.make_trainer(case), way, examples)
+    return functools.partial(traced, *examples)
 
 
 # === Two workers ===
@@ -133,7 +135,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
         if way == "training step":
             step, arguments = steps.make_whole_step(case, trainer, strategy)
         else:
-            arguments = steps.make_rows(case, collectives.num_workers)
+            arguments = steps.make_examples(case, collectives.num_workers)
             step = steps.make_step(trainer, way, arguments, strategy)
         sizes = meters.collective_sizes(step)
         milliseconds, sent = _repeat(
@@ -144,7 +146,7 @@ def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
             num_classes=case.num_classes,
             embedding_dim=case.dim,
             num_workers=collectives.num_workers,
-            global_batch_size=case.num_rows,
+            global_batch_size=case.num_examples,
             num_streams=1,
             # All that is packed with its gradients, too.
             backbone_parameters=sum(sizes.get("CollectiveReduceV2", [])),

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from benchmarks.training import classifier_step_meters as meters
 from sicot_tf import config
 from sicot_tf.model import sicot
-from sicot_tf.model.classifier import class_sharded_dense
-from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import row_optimizers
-from sicot_tf.training.optimizers import make_optimizer
-from sicot_tf.training.optimizers import make_schedule
-from sicot_tf.training.step import make_training_step
+from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
+from sicot_tf.training.losses import make_losses
+from sicot_tf.training.optimizers import StreamsOptimizer
+from sicot_tf.training.step import TrainingStep
 from sicot_tf.workers.collectives import Collectives
 
 WAYS = ("kept", "recomputed", "kept clipped", "recomputed clipped")
@@ -29,11 +30,11 @@ _LOGIT_MEMORY = {"kept": 2**40, "recomputed": 0}
 
 
 class Case(NamedTuple):
-    """Shape of a step: C classes, D features, N rows of all workers."""
+    """Shape of a step: C classes, D features, N examples of all workers."""
 
     num_classes: int
     dim: int
-    num_rows: int
+    num_examples: int
 
     @property
     def weight_bytes(self) -> int:
@@ -41,20 +42,18 @@ class Case(NamedTuple):
         return 4 * self.num_classes * (self.dim + 1)
 
     def __str__(self) -> str:
-        return (
-            f"C {self.num_classes:>9,}  D {self.dim:>3}  N {self.num_rows:>3}"
-        )
+        return f"C {self.num_classes:>9,}  D {self.dim:>3}  N {self.num_examples:>3}"
 
 
-def make_rows(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
-    """Features, labels and upstream gradient of a worker's rows."""
-    num_rows = case.num_rows // num_workers
+def make_examples(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
+    """Features, labels and weights of a worker's examples."""
+    num_examples = case.num_examples // num_workers
     return (
-        tf.random.stateless_normal([num_rows, case.dim], [0, 0]),
+        tf.random.stateless_normal([num_examples, case.dim], [0, 0]),
         tf.random.stateless_uniform(
-            [num_rows], [0, 1], 0, case.num_classes, tf.int64
+            [num_examples], [0, 1], 0, case.num_classes, tf.int64
         ),
-        tf.fill([num_rows], 1.0 / case.num_rows),
+        tf.fill([num_examples], 1.0 / case.num_examples),
     )
 
 
@@ -63,50 +62,50 @@ def make_rows(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
 
 def make_trainer(
     case: Case, collectives: Collectives | None = None
-) -> classifier_trainer.ClassifierTrainer:
+) -> ClassifierTrainer:
     """The classifier with its slots."""
-    layer = class_sharded_dense.ClassShardedDense(
+    layer = ClassShardedDense(
         case.num_classes, collectives=collectives, name="classifier"
     )
     layer.build((None, case.dim))
-    return classifier_trainer.ClassifierTrainer(
-        layer, row_optimizers.RowSGD(0.9)
-    )
+    return ClassifierTrainer(layer, row_optimizers.RowSGD(0.9))
 
 
 def make_step(
-    trainer: classifier_trainer.ClassifierTrainer,
+    trainer: ClassifierTrainer,
     way: str,
-    rows: tuple[tf.Tensor, ...],
+    examples: tuple[tf.Tensor, ...],
     strategy: tf.distribute.Strategy | None = None,
 ) -> tf.types.experimental.ConcreteFunction:
-    """A traced step; several ways share the rows and slots of one trainer."""
+    """A traced step; several ways share the examples and weights of one trainer."""
     memory, *clipped = way.split()
     trainer.layer.logit_memory = _LOGIT_MEMORY[memory]
     trainer.clip = bool(clipped)
 
-    def replica_step(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        head = trainer.step(
-            *rows,
+    def replica_step(*examples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        classified = trainer.step(
+            *examples,
             learning_rate=tf.constant(0.1),
             step=tf.constant(0, tf.int64),
         )
-        if head.finish is not None:
-            head.finish(tf.minimum(1.0, tf.math.rsqrt(head.squared_norm)), [])
-        return head.losses, head.features_gradient
+        if classified.finish is not None:
+            classified.finish(
+                tf.minimum(1.0, tf.math.rsqrt(classified.squared_norm)), []
+            )
+        return classified.losses, classified.features_gradient
 
     @tf.function
-    def step(*rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(*examples: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if strategy is None:
-            return replica_step(*rows)
-        return strategy.run(replica_step, args=rows)
+            return replica_step(*examples)
+        return strategy.run(replica_step, args=examples)
 
-    return step.get_concrete_function(*rows)
+    return step.get_concrete_function(*examples)
 
 
 def make_whole_step(
     case: Case,
-    trainer: classifier_trainer.ClassifierTrainer,
+    trainer: ClassifierTrainer,
     strategy: tf.distribute.Strategy,
 ) -> tuple[tf.types.experimental.ConcreteFunction, tuple]:
     """The step of `sicot_tf.train` with a small backbone of 128 features."""
@@ -119,29 +118,25 @@ def make_whole_step(
     )
     train_config = config.TrainConfig()
     streams = sicot.build_streams(model_config)
-    optimizer = make_optimizer(train_config)
-    optimizer.build(streams.trainable_variables)
     collectives = trainer.layer.collectives
     trainer.layer.logit_memory = _LOGIT_MEMORY["kept"]
     trainer.clip = train_config.clip_norm > 0
-    step = make_training_step(
-        strategy,
+    step = TrainingStep(
         streams,
         trainer,
-        optimizer,
-        make_schedule(train_config, steps_per_epoch=100),
-        train_config,
+        StreamsOptimizer(streams, train_config, steps_per_epoch=100),
+        make_losses(train_config, np.ones([case.num_classes], int)),
         tf.zeros([case.num_classes]),
         collectives=collectives,
-    )
-    _, labels, weights = make_rows(case, collectives.num_workers)
+    ).compiled(strategy)
+    _, labels, weights = make_examples(case, collectives.num_workers)
     arguments = (
         {
             "image": tf.zeros([*labels.shape, 32, 32, 3]),
             "label": labels,
             "weight": tf.ones_like(weights),
         },
-        tf.constant(float(case.num_rows)),
+        tf.constant(float(case.num_examples)),
         tf.constant(0, tf.int64),
         tf.constant(0.0),
     )
@@ -169,7 +164,7 @@ def make_keras_steps(case: Case) -> dict[str, Callable]:
         optimizer.apply(gradients)
         return by_features
 
-    features, labels, _ = make_rows(case)
+    features, labels, _ = make_examples(case)
     return {
         way: functools.partial(
             tf.function(step, jit_compile=compiled), features, labels
@@ -184,7 +179,7 @@ def keras_fits(case: Case) -> bool:
     Weights, momentum, gradient and a copy, and five arrays of the logits'
     size; the floor has weights and momentum, and three such arrays.
     """
-    logits = 4 * case.num_rows * case.num_classes
+    logits = 4 * case.num_examples * case.num_classes
     needed = 6 * case.weight_bytes + 8 * logits
     return needed < meters.available_bytes()
 
@@ -197,14 +192,14 @@ def make_floor(case: Case) -> tuple[dict[str, Callable], dict[str, str]]:
 
     Logits and their gradients are `[N, C]` or transposed, `[C, N]`.
     """
-    features, _, _ = make_rows(case)
+    features, _, _ = make_examples(case)
     kernel = tf.Variable(
         tf.random.stateless_normal([case.num_classes, case.dim], [0, 2])
     )
     momentum = tf.Variable(tf.zeros_like(kernel))
     by_logit = {
         "[N, C]": tf.random.stateless_normal(
-            [case.num_rows, case.num_classes], [0, 3]
+            [case.num_examples, case.num_classes], [0, 3]
         )
     }
     by_logit["[C, N]"] = tf.transpose(by_logit["[N, C]"])

@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,15 +17,14 @@ from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
 from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
-from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import costs
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
-from sicot_tf.training.losses import make_logit_offset
-from sicot_tf.training.optimizers import make_optimizer
+from sicot_tf.training.losses import make_losses
+from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
-from sicot_tf.training.optimizers import make_schedule
-from sicot_tf.training.step import make_training_step
+from sicot_tf.training.step import TrainingStep
 from sicot_tf.workers import cluster
 from sicot_tf.workers.collectives import Collectives
 
@@ -124,8 +124,8 @@ class Data:
 class Job:
     """Model, step, validation and checkpoints of one worker.
 
-    classifier: "sharded" or "replicated". kept_rows: for each kind of rows, how
-    many came from another run and how many are new; see `restore`.
+    classifier: "sharded" or "replicated". restore_from: starts from another
+    run; for each kind of rows, how many came from it and how many are new.
     """
 
     classifier: str
@@ -148,19 +148,11 @@ def build(
     """Builds the model with its initial weights, and what trains it.
 
     All variables are made outside the scope of the strategy; see
-    `training_step`.
+    `training.step`.
     """
     # === Model ===
-    manifest = dataset.read_manifest(data.generation)
-    streams = sicot.build_streams(
-        model_config,
-        vocabulary_size=manifest["vocabulary_size"],
-        word_vector_dim=manifest["word_vector_dim"],
-        seed=train_config.seed,
-    )
-    if model_config.streams == "cotrain":
-        word_vectors = np.load(data.generation / "word_vectors.npy")
-        restoring.load_word_vectors(streams, word_vectors)
+    streams = _build_streams(data, model_config, train_config)
+    losses = make_losses(train_config, data.train_counts)
     embedding_dim = streams.output["x_v"].shape[-1]
     row_optimizer = make_row_optimizer(train_config)
     layout = workers_config.classifier
@@ -178,47 +170,40 @@ def build(
         data.num_classes,
         embedding_dim,
         seed=train_config.seed,
-        label_smoothing=train_config.label_smoothing,
         logit_memory=workers_config.logit_memory * 2**20,
         collectives=collectives if layout == "sharded" else None,
         dtype=model_config.dtype_policy,
     )
 
     # === Training ===
-    trainer = classifier_trainer.ClassifierTrainer(
+    trainer = ClassifierTrainer(
         classifier,
         row_optimizer,
+        loss=losses.of_logits,
+        logit_offset=losses.logit_offset,
         weight_decay=train_config.weight_decay,
         clip=train_config.clip_norm > 0,
         sample_rate=train_config.sample_rate,
         replicated=layout == "replicated" and collectives.num_workers > 1,
         seed=train_config.seed,
     )
-    optimizer = make_optimizer(train_config)
-    optimizer.build(streams.trainable_variables)
-    is_head = tf.constant(data.is_head)
-    logit_offset = make_logit_offset(
-        train_config.logit_adjustment, data.train_counts
+    optimizer = StreamsOptimizer(
+        streams, train_config, data.schedule.steps_per_epoch
     )
-    if logit_offset is not None:
-        logit_offset = logit_offset[
-            classifier.first_class : classifier.last_class
-        ]
-    step = make_training_step(
-        strategy,
+    is_head = tf.constant(data.is_head)
+    step = TrainingStep(
         streams,
         trainer,
         optimizer,
-        make_schedule(train_config, data.schedule.steps_per_epoch),
-        train_config,
+        losses,
         is_head,
+        clip_norm=train_config.clip_norm,
         collectives=collectives,
-        logit_offset=logit_offset,
     )
 
     # === Checkpoints ===
     variables, slices = restoring.checkpoint_contents(
-        streams, trainer, optimizer
+        streams, trainer, optimizer.keras_optimizer
     )
     row_names = runs.read_row_names(data.generation)
 
@@ -237,7 +222,7 @@ def build(
     return Job(
         classifier=layout,
         collectives=collectives,
-        step=step,
+        step=step.compiled(strategy),
         count_right=prediction.make_count_right(
             sicot.visual_stream(streams), classifier, is_head
         ),
@@ -251,6 +236,25 @@ def build(
         ),
         restore_from=restore_from,
     )
+
+
+def _build_streams(
+    data: Data,
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+) -> keras.Model:
+    """The streams, their word vectors from word2vec."""
+    manifest = dataset.read_manifest(data.generation)
+    streams = sicot.build_streams(
+        model_config,
+        vocabulary_size=manifest["vocabulary_size"],
+        word_vector_dim=manifest["word_vector_dim"],
+        seed=train_config.seed,
+    )
+    if model_config.streams == "cotrain":
+        word_vectors = np.load(data.generation / "word_vectors.npy")
+        restoring.load_word_vectors(streams, word_vectors)
+    return streams
 
 
 def _device_memory() -> int:

@@ -1,35 +1,105 @@
-"""The co-training loss of Eq. 1, as weights of rows."""
+"""The losses of a training step: a new one is written and added here.
+
+A loss on logits is a function of `LogitStatistics` and labels `[N]`, of the
+examples of all workers, that gives `[N]` losses. The statistics are what is
+known of logits that lie on several workers; TensorFlow differentiates by them.
+
+A loss on features is a function of a worker's batch and of the outputs of the
+streams (`x_v`, `x_m`, `attention`). It gives `[batch]` losses, of which the
+mean counts as in Eq. 1, or a scalar, of which the mean over the workers does.
+
+`make_losses` puts together what the settings ask for.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import config
+from sicot_tf.model.classifier import sharded_softmax
+from sicot_tf.model.classifier.sharded_softmax import LogitStatistics
 
-def row_weights(
-    weights: tf.Tensor,
-    *,
-    mixed_loss_weight: float | None,
-    total_weight: tf.Tensor,
-) -> tf.Tensor:
-    """The weight of each row's cross-entropy in the loss.
+FeatureLoss = Callable[[dict[str, tf.Tensor], dict[str, tf.Tensor]], tf.Tensor]
 
-    Eq. 1 is `1/N sum CE(y, C(x_v)) + lambda 1/N sum CE(y, C(x_m))`. Both
-    streams pass the classifier as one stack of rows, those of x_v first; the
-    loss is the sum of cross-entropies times these weights, which are also its
-    gradient by the cross-entropies.
+
+# Compared and hashed as an object, for it holds tensors.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Losses:
+    """What a step minimises.
+
+    mixed_loss_weight: lambda of Eq. 1. logit_offset: `[num_classes]` float32
+    added to the logits while training, or None. on_logits, on_features: all
+    are added up; see above.
+    """
+
+    mixed_loss_weight: float
+    on_logits: tuple[sharded_softmax.LogitLoss, ...]
+    on_features: tuple[FeatureLoss, ...] = ()
+    logit_offset: tf.Tensor | None = None
+
+    def of_logits(
+        self, statistics: LogitStatistics, labels: tf.Tensor
+    ) -> tf.Tensor:
+        """`[N]` sums of the losses on logits, without the examples' weights."""
+        return sharded_softmax.sum_in_order(
+            loss(statistics, labels) for loss in self.on_logits
+        )
+
+    def of_features(
+        self,
+        batch: dict[str, tf.Tensor],
+        outputs: dict[str, tf.Tensor],
+        total_weight: tf.Tensor,
+        num_workers: int,
+    ) -> tf.Tensor | None:
+        """This worker's share of the losses on features; None without any."""
+        shares = []
+        for loss in self.on_features:
+            values = tf.cast(loss(batch, outputs), tf.float32)
+            if values.shape.rank == 0:
+                shares.append(values / num_workers)
+            else:
+                weights = batch["weight"] / total_weight
+                shares.append(tf.reduce_sum(weights * values))
+        return sharded_softmax.sum_in_order(shares) if shares else None
+
+
+def make_losses(
+    train_config: config.TrainConfig, train_counts: np.ndarray
+) -> Losses:
+    """The losses that the settings ask for.
 
     Args:
-        weights: `[batch]` float32, 0 for rows that only pad a batch.
-        mixed_loss_weight: lambda; None without a mixed stream.
-        total_weight: scalar float32, N, the weight of the *global* batch, so
-            that the workers' losses add up to the loss of one worker.
-
-    Returns:
-        `[batch]`, with a mixed stream `[2 * batch]`, float32.
+        train_counts: `[num_classes]` integer, training records of each class.
     """
-    weights /= total_weight
-    if mixed_loss_weight is None:
-        return weights
-    return tf.concat([weights, mixed_loss_weight * weights], axis=0)
+    on_logits = [
+        functools.partial(
+            smoothed_cross_entropy, smoothing=train_config.label_smoothing
+        )
+    ]
+    on_features: list[FeatureLoss] = []
+    return Losses(
+        mixed_loss_weight=train_config.mixed_loss_weight,
+        on_logits=tuple(on_logits),
+        on_features=tuple(on_features),
+        logit_offset=make_logit_offset(
+            train_config.logit_adjustment, train_counts
+        ),
+    )
+
+
+# === On logits ===
+
+
+def smoothed_cross_entropy(
+    statistics: LogitStatistics, labels: tf.Tensor, smoothing: float
+) -> tf.Tensor:
+    """`[N]` cross-entropy with a part of the label's probability on all."""
+    del labels  # All have the same smoothing.
+    return sharded_softmax.cross_entropy(statistics, smoothing)
 
 
 def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
@@ -44,3 +114,32 @@ def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
     counts = np.maximum(counts, 1)
     shares = counts / counts.sum()
     return tf.constant(tau * np.log(shares), tf.float32)
+
+
+# === Weights of examples ===
+
+
+def example_weights(
+    weights: tf.Tensor,
+    *,
+    mixed_loss_weight: float | None,
+    total_weight: tf.Tensor,
+) -> tf.Tensor:
+    """The weight of each example's loss on logits.
+
+    Eq. 1 is `1/N sum CE(y, C(x_v)) + lambda 1/N sum CE(y, C(x_m))`. Both
+    streams pass the classifier as one stack of examples, those of x_v first.
+
+    Args:
+        weights: `[batch]` float32, 0 for records that only pad a batch.
+        mixed_loss_weight: lambda; None without a mixed stream.
+        total_weight: scalar float32, N, the weight of the *global* batch, so
+            that the workers' losses add up to the loss of one worker.
+
+    Returns:
+        `[batch]`, with a mixed stream `[2 * batch]`, float32.
+    """
+    weights /= total_weight
+    if mixed_loss_weight is None:
+        return weights
+    return tf.concat([weights, mixed_loss_weight * weights], axis=0)

@@ -66,10 +66,9 @@ def make_schedule(
 def make_optimizer(
     train_config: config.TrainConfig,
 ) -> keras.optimizers.Optimizer:
-    """The optimizer of all but the classifier's rows.
+    """The optimizer of all but the class rows.
 
-    The step gives it learning rate and weight decay, for both depend on the
-    variable.
+    Without learning rate and weight decay: both depend on the variable.
     """
     if train_config.optimizer == "adamw":
         return keras.optimizers.Adam()
@@ -79,7 +78,63 @@ def make_optimizer(
 def make_row_optimizer(
     train_config: config.TrainConfig,
 ) -> row_optimizers.RowOptimizer:
-    """The same rule for the classifier's rows."""
+    """The same rule for the class rows."""
     if train_config.optimizer == "adamw":
         return row_optimizers.RowAdamW()
     return row_optimizers.RowSGD(train_config.momentum)
+
+
+class StreamsOptimizer:
+    """Updates the variables of the streams: all but the class rows.
+
+    Args:
+        streams: their backbone may have a pace of its own.
+    """
+
+    def __init__(
+        self,
+        streams: keras.Model,
+        train_config: config.TrainConfig,
+        steps_per_epoch: int,
+    ):
+        self.learning_rate = make_schedule(train_config, steps_per_epoch)
+        self.keras_optimizer = make_optimizer(train_config)
+        self.keras_optimizer.build(streams.trainable_variables)
+        self._variables = streams.trainable_variables
+        self._backbone_ids = {
+            id(variable)
+            for variable in streams.get_layer("backbone").trainable_variables
+        }
+        self._config = train_config
+
+    @property
+    def num_updates(self) -> tf.Tensor:
+        """Updates made so far, scalar int64."""
+        return tf.cast(self.keras_optimizer.iterations.value, tf.int64)
+
+    def update(
+        self, gradients: list[tf.Tensor], learning_rate: tf.Tensor
+    ) -> None:
+        """One update of every variable, in the order of the model's."""
+        for gradient, variable in zip(gradients, self._variables, strict=True):
+            self._update_variable(gradient, variable, learning_rate)
+        self.keras_optimizer.iterations.assign_add(1)
+
+    def _update_variable(
+        self, gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor
+    ) -> None:
+        """Weight decay, the backbone's own pace, and the optimizer's rule."""
+        if id(variable) in self._backbone_ids:
+            learning_rate *= self._config.backbone_learning_rate_factor
+        decays = len(variable.shape) > 1 and not _is_word_vectors(variable)
+        if decays and self._config.weight_decay:
+            decay = self._config.weight_decay * variable.value
+            if self._config.optimizer == "adamw":
+                variable.assign_sub(learning_rate * decay)
+            else:
+                gradient += decay
+        self.keras_optimizer.update_step(gradient, variable, learning_rate)
+
+
+def _is_word_vectors(variable: Any) -> bool:
+    return variable.path.endswith("word_vectors/embeddings")

@@ -9,8 +9,8 @@ import numpy as np
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.model import sicot
-from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import runs
 
 
@@ -44,7 +44,7 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
 
 def checkpoint_contents(
     streams: keras.Model,
-    trainer: classifier_trainer.ClassifierTrainer,
+    trainer: ClassifierTrainer,
     optimizer: keras.optimizers.Optimizer,
 ) -> tuple[list[Any], list[row_slices.RowSlice]]:
     """What a checkpoint of a training run holds.

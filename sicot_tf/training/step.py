@@ -10,27 +10,21 @@ collective for each statistic of each BatchNormalization, 106 a step for
 ResNet-50.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
-from sicot_tf import config
-from sicot_tf.model.classifier import classifier_trainer
+from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import losses
-from sicot_tf.training.optimizers import StepDecay
+from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.workers.collectives import Collectives
 
-_VISUAL_SUMS = (
-    "loss",
-    "loss_visual",
-    "num_head",
-    "num_tail",
-    "correct_head",
-    "correct_tail",
-)
-_COTRAIN_SUMS = ("loss_mixed", "entropy", "num_titles")
+Batch = dict[str, tf.Tensor]
 
 
 def make_repeatable(seed: int) -> None:
@@ -45,202 +39,251 @@ def make_repeatable(seed: int) -> None:
     )
 
 
-def make_training_step(
-    strategy: tf.distribute.Strategy,
-    streams: keras.Model,
-    trainer: classifier_trainer.ClassifierTrainer,
-    optimizer: keras.optimizers.Optimizer,
-    schedule: StepDecay,
-    train_config: config.TrainConfig,
-    is_head: tf.Tensor,
-    *,
-    collectives: Collectives | None = None,
-    logit_offset: tf.Tensor | None = None,
-) -> Callable[..., dict[str, tf.Tensor]]:
-    """Builds the function that trains on one batch.
+class _Examples(NamedTuple):
+    """A worker's batch as its classifier sees it: the streams stacked.
+
+    features: `[examples, dim]`; labels: `[examples]` int64; weights:
+    `[examples]` float32, over the weight of the global batch.
+    """
+
+    features: tf.Tensor
+    labels: tf.Tensor
+    weights: tf.Tensor
+
+
+# Compared and hashed as an object, for it holds tensors.
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingStep:
+    """Trains on one batch.
 
     Args:
         trainer: of the classifier.
+        optimizer: of all the rest.
         is_head: `[num_classes]` float32, 1 for head classes.
-        collectives: of the job; None: this process is alone.
-        logit_offset: `[classes of this worker]` float32 or None.
-
-    Returns:
-        A function of this worker's batch (see
-        `dataset.make_training_dataset`), the scalar float32 weight of the
-        global batch, the scalar int64 step, and a scalar float32 that is
-        summed and returned as `asked_to_stop`. It updates the model, unless
-        something is not finite on any worker, and returns sums over the
-        global batch: `loss`, `loss_visual`, `loss_mixed` (already divided by
-        the weight), `num_head`, `num_tail` rows and `correct_head`,
-        `correct_tail` of the visual stream, `entropy` (of the word weights,
-        1 = mean pooling) and `num_titles` it counts; and `learning_rate`,
-        `is_finite` and, with clipping, `gradient_norm`.
+        clip_norm: longest gradient; 0: not clipped.
+        collectives: of the job.
     """
-    collectives = collectives or Collectives()
-    cotrain = "x_m" in streams.output
-    sum_names = _VISUAL_SUMS + (_COTRAIN_SUMS if cotrain else ())
-    variables = streams.trainable_variables
-    # Only BatchNormalization has such; their mean over the workers is kept.
-    statistics = [
-        each
-        for each in streams.non_trainable_variables
-        if each.name in ("moving_mean", "moving_variance")
-    ]
-    backbone_ids = {
-        id(variable)
-        for variable in streams.get_layer("backbone").trainable_variables
-    }
 
-    def replica_step(
-        batch: dict[str, tf.Tensor],
+    streams: keras.Model
+    trainer: ClassifierTrainer
+    optimizer: StreamsOptimizer
+    losses: losses.Losses
+    is_head: tf.Tensor
+    clip_norm: float = 0.0
+    collectives: Collectives = dataclasses.field(default_factory=Collectives)
+
+    def compiled(
+        self, strategy: tf.distribute.Strategy
+    ) -> Callable[..., dict[str, tf.Tensor]]:
+        """The step as a function that every worker calls alike.
+
+        Returns:
+            A function of this worker's batch (see
+            `dataset.make_training_dataset`), the scalar float32 weight of the
+            global batch, the scalar int64 step, and a scalar float32 that is
+            summed and returned as `asked_to_stop`. It updates the model,
+            unless something is not finite on any worker, and returns sums
+            over the global batch: `loss`, `loss_visual`, `loss_mixed`
+            (already divided by the weight), `num_head`, `num_tail` records
+            and `correct_head`, `correct_tail` of the visual stream, `entropy`
+            (of the word weights, 1 = mean pooling) and `num_titles` it
+            counts; and `learning_rate`, `is_finite` and, with clipping,
+            `gradient_norm`.
+        """
+
+        @tf.function
+        def training_step(
+            batch: Batch,
+            total_weight: tf.Tensor,
+            step: tf.Tensor,
+            asked_to_stop: tf.Tensor,
+        ) -> dict[str, tf.Tensor]:
+            return strategy.run(
+                self._on_worker, args=(batch, total_weight, step, asked_to_stop)
+            )
+
+        return training_step
+
+    def _on_worker(
+        self,
+        batch: Batch,
         total_weight: tf.Tensor,
         step: tf.Tensor,
         asked_to_stop: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
         # === Forward ===
-        old_statistics = [tf.identity(each.value) for each in statistics]
-        inputs = {name: batch[name] for name in streams.input}
-        outputs = streams(inputs, training=True)
-        # Both streams pass the shared classifier as one stack of rows.
-        rows = [outputs["x_v"]] + ([outputs["x_m"]] if cotrain else [])
-        features = tf.concat(rows, axis=0)
-        labels, weights = batch["label"], batch["weight"]
-        upstream = losses.row_weights(
-            weights,
-            mixed_loss_weight=(
-                train_config.mixed_loss_weight if cotrain else None
-            ),
-            total_weight=total_weight,
+        old_statistics = [tf.identity(each.value) for each in self._statistics]
+        outputs = self.streams(
+            {name: batch[name] for name in self.streams.input}, training=True
+        )
+        examples = self._stack(batch, outputs, total_weight)
+        feature_loss = self.losses.of_features(
+            batch, outputs, total_weight, self.collectives.num_workers
         )
 
         # === Classifier and backward ===
-        learning_rate = schedule(step)
-        head = trainer.step(
-            features,
-            tf.concat([labels] * len(rows), axis=0),
-            upstream,
+        learning_rate = self.optimizer.learning_rate(step)
+        classified = self.trainer.step(
+            *examples,
             learning_rate=learning_rate,
-            step=tf.cast(optimizer.iterations.value, tf.int64),
-            logit_offset=logit_offset,
+            step=self.optimizer.num_updates,
         )
-        gradients = tf.gradients(
-            features,
-            [variable.value for variable in variables],
-            tf.cast(head.features_gradient, features.dtype),
-            # Sums of two, where a tape has one AddN: see `make_repeatable`.
-            aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+        gradients = self._backward(
+            examples.features, classified.features_gradient, feature_loss
         )
-        sums = row_sums(batch, outputs, head, upstream)
 
         # === All workers ===
-        scalars = [sums[name] for name in sum_names]
-        packed = {
-            "gradients": [tf.convert_to_tensor(each) for each in gradients],
-            "row_gradients": head.row_gradients,
-            "statistics": [
-                each.value / collectives.num_workers for each in statistics
-            ],
-            "scalars": [tf.stack([*scalars, head.squared_norm, asked_to_stop])],
-        }
-        packed = tf.nest.pack_sequence_as(
-            packed, collectives.all_reduce_packed(tf.nest.flatten(packed))
+        scalars = self._sums(batch, outputs, examples, classified, feature_loss)
+        scalars["asked_to_stop"] = asked_to_stop
+        scalars["squared_norm"] = classified.squared_norm
+        summed = self._sum_over_workers(
+            gradients, classified.row_gradients, scalars
         )
-        *scalars, squared_norm, asked_to_stop = tf.unstack(packed["scalars"][0])
-        squares = [
-            tf.reduce_sum(tf.square(each))
-            for each in packed["gradients"] + packed["row_gradients"]
-        ]
-        # The visual stream alone on a frozen backbone has none but the head's.
-        if squares:
-            squared_norm += tf.add_n(squares)
-        is_finite = head.is_finite & tf.math.is_finite(squared_norm)
-        scale = tf.constant(1.0)
-        if train_config.clip_norm:
-            scale = tf.minimum(
-                1.0, train_config.clip_norm / tf.sqrt(squared_norm)
-            )
+        scalars = summed["scalars"]
+        squared_norm = scalars.pop("squared_norm") + _squared_norm(
+            summed["gradients"] + summed["row_gradients"]
+        )
+        is_finite = classified.is_finite & tf.math.is_finite(squared_norm)
 
         # === Update ===
         def update() -> None:
-            if head.finish is not None:
-                head.finish(scale, packed["row_gradients"])
-            for gradient, variable in zip(packed["gradients"], variables):
-                apply(scale * gradient, variable, learning_rate)
-            optimizer.iterations.assign_add(1)
-            for variable, mean in zip(statistics, packed["statistics"]):
-                variable.assign(mean)
+            scale = self._scale(squared_norm)
+            if classified.finish is not None:
+                classified.finish(scale, summed["row_gradients"])
+            self.optimizer.update(
+                [scale * each for each in summed["gradients"]], learning_rate
+            )
+            _assign(self._statistics, summed["statistics"])
 
-        def skip() -> None:
-            for variable, old in zip(statistics, old_statistics):
-                variable.assign(old)
-
-        tf.cond(is_finite, update, skip)
-        results = dict(zip(sum_names, scalars)) | {
+        tf.cond(
+            is_finite,
+            update,
+            lambda: _assign(self._statistics, old_statistics),
+        )
+        results = scalars | {
             "learning_rate": learning_rate,
             "is_finite": is_finite,
-            "asked_to_stop": asked_to_stop,
         }
-        if train_config.clip_norm:
+        if self.clip_norm:
             results["gradient_norm"] = tf.sqrt(squared_norm)
         return results
 
-    def row_sums(
-        batch: dict[str, tf.Tensor],
+    @property
+    def _statistics(self) -> list[Any]:
+        """Of BatchNormalization; their mean over the workers is kept."""
+        return [
+            each
+            for each in self.streams.non_trainable_variables
+            if each.name in ("moving_mean", "moving_variance")
+        ]
+
+    def _stack(
+        self,
+        batch: Batch,
         outputs: dict[str, tf.Tensor],
-        head: classifier_trainer.ClassifierStep,
-        upstream: tf.Tensor,
+        total_weight: tf.Tensor,
+    ) -> _Examples:
+        """Both streams, which share the classifier, as one stack."""
+        has_titles = "x_m" in outputs
+        names = ["x_v", "x_m"] if has_titles else ["x_v"]
+        return _Examples(
+            tf.concat([outputs[name] for name in names], axis=0),
+            tf.concat([batch["label"]] * len(names), axis=0),
+            losses.example_weights(
+                batch["weight"],
+                mixed_loss_weight=(
+                    self.losses.mixed_loss_weight if has_titles else None
+                ),
+                total_weight=total_weight,
+            ),
+        )
+
+    def _backward(
+        self,
+        features: tf.Tensor,
+        by_features: tf.Tensor,
+        feature_loss: tf.Tensor | None,
+    ) -> list[tf.Tensor]:
+        """Gradients of the streams' variables by all losses of this worker."""
+        targets = [features]
+        upstream = [tf.cast(by_features, features.dtype)]
+        if feature_loss is not None:
+            targets.append(feature_loss)
+            upstream.append(tf.ones_like(feature_loss))
+        gradients = tf.gradients(
+            targets,
+            [each.value for each in self.streams.trainable_variables],
+            upstream,
+            # Sums of two, where a tape has one AddN: see `make_repeatable`.
+            aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
+        )
+        return [tf.convert_to_tensor(each) for each in gradients]
+
+    def _sums(
+        self,
+        batch: Batch,
+        outputs: dict[str, tf.Tensor],
+        examples: _Examples,
+        classified: ClassifierStep,
+        feature_loss: tf.Tensor | None,
     ) -> dict[str, tf.Tensor]:
-        """Sums over this worker's rows."""
-        weights, num_rows = batch["weight"], batch["weight"].shape[0]
-        is_head_row = tf.gather(is_head, batch["label"])
-        right = tf.cast(head.is_best[:num_rows], tf.float32)
-        weighted = upstream * head.losses
+        """Sums over this worker's batch, for the curve."""
+        weights, num_records = batch["weight"], batch["weight"].shape[0]
+        in_head = tf.gather(self.is_head, batch["label"])
+        right = tf.cast(classified.is_best[:num_records], tf.float32)
+        weighted = examples.weights * classified.losses
         sums = {
             "loss": tf.reduce_sum(weighted),
-            "loss_visual": tf.reduce_sum(weighted[:num_rows]),
-            "num_head": tf.reduce_sum(weights * is_head_row),
-            "num_tail": tf.reduce_sum(weights * (1 - is_head_row)),
-            "correct_head": tf.reduce_sum(weights * is_head_row * right),
-            "correct_tail": tf.reduce_sum(weights * (1 - is_head_row) * right),
+            "loss_visual": tf.reduce_sum(weighted[:num_records]),
+            "num_head": tf.reduce_sum(weights * in_head),
+            "num_tail": tf.reduce_sum(weights * (1 - in_head)),
+            "correct_head": tf.reduce_sum(weights * in_head * right),
+            "correct_tail": tf.reduce_sum(weights * (1 - in_head) * right),
         }
-        if cotrain:
+        if feature_loss is not None:
+            sums["loss"] += feature_loss
+        if "x_m" in outputs:
             # Lambda may be 0, the mixed loss is reported all the same.
             sums["loss_mixed"] = tf.reduce_sum(
-                upstream[:num_rows] * head.losses[num_rows:]
+                examples.weights[:num_records] * classified.losses[num_records:]
             )
             sums["entropy"], sums["num_titles"] = attention_entropy(
                 outputs["attention"], batch["title_ids"], weights
             )
         return sums
 
-    def apply(
-        gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor
-    ) -> None:
-        """Weight decay, the backbone's own pace, and the optimizer's rule."""
-        if id(variable) in backbone_ids:
-            learning_rate *= train_config.backbone_learning_rate_factor
-        decays = len(variable.shape) > 1 and not _is_word_vectors(variable)
-        if decays and train_config.weight_decay:
-            decay = train_config.weight_decay * variable.value
-            if train_config.optimizer == "adamw":
-                variable.assign_sub(learning_rate * decay)
-            else:
-                gradient += decay
-        optimizer.update_step(gradient, variable, learning_rate)
+    def _sum_over_workers(
+        self,
+        gradients: list[tf.Tensor],
+        row_gradients: list[tf.Tensor],
+        scalars: dict[str, tf.Tensor],
+    ) -> dict[str, Any]:
+        """All that the workers add up, in one collective; means of statistics.
 
-    @tf.function
-    def training_step(
-        batch: dict[str, tf.Tensor],
-        total_weight: tf.Tensor,
-        step: tf.Tensor,
-        asked_to_stop: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        return strategy.run(
-            replica_step, args=(batch, total_weight, step, asked_to_stop)
+        Sums of what was given, by the names of the arguments, and the means
+        of `_statistics` as `statistics`.
+        """
+        packed = {
+            "gradients": gradients,
+            "row_gradients": row_gradients,
+            "statistics": [
+                each.value / self.collectives.num_workers
+                for each in self._statistics
+            ],
+            "scalars": tf.stack(list(scalars.values())),
+        }
+        summed = tf.nest.pack_sequence_as(
+            packed,
+            self.collectives.all_reduce_packed(tf.nest.flatten(packed)),
         )
+        summed["scalars"] = dict(zip(scalars, tf.unstack(summed["scalars"])))
+        return summed
 
-    return training_step
+    def _scale(self, squared_norm: tf.Tensor) -> tf.Tensor:
+        """What clipping multiplies all gradients by."""
+        if not self.clip_norm:
+            return tf.constant(1.0)
+        return tf.minimum(1.0, self.clip_norm / tf.sqrt(squared_norm))
 
 
 def attention_entropy(
@@ -251,7 +294,7 @@ def attention_entropy(
     Args:
         attention: `[batch, max_words]` float, word weights.
         title_ids: `[batch, max_words]` int32, 0 for padding.
-        weights: `[batch]` float32, 0 for rows that only pad a batch.
+        weights: `[batch]` float32, 0 for records that only pad a batch.
 
     Returns:
         The sum over titles of two words or more of `entropy / log(num_words)`
@@ -269,5 +312,12 @@ def attention_entropy(
     return tf.reduce_sum(counted * relative), tf.reduce_sum(counted)
 
 
-def _is_word_vectors(variable: Any) -> bool:
-    return variable.path.endswith("word_vectors/embeddings")
+def _squared_norm(gradients: list[tf.Tensor]) -> tf.Tensor:
+    """Of all of them together, scalar float32."""
+    squares = [tf.reduce_sum(tf.square(each)) for each in gradients]
+    return tf.reduce_sum(tf.stack(squares))
+
+
+def _assign(variables: list[Any], values: list[tf.Tensor]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)

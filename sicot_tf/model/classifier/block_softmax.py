@@ -3,16 +3,16 @@
 Everything between two collectives, in pure functions of tensors. XLA compiles
 the passes over the logits: TensorFlow's own, one after the other, cost as much
 as the matrix products. A product is where it is fastest; milliseconds on two
-CPU cores, 100,000 classes, 128 rows, dim 128 / 512
+CPU cores, 100,000 classes, 128 examples, dim 128 / 512
 (`python -m benchmarks.training.classifier_step` measures them again):
 
 logits          XLA 18 / 70, TensorFlow (oneDNN) 22 / 103
 by features     XLA 22 / 80, TensorFlow          17 / 62
 by kernel       XLA 21 / 66, TensorFlow          17 / 63
 
-N rows of features; a block holds `num_rows` classes. A label is local: the
-position of its class in the block, and anything outside 0 to `num_rows - 1`
-means that another block has it.
+N examples; a block holds `size` classes, a row of weights for each. A label is
+local: the position of its class in the block. One outside 0 to `size - 1`
+belongs to another block.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from sicot_tf.model.classifier import row_optimizers
 class Block(NamedTuple):
     """Weights of some classes, as tensors or as variables.
 
-    kernel: `[num_rows, dim]` float32. bias: `[num_rows]` float32.
+    kernel: `[size, dim]` float32. bias: `[size]` float32.
     """
 
     kernel: tf.Tensor | tf.Variable
@@ -35,8 +35,8 @@ class Block(NamedTuple):
 class View(NamedTuple):
     """A block as one step sees it.
 
-    labels: `[N]` int64, local. offset: `[num_rows]` float32 added to the
-    logits, or None.
+    labels: `[N]` int64, local. offset: `[size]` float32 added to the logits,
+    or None.
     """
 
     block: Block
@@ -45,11 +45,11 @@ class View(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What one block, or all of them, say of each row; `[N]` float32 each.
+    """Of an example's logits in one block, or in all; `[N]` float32 each.
 
     maximum: of the logits. exponentials: sum of `exp(logit - maximum)`.
     target: logit of the label, 0 where another block has it.
-    total: sum of the logits (for label smoothing).
+    total: sum of the logits.
     """
 
     maximum: tf.Tensor
@@ -61,7 +61,7 @@ class Statistics(NamedTuple):
 def logits(
     features: tf.Tensor, block: Block, offset: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """`[N, num_rows]` float32; the product in the dtype of the features."""
+    """`[N, size]` float32; the product in the dtype of the features."""
     kernel = tf.cast(block.kernel, features.dtype)
     product = tf.matmul(features, kernel, transpose_b=True)
     constant = block.bias if offset is None else block.bias + offset
@@ -71,23 +71,32 @@ def logits(
 _compiled_logits = tf.function(logits, jit_compile=True)
 
 
-def statistics(
+class Forward(NamedTuple):
+    """What the forward pass of a block leaves to its backward pass.
+
+    maximum: `[N]` float32, of the block's logits. exponentials: `[N, size]`
+    float32, `exp(logit - maximum)`; None: computed again.
+    """
+
+    view: View
+    maximum: tf.Tensor
+    exponentials: tf.Tensor | None
+
+
+def forward(
     features: tf.Tensor, view: View, keep: bool
-) -> tuple[Statistics, tf.Tensor | None]:
+) -> tuple[Statistics, Forward]:
     """The forward pass of a block.
 
     Args:
         features: `[N, dim]` float32 or bfloat16.
         keep: whether the backward pass shall find the exponentials.
-
-    Returns:
-        Statistics, and `[N, num_rows]` float32 `exp(logit - maximum)`, or
-        None.
     """
     values = _compiled_logits(features, view.block, view.offset)
     # XLA takes 7 ms for it where TensorFlow takes 4, of the 75 ms of a step.
     maximum = tf.reduce_max(values, axis=1)
-    return _statistics(values, maximum, view.labels, keep)
+    found, exponentials = _statistics(values, maximum, view.labels, keep)
+    return found, Forward(view, maximum, exponentials)
 
 
 @tf.function(jit_compile=True)
@@ -122,42 +131,28 @@ def merge(parts: Statistics) -> Statistics:
     )
 
 
-def cross_entropies(
-    found: Statistics, num_classes: int, label_smoothing: float
-) -> tf.Tensor:
-    """`[N]` float32 from the statistics over all classes.
+class LossGradient(NamedTuple):
+    """Gradient of the loss by any logit of an example; `[N]` float32 each.
 
-    Differences to the maximum come first: at logits of 1e4 the log of the
-    sum of exponentials has steps of 1e-3 in float32.
-    """
-    losses = found.maximum - found.target
-    if label_smoothing:
-        mean = found.total / num_classes
-        losses += label_smoothing * (found.target - mean)
-    return losses + tf.math.log(found.exponentials)
+    It is `by_exponential * exp(logit - maximum)`, plus `by_target` for the
+    label's logit, plus `by_any` for every logit. That is the gradient of any
+    loss that is a function of the logits' normalizer, the label's logit and
+    the mean of all.
 
-
-class Backward(NamedTuple):
-    """What the backward pass of every block needs, the same for each.
-
-    maximum, exponentials: `[N]` float32, statistics over all classes.
-    upstream: `[N]` float32, gradient of the loss by each row's cross-entropy.
-    on_target, on_all: the wanted probability of the label is
-        `on_target + on_all`, that of every other class `on_all`.
+    maximum: over all classes. by_any: None: 0.
     """
 
     maximum: tf.Tensor
-    exponentials: tf.Tensor
-    upstream: tf.Tensor
-    on_target: float
-    on_all: float
+    by_exponential: tf.Tensor
+    by_target: tf.Tensor
+    by_any: tf.Tensor | None
 
 
 class LogitGradients(NamedTuple):
     """Gradients by the logits of a block.
 
-    by_logit: `[N, num_rows]` float32. by_bias: `[num_rows]` float32, their
-    sum over the rows.
+    by_logit: `[N, size]` float32. by_bias: `[size]` float32, their sum over
+    the examples.
     """
 
     by_logit: tf.Tensor
@@ -166,71 +161,54 @@ class LogitGradients(NamedTuple):
 
 @tf.function(jit_compile=True)
 def logit_gradients(
-    features: tf.Tensor,
-    view: View,
-    maximum: tf.Tensor,
-    kept: tf.Tensor | None,
-    backward: Backward,
+    features: tf.Tensor, passed: Forward, of_loss: LossGradient
 ) -> LogitGradients:
-    """`upstream * (softmax - wanted)`.
-
-    Args:
-        maximum: `[N]` float32, of this block.
-        kept: what `statistics` kept, or None to compute it again.
-    """
-    if kept is None:
+    """The loss's gradient by each logit, with the exponentials or anew."""
+    view, exponentials = passed.view, passed.exponentials
+    factor = of_loss.by_exponential
+    if exponentials is None:
         values = logits(features, view.block, view.offset)
-        exponentials = tf.exp(values - backward.maximum[:, None])
-        factor = backward.upstream / backward.exponentials
+        exponentials = tf.exp(values - of_loss.maximum[:, None])
     else:
         # No second exponential of each logit.
-        exponentials = kept
-        factor = tf.exp(maximum - backward.maximum)
-        factor *= backward.upstream / backward.exponentials
-    num_rows = exponentials.shape[1]
-    is_target = view.labels[:, None] == tf.range(num_rows, dtype=tf.int64)[None]
-    wanted = tf.where(is_target, backward.on_target, 0.0) + backward.on_all
-    by_logit = (
-        exponentials * factor[:, None] - wanted * backward.upstream[:, None]
-    )
+        factor *= tf.exp(passed.maximum - of_loss.maximum)
+    classes = tf.range(exponentials.shape[1], dtype=tf.int64)
+    is_target = view.labels[:, None] == classes[None]
+    by_logit = exponentials * factor[:, None]
+    by_logit += tf.where(is_target, of_loss.by_target[:, None], 0.0)
+    if of_loss.by_any is not None:
+        by_logit += of_loss.by_any[:, None]
     return LogitGradients(by_logit, tf.reduce_sum(by_logit, axis=0))
 
 
 def gradients(
-    features: tf.Tensor,
-    view: View,
-    maximum: tf.Tensor,
-    kept: tf.Tensor | None,
-    backward: Backward,
+    features: tf.Tensor, passed: Forward, of_loss: LossGradient
 ) -> tuple[tf.Tensor, Block]:
     """`[N, dim]` gradient of the features by this block, and the block's."""
-    of_logits = logit_gradients(features, view, maximum, kept, backward)
+    of_logits = logit_gradients(features, passed, of_loss)
     return (
-        features_gradient(of_logits, features, view.block),
+        features_gradient(of_logits, features, passed.view.block),
         block_gradient(of_logits, features),
     )
 
 
 def norm_gradients(
-    features: tf.Tensor,
-    view: View,
-    maximum: tf.Tensor,
-    kept: tf.Tensor | None,
-    backward: Backward,
-    keep: bool,
+    features: tf.Tensor, passed: Forward, of_loss: LossGradient
 ) -> tuple[tf.Tensor, tf.Tensor, LogitGradients | None]:
     """The backward pass up to the block's own gradient, of which only norms.
 
     Returns:
         `[N, dim]` gradient of the features by this block, the Gram matrix
-        `[N, N]` of the gradients by logits, and these gradients if `keep`.
+        `[N, N]` of the gradients by logits, and these gradients if the
+        exponentials were kept.
     """
-    of_logits = logit_gradients(features, view, maximum, kept, backward)
-    return (
-        features_gradient(of_logits, features, view.block),
-        tf.matmul(of_logits.by_logit, of_logits.by_logit, transpose_b=True),
-        of_logits if keep else None,
-    )
+    of_logits = logit_gradients(features, passed, of_loss)
+    gram = tf.matmul(of_logits.by_logit, of_logits.by_logit, transpose_b=True)
+    # Who waits for the first has both.
+    with tf.control_dependencies([gram]):
+        by_features = features_gradient(of_logits, features, passed.view.block)
+    is_kept = passed.exponentials is not None
+    return by_features, gram, of_logits if is_kept else None
 
 
 def squared_norm(features: tf.Tensor, gram: tf.Tensor) -> tf.Tensor:

@@ -257,8 +257,8 @@ def flops(job: Job, layout: str) -> dict[str, int]:
 
     A product [N, D] x [D, C / M] is 2 N C D / M; forward is one, backward
     two. Logits that are not kept are computed once more, with clipping twice:
-    the norm of a worker's gradient P^T X is found before any class row changes, from
-    P P^T, 2 N N C / M, and X X^T, 2 N N D.
+    the norm of a worker's gradient P^T X is found before any class row
+    changes, from P P^T, 2 N N C / M, and X X^T, 2 N N D.
     """
     examples, classes = _shape_of_logits(job, layout)
     product = 2 * examples * classes * job.embedding_dim

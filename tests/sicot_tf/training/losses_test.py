@@ -1,4 +1,4 @@
-"""Eq. 1 as weights of rows, against the formula."""
+"""Weights of Eq. 1, logit offsets, and how losses are put together."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,14 +6,14 @@ import tensorflow as tf
 from sicot_tf.training import losses
 
 
-class RowWeightsTest(tf.test.TestCase):
+class ExampleWeightsTest(tf.test.TestCase):
     def test_equation_1(self):
         """Breaks if lambda, the mean, or padding leave Eq. 1.
 
-        Two rows of weight 1 and one that pads, lambda 0.5:
+        Two records of weight 1 and one that pads, lambda 0.5:
         (1 + 3) / 2 + 0.5 * (2 + 6) / 2 = 4.
         """
-        weights = losses.row_weights(
+        weights = losses.example_weights(
             tf.constant([1.0, 1.0, 0.0]),
             mixed_loss_weight=0.5,
             total_weight=tf.constant(2.0),
@@ -24,7 +24,7 @@ class RowWeightsTest(tf.test.TestCase):
 
     def test_without_mixed_stream(self):
         """Breaks if the baseline is not the mean cross-entropy."""
-        weights = losses.row_weights(
+        weights = losses.example_weights(
             tf.constant([1.0, 1.0]),
             mixed_loss_weight=None,
             total_weight=tf.constant(2.0),
@@ -33,10 +33,10 @@ class RowWeightsTest(tf.test.TestCase):
 
     def test_workers_add_up(self):
         """Breaks if two workers' losses don't add up to one worker's."""
-        whole = losses.row_weights(
+        whole = losses.example_weights(
             tf.ones([4]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
         )
-        half = losses.row_weights(
+        half = losses.example_weights(
             tf.ones([2]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
         )
         self.assertAllClose(tf.reduce_sum(whole), 2 * tf.reduce_sum(half))

@@ -8,13 +8,13 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.model import sicot
-from sicot_tf.model.classifier import classifier_trainer
-from sicot_tf.training.optimizers import make_optimizer
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
+from sicot_tf.training.losses import make_losses
+from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
-from sicot_tf.training.optimizers import make_schedule
+from sicot_tf.training.step import TrainingStep
 from sicot_tf.training.step import attention_entropy
 from sicot_tf.training.step import make_repeatable
-from sicot_tf.training.step import make_training_step
 from tests.helpers import traced_graph
 
 _MODEL = dataclasses.replace(
@@ -43,7 +43,9 @@ def _batch(seed, size=6, image_size=16):
 class _Training:
     """Model, optimizer and step on the default strategy."""
 
-    def __init__(self, streams="cotrain", model_config=_MODEL, **settings):
+    def __init__(
+        self, streams="cotrain", model_config=_MODEL, on_features=(), **settings
+    ):
         self.config = dataclasses.replace(
             config.TrainConfig(), **{"learning_rate": 0.05, **settings}
         )
@@ -54,23 +56,29 @@ class _Training:
         )
         feature_dim = self.streams.output["x_v"].shape[-1]
         self.classifier = sicot.build_classifier(5, feature_dim, block_size=3)
-        self.trainer = classifier_trainer.ClassifierTrainer(
+        self.losses = make_losses(self.config, np.array([9, 6, 3, 2, 1]))
+        if on_features:
+            self.losses = dataclasses.replace(
+                self.losses, on_features=on_features
+            )
+        self.trainer = ClassifierTrainer(
             self.classifier,
             make_row_optimizer(self.config),
+            loss=self.losses.of_logits,
+            logit_offset=self.losses.logit_offset,
             weight_decay=self.config.weight_decay,
             clip=self.config.clip_norm > 0,
         )
-        self.optimizer = make_optimizer(self.config)
-        self.optimizer.build(self.streams.trainable_variables)
-        self.training_step = make_training_step(
-            tf.distribute.get_strategy(),
+        optimizer = StreamsOptimizer(self.streams, self.config, 10)
+        self.optimizer = optimizer.keras_optimizer
+        self.training_step = TrainingStep(
             self.streams,
             self.trainer,
-            self.optimizer,
-            make_schedule(self.config, 10),
-            self.config,
+            optimizer,
+            self.losses,
             tf.constant([1.0, 1.0, 0.0, 0.0, 0.0]),
-        )
+            clip_norm=self.config.clip_norm,
+        ).compiled(tf.distribute.get_strategy())
 
     def step(self, batch, total_weight, step=0):
         return self.training_step(

@@ -37,16 +37,15 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
         ]
 
     def forward(self, keep):
-        """Statistics of all blocks, and maxima and kept of each."""
-        parts, kept = zip(
+        """Statistics of all blocks, and what each leaves for its way back."""
+        parts, blocks = zip(
             *(
-                block_softmax.statistics(self.features, view, keep)
+                block_softmax.forward(self.features, view, keep)
                 for view in self.views()
             )
         )
         stacked = [tf.stack(each) for each in zip(*parts)]
-        merged = block_softmax.merge(block_softmax.Statistics(*stacked))
-        return merged, [each.maximum for each in parts], kept
+        return block_softmax.merge(block_softmax.Statistics(*stacked)), blocks
 
     def expected(self, label_smoothing=0.0):
         return dense_softmax.cross_entropy(
@@ -61,7 +60,7 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_statistics(self):
         """Breaks if a label counts in two blocks, or in none."""
-        merged, maxima, kept = self.forward(keep=True)
+        merged, blocks = self.forward(keep=True)
         logits = self.features @ self.kernel.T + self.bias + self.offset
         highest = logits.max(axis=1)
         for actual, expected in (
@@ -71,57 +70,32 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
             (merged.total, logits.sum(axis=1)),
         ):
             self.assertAllClose(actual, expected, rtol=1e-6, atol=1e-6)
-        for (first, last), maximum, exponentials in zip(_BORDERS, maxima, kept):
+        for (first, last), passed in zip(_BORDERS, blocks):
             block = logits[:, first:last]
-            self.assertAllClose(maximum, block.max(axis=1))
+            self.assertAllClose(passed.maximum, block.max(axis=1))
             self.assertAllClose(
-                exponentials, np.exp(block - block.max(axis=1, keepdims=True))
+                passed.exponentials,
+                np.exp(block - block.max(axis=1, keepdims=True)),
             )
-        self.assertEqual(self.forward(keep=False)[2], (None, None, None))
+        for passed in self.forward(keep=False)[1]:
+            self.assertIsNone(passed.exponentials)
 
-    def test_cross_entropies_of_large_logits(self):
-        """Breaks if maximum and logarithm are added first.
-
-        log(e^0 + e^-0.5) = 0.474077; near 10,000, neighbours in float32 are
-        0.001 apart.
-        """
-        found = block_softmax.Statistics(
-            *(
-                tf.constant([each], tf.float32)
-                for each in (1e4, 1 + np.exp(-0.5), 1e4, 2e4)
-            )
-        )
-        self.assertAllClose(
-            block_softmax.cross_entropies(found, 2, 0.0), [0.474077], atol=1e-6
-        )
-
-    @parameterized.parameters(0.0, 0.2)
-    def test_cross_entropies(self, label_smoothing):
-        """Breaks if smoothing takes the mean over a block."""
-        self.assertAllClose(
-            block_softmax.cross_entropies(
-                self.forward(keep=False)[0], 11, label_smoothing
-            ),
-            self.expected(label_smoothing).losses,
-            rtol=1e-6,
-        )
-
-    def backward(self, merged, label_smoothing=0.2):
-        return block_softmax.Backward(
+    def of_loss(self, merged, smoothing=0.2):
+        """Of the smoothed cross-entropy, as `sharded_softmax` derives it."""
+        return block_softmax.LossGradient(
             merged.maximum,
-            merged.exponentials,
-            tf.constant(_UPSTREAM),
-            on_target=1 - label_smoothing,
-            on_all=label_smoothing / 11,
+            by_exponential=_UPSTREAM / merged.exponentials,
+            by_target=tf.constant((smoothing - 1) * _UPSTREAM),
+            by_any=tf.constant(-smoothing / 11 * _UPSTREAM),
         )
 
     @parameterized.parameters(False, True)
     def test_gradients(self, keep):
         """Breaks if what was kept differs from what is computed again."""
-        merged, maxima, kept = self.forward(keep)
+        merged, blocks = self.forward(keep)
         parts = [
-            block_softmax.gradients(self.features, *each, self.backward(merged))
-            for each in zip(self.views(), maxima, kept)
+            block_softmax.gradients(self.features, each, self.of_loss(merged))
+            for each in blocks
         ]
         expected = self.expected(0.2)
         for actual, wanted in (
@@ -136,13 +110,13 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
     @parameterized.parameters(False, True)
     def test_norm(self, keep):
         """Breaks if clipping sees another norm than the gradient has."""
-        merged, maxima, kept = self.forward(keep)
+        merged, blocks = self.forward(keep)
         by_features, grams, by_logits = zip(
             *(
                 block_softmax.norm_gradients(
-                    self.features, *each, self.backward(merged), keep
+                    self.features, each, self.of_loss(merged)
                 )
-                for each in zip(self.views(), maxima, kept)
+                for each in blocks
             )
         )
         expected = self.expected(0.2)
@@ -190,15 +164,11 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
     def test_bfloat16(self):
         """Breaks if softmax or gradients lose digits beyond the products."""
         self.features = tf.cast(self.features, tf.bfloat16)
-        merged, maxima, kept = self.forward(keep=True)
+        merged, blocks = self.forward(keep=True)
         by_features, block = block_softmax.gradients(
-            self.features,
-            self.views()[0],
-            maxima[0],
-            kept[0],
-            self.backward(merged),
+            self.features, blocks[0], self.of_loss(merged)
         )
-        for each in (*merged, kept[0], by_features, *block):
+        for each in (*merged, blocks[0].exponentials, by_features, *block):
             self.assertEqual(each.dtype, tf.float32)
 
 

@@ -189,8 +189,6 @@ def _loss_and_gradients(collectives, strategy, case):
     labels = _own(collectives, np.stack([case.labels()] * case.num_streams))
     row_weights = _own(collectives, case.row_weights())
     offset = case.offset()
-    if offset is not None:
-        offset = tf.constant(offset[layer.first_class : layer.last_class])
     sources = [features] + [each for block in layer.blocks for each in block]
 
     def replica():
@@ -594,9 +592,9 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_row_slices(self):
         """Breaks if a checkpoint gets rows in another order."""
-        layer = _built(1003, collectives=(3, 1), block_size=126, name="head")
+        layer = _built(1003, collectives=(3, 1), block_size=126, name="last")
         slices = layer.slices()
-        for name in ("head/kernel", "head/bias"):
+        for name in ("last/kernel", "last/bias"):
             parts = [each for each in slices if each.name == name]
             self.assertLen(parts, 3)
             # 1003 classes are 335, 334 and 334.

@@ -9,8 +9,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from sicot_tf.model.classifier import class_sharded_dense
-from sicot_tf.model.classifier import classifier_trainer
 from sicot_tf.model.classifier import row_optimizers
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.workers.collectives import Collectives
 from tests.helpers import classifier_workers
 from tests.helpers import dense_softmax
@@ -22,7 +22,7 @@ _KEPT = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-    """Steps of a classifier; upstream is a row's weight over their sum."""
+    """Steps of a classifier; weights are over their sum."""
 
     optimizer: row_optimizers.RowOptimizer = row_optimizers.RowSGD(0.9)
     learning_rate: float = 0.5
@@ -48,7 +48,7 @@ class _Run:
                 size=[dense_softmax.NUM_ROWS, self.dim]
             ).astype(np.float32),
             "labels": random.permutation(dense_softmax.LABELS),
-            "upstream": weights / weights.sum(),
+            "weights": weights / weights.sum(),
         }
 
     def rate(self, step: int) -> float:
@@ -106,9 +106,10 @@ def _make_trainer(run, collectives):
     for (first, last), block in zip(layer.block_ranges(), layer.blocks):
         block.kernel.assign(kernel[first:last])
         block.bias.assign(bias[first:last])
-    return classifier_trainer.ClassifierTrainer(
+    return ClassifierTrainer(
         layer,
         run.optimizer,
+        logit_offset=run.offset() if run.has_offset else None,
         weight_decay=run.weight_decay,
         clip=run.clip_norm > 0,
         sample_rate=run.sample_rate,
@@ -127,33 +128,29 @@ def _state(trainer):
 
 def _make_step(run, trainer, collectives, strategy):
     """A traced step, as a training step calls it."""
-    layer = trainer.layer
-    offset = None
-    if run.has_offset:
-        offset = run.offset()[layer.first_class : layer.last_class]
 
     def replica(batch, learning_rate, step):
-        head = trainer.step(
-            **batch, learning_rate=learning_rate, step=step, logit_offset=offset
+        classified = trainer.step(
+            **batch, learning_rate=learning_rate, step=step
         )
         found = {
-            "losses": head.losses,
-            "is_best": head.is_best,
-            "by_features": head.features_gradient,
-            "is_finite": head.is_finite,
+            "losses": classified.losses,
+            "is_best": classified.is_best,
+            "by_features": classified.features_gradient,
+            "is_finite": classified.is_finite,
         }
-        if head.finish is None:
+        if classified.finish is None:
             return found
-        before = [tf.identity(each.kernel) for each in layer.blocks]
+        before = [tf.identity(each.kernel) for each in trainer.layer.blocks]
         *summed, found["squared_norm"] = collectives.all_reduce_packed(
-            [*head.row_gradients, head.squared_norm]
+            [*classified.row_gradients, classified.squared_norm]
         )
         scale = tf.constant(1.0)
         if run.clip_norm:
             scale = run.clip_norm / tf.sqrt(found["squared_norm"])
         tf.cond(
-            head.is_finite,
-            lambda: head.finish(scale, summed),
+            classified.is_finite,
+            lambda: classified.finish(scale, summed),
             lambda: None,
         )
         return {**found, "kernel_before": tf.concat(before, axis=0)}
@@ -207,9 +204,9 @@ def _poison(run, trainer, step, collectives):
         ("infinite_logits", "features", 3e38),
         # Nothing of the rows would be left.
         ("large_features", "features", 1e25),
-        ("nan_upstream", "upstream", np.nan),
-        ("infinite_upstream", "upstream", -np.inf),
-        ("nothing", "upstream", 0.1),
+        ("nan_weights", "weights", np.nan),
+        ("infinite_weights", "weights", -np.inf),
+        ("nothing", "weights", 0.1),
     ):
         before = _state(trainer)
         batch = run.batch(run.num_steps)
@@ -273,7 +270,7 @@ def _expected(run):
             rows["kernel"],
             rows["bias"],
             batch["labels"],
-            batch["upstream"],
+            batch["weights"],
             label_smoothing=run.label_smoothing,
             offset=run.offset(),
         )
@@ -336,7 +333,7 @@ def _keras_rows(run):
     optimizer.build(dense.trainable_variables)
 
     @tf.function
-    def step(features, labels, upstream):
+    def step(features, labels, weights):
         with tf.GradientTape() as tape:
             losses = keras.losses.categorical_crossentropy(
                 tf.one_hot(labels, dense_softmax.NUM_CLASSES),
@@ -344,7 +341,7 @@ def _keras_rows(run):
                 from_logits=True,
                 label_smoothing=run.label_smoothing,
             )
-            loss = tf.reduce_sum(upstream * losses)
+            loss = tf.reduce_sum(weights * losses)
             loss += decay / 2 * tf.reduce_sum(tf.square(dense.kernel))
         gradients = tape.gradient(loss, dense.trainable_variables)
         optimizer.apply(gradients, dense.trainable_variables)
@@ -494,7 +491,7 @@ class StepsTest(parameterized.TestCase, tf.test.TestCase):
     def test_collectives(self, num_workers, name):
         """Breaks if a step talks more than it says.
 
-        Rows with labels and upstream gradients, statistics, and gradients of
+        Examples with labels and weights, statistics, and gradients of
         the features back.
         """
         for result in _results(num_workers, name):
@@ -517,21 +514,21 @@ class StepsTest(parameterized.TestCase, tf.test.TestCase):
                 num_classes, logit_memory=logit_memory, block_size=block_size
             )
             layer.build((None, 24))
-            trainer = classifier_trainer.ClassifierTrainer(
+            trainer = ClassifierTrainer(
                 layer, row_optimizers.RowSGD(0.9), **arguments
             )
 
             @tf.function
-            def step(features, labels, upstream):
-                head = trainer.step(
+            def step(features, labels, weights):
+                classified = trainer.step(
                     features,
                     labels,
-                    upstream,
+                    weights,
                     learning_rate=tf.constant(0.1),
                     step=tf.constant(0, tf.int64),
                 )
-                if head.finish is not None:
-                    head.finish(tf.constant(1.0), [])
+                if classified.finish is not None:
+                    classified.finish(tf.constant(1.0), [])
 
             shapes = traced_graph.tensor_shapes(
                 step.get_concrete_function(
@@ -653,7 +650,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
                 before["classifier/kernel"][drawn],
                 before["classifier/bias"][drawn],
                 np.searchsorted(np.flatnonzero(drawn), batch["labels"]),
-                batch["upstream"],
+                batch["weights"],
                 offset=offset[drawn],
             )
             momentum = before["classifier/kernel/momentum"][drawn].astype("d")
@@ -714,7 +711,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
         kernel, bias = dense_softmax.weights(3, num_classes, 8)
         layer.blocks[0].kernel.assign(kernel)
         layer.blocks[0].bias.assign(bias)
-        trainer = classifier_trainer.ClassifierTrainer(
+        trainer = ClassifierTrainer(
             layer, row_optimizers.RowSGD(0.9), sample_rate=sample_rate
         )
         random = np.random.default_rng(0)
@@ -753,7 +750,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
         layer = class_sharded_dense.ClassShardedDense(5)
         layer.build((None, 3))
         with self.assertRaisesRegex(ValueError, f"received {sample_rate}"):
-            classifier_trainer.ClassifierTrainer(
+            ClassifierTrainer(
                 layer, row_optimizers.RowSGD(0.9), sample_rate=sample_rate
             )
 
@@ -769,7 +766,7 @@ class SampledClassesTest(parameterized.TestCase, tf.test.TestCase):
             )
             layer.build((None, 3))
             with self.assertRaisesRegex(ValueError, "without --sample_rate"):
-                classifier_trainer.ClassifierTrainer(
+                ClassifierTrainer(
                     layer,
                     row_optimizers.RowSGD(0.9),
                     sample_rate=0.5,

@@ -217,6 +217,12 @@ class TrainConfig:
     label_smoothing: float = _setting(
         0.0, "share of the label's probability spread over all classes", most=1
     )
+    label_aware_smoothing: float = _setting(
+        0.0,
+        "smoothing of the most frequent class; that of the others falls with "
+        "their training records to label_smoothing for the rarest (arXiv "
+        "2104.00466); 0: label_smoothing for all",
+    )
     logit_adjustment: float = _setting(
         0.0,
         "tau: adds tau * log(share of the training records) to the logits of "

@@ -75,11 +75,23 @@ def make_losses(
     Args:
         train_counts: `[num_classes]` integer, training records of each class.
     """
-    on_logits = [
-        functools.partial(
-            smoothed_cross_entropy, smoothing=train_config.label_smoothing
+    if train_config.label_aware_smoothing:
+        smoothing = label_aware_smoothing(
+            train_counts,
+            most_frequent=train_config.label_aware_smoothing,
+            rarest=train_config.label_smoothing,
         )
-    ]
+        on_logits = [
+            functools.partial(
+                label_aware_cross_entropy, smoothing=tf.constant(smoothing)
+            )
+        ]
+    else:
+        on_logits = [
+            functools.partial(
+                smoothed_cross_entropy, smoothing=train_config.label_smoothing
+            )
+        ]
     on_features: list[FeatureLoss] = []
     return Losses(
         mixed_loss_weight=train_config.mixed_loss_weight,
@@ -100,6 +112,41 @@ def smoothed_cross_entropy(
     """`[N]` cross-entropy with a part of the label's probability on all."""
     del labels  # All have the same smoothing.
     return sharded_softmax.cross_entropy(statistics, smoothing)
+
+
+def label_aware_smoothing(
+    counts: np.ndarray, *, most_frequent: float, rarest: float
+) -> np.ndarray:
+    """`[num_classes]` float32, the concave form of Zhong et al.
+
+    `rarest + (most_frequent - rarest) * sin(pi / 2 * x)`, where x goes from 0
+    at the fewest training records to 1 at the most (MiSLAS, CVPR 2021, section
+    3.2). Frequent classes are predicted too surely, rare ones are not.
+
+    Args:
+        counts: `[num_classes]` integer, training records of each class.
+
+    Raises:
+        ValueError: unless 0 <= rarest <= most_frequent < 1.
+    """
+    if not 0 <= rarest <= most_frequent < 1:
+        raise ValueError(
+            "Expected a label_aware_smoothing from label_smoothing up, below "
+            f"1, received {most_frequent} with a label_smoothing of {rarest}."
+        )
+    fewest, most = counts.min(), counts.max()
+    share = (counts - fewest) / max(1, most - fewest)
+    smoothing = rarest + (most_frequent - rarest) * np.sin(np.pi / 2 * share)
+    return smoothing.astype(np.float32)
+
+
+def label_aware_cross_entropy(
+    statistics: LogitStatistics, labels: tf.Tensor, smoothing: tf.Tensor
+) -> tf.Tensor:
+    """`[N]` cross-entropy, smoothed by `[num_classes]` of the label's class."""
+    return sharded_softmax.cross_entropy(
+        statistics, tf.gather(smoothing, labels)
+    )
 
 
 def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:

@@ -1,9 +1,16 @@
 """Weights of Eq. 1, logit offsets, and how losses are put together."""
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import config
+from sicot_tf.model.classifier import row_optimizers
+from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
+from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import losses
+from tests.helpers import dense_softmax
 
 
 class ExampleWeightsTest(tf.test.TestCase):
@@ -40,6 +47,109 @@ class ExampleWeightsTest(tf.test.TestCase):
             tf.ones([2]), mixed_loss_weight=2.0, total_weight=tf.constant(4.0)
         )
         self.assertAllClose(tf.reduce_sum(whole), 2 * tf.reduce_sum(half))
+
+
+class LabelAwareSmoothingTest(tf.test.TestCase):
+    def test_concave_form(self):
+        """Breaks if frequent classes are not smoothed more than rare ones.
+
+        Records 10, 4, 1: x is 1, 3 / 9 and 0; sin(pi / 2 / 3) is 1 / 2, so
+        0.05 + (0.4 - 0.05) / 2 = 0.225 in the middle.
+        """
+        counts = np.array([10, 4, 1])
+        self.assertAllClose(
+            losses.label_aware_smoothing(
+                counts, most_frequent=0.4, rarest=0.05
+            ),
+            [0.4, 0.225, 0.05],
+        )
+        # A set without a tail has the smoothing of rare classes.
+        self.assertAllClose(
+            losses.label_aware_smoothing(
+                np.array([3, 3]), most_frequent=0.4, rarest=0.1
+            ),
+            [0.1, 0.1],
+        )
+        for most_frequent, rarest in ((0.1, 0.2), (1.0, 0.0), (-0.1, -0.2)):
+            with self.assertRaisesRegex(ValueError, "from label_smoothing up"):
+                losses.label_aware_smoothing(
+                    counts, most_frequent=most_frequent, rarest=rarest
+                )
+
+    def test_trains(self):
+        """Breaks if a step's loss or gradients leave the formula.
+
+        Three classes in blocks of two and one, against the cross-entropy
+        with wanted probabilities in NumPy.
+        """
+        made = losses.make_losses(
+            dataclasses.replace(
+                config.TrainConfig(),
+                label_aware_smoothing=0.4,
+                label_smoothing=0.05,
+            ),
+            np.array([10, 4, 1]),
+        )
+        layer = ClassShardedDense(3, block_size=2)
+        layer.build((None, 2))
+        kernel, bias = dense_softmax.weights(0, 3, 2)
+        for (first, last), block in zip(layer.block_ranges(), layer.blocks):
+            block.kernel.assign(kernel[first:last])
+            block.bias.assign(bias[first:last])
+        # Velocity of the first step at a rate of 1 is minus the gradient.
+        trainer = ClassifierTrainer(
+            layer, row_optimizers.RowSGD(0.9), loss=made.of_logits
+        )
+        features = np.array([[1, 2], [-1, 0.5], [0.3, 0]], np.float32)
+        labels, weights = np.array([0, 1, 2]), np.array([1, 2, 3], np.float32)
+
+        @tf.function
+        def step():
+            found = trainer.step(
+                tf.constant(features),
+                tf.constant(labels),
+                tf.constant(weights),
+                learning_rate=tf.constant(1.0),
+                step=tf.constant(0, tf.int64),
+            )
+            return found.losses, found.features_gradient
+
+        parts = [
+            dense_softmax.cross_entropy(
+                features[row : row + 1],
+                kernel,
+                bias,
+                labels[row : row + 1],
+                weights[row : row + 1],
+                label_smoothing=smoothing,
+            )
+            for row, smoothing in enumerate((0.4, 0.225, 0.05))
+        ]
+        found, by_features = step()
+        moved = np.concatenate([each.kernel for each in layer.blocks]) - kernel
+        self.assertAllClose(found, np.concatenate([p.losses for p in parts]))
+        self.assertAllClose(
+            by_features, np.concatenate([p.by_features for p in parts])
+        )
+        self.assertAllClose(moved, -sum(p.by_kernel for p in parts), 1e-5)
+
+    def test_sampled_classes_are_refused(self):
+        """Breaks if the mean of drawn logits passes for the mean of all."""
+        made = losses.make_losses(
+            dataclasses.replace(
+                config.TrainConfig(), label_aware_smoothing=0.4
+            ),
+            np.array([10, 4, 1]),
+        )
+        layer = ClassShardedDense(3)
+        layer.build((None, 2))
+        with self.assertRaisesRegex(ValueError, "without --sample_rate"):
+            ClassifierTrainer(
+                layer,
+                row_optimizers.RowSGD(0.9),
+                loss=made.of_logits,
+                sample_rate=0.5,
+            )
 
 
 class LogitOffsetTest(tf.test.TestCase):

@@ -169,10 +169,46 @@ class ClassShardedDense(keras.layers.Layer):
         )
 
     def save_own_variables(self, store: Any) -> None:
-        """Nothing: one worker's rows are no classifier."""
+        """Keras files: one kernel and one bias of all classes, in float32.
+
+        Raises:
+            ValueError: on one of several workers.
+        """
+        if self.collectives.num_workers > 1:
+            raise ValueError(
+                f"Expected all classes in one process, received those from "
+                f"{self.first_class} to {self.last_class - 1} of "
+                f"{self.num_classes}, on one of "
+                f"{self.collectives.num_workers} workers. Save a checkpoint "
+                "of all workers (sicot_tf.checkpoints, layer.slices()), which "
+                "one process can restore and save as a Keras file."
+            )
+        for name in block_softmax.Block._fields:
+            parts = [getattr(block, name).numpy() for block in self.blocks]
+            store[name] = np.concatenate(parts)
 
     def load_own_variables(self, store: Any) -> None:
-        """Nothing; see `save_own_variables`."""
+        """The rows of this process from a Keras file of all classes.
+
+        Raises:
+            ValueError: if the file has no or other class rows.
+        """
+        shapes = {
+            "kernel": (self.num_classes, self.embedding_dim),
+            "bias": (self.num_classes,),
+        }
+        for name, shape in shapes.items():
+            values = store[name] if name in store else None
+            if values is None or values.shape != shape:
+                found = "none" if values is None else f"{values.shape}"
+                raise ValueError(
+                    f"Expected a {name} of shape {shape} in the file for "
+                    f"{self.name}, received {found}. The file is of a "
+                    "classifier with other classes or features; build the "
+                    "layer like the one that was saved."
+                )
+            for (first, last), block in zip(self.block_ranges(), self.blocks):
+                getattr(block, name).assign(values[first:last])
 
     # === Logits, loss, best classes ===
 

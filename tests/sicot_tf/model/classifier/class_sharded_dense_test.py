@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import pathlib
-import zipfile
 
 import keras
 import numpy as np
@@ -607,28 +606,91 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
             self.assertEqual(rows[-1], 669)
         self.assertLen(slices, 6)
 
-    def test_keras_file_holds_no_rows(self):
-        """Breaks if a worker's rows pass for the whole classifier."""
-        layer = class_sharded_dense.ClassShardedDense(
-            1003, collectives=Collectives(2, 1)
-        )
-        model = keras.Sequential(
-            [keras.Input([24]), keras.layers.Dense(24), layer]
-        )
-        self.assertEqual(model(np.ones([2, 24], np.float32)).shape, (2, 501))
-        layer.kernels[0].assign(tf.ones([501, 24]))
+    @parameterized.parameters(16_384, 126)
+    def test_keras_file(self, block_size):
+        """Breaks if a saved model comes back with other logits."""
+        model = _model(1003, block_size)
         path = pathlib.Path(self.get_temp_dir(), "model.keras")
         model.save(path)
-        # Dense has 600 numbers, a worker's rows have 12,525.
-        with zipfile.ZipFile(path) as file:
-            size = file.getinfo("model.weights.h5").file_size
-        self.assertLess(size, 4 * 12_525)
         again = keras.models.load_model(path)
-        self.assertAllEqual(again.layers[0].kernel, model.layers[0].kernel)
+        features = _Case().features()[0]
+        self.assertAllEqual(again(features), model(features))
+        self.assertEqual(again.layers[1].block_size, block_size)
+        # Rows that no block has would be the initial ones.
         self.assertEqual(
             _rows([again.layers[1]]).tobytes(),
-            _rows([_built(1003, dim=24)]).tobytes(),
+            _rows([model.layers[1]]).tobytes(),
         )
+
+    @parameterized.parameters((126, 16_384), (16_384, 126), (126, 90))
+    def test_weights_file_of_other_blocks(self, saved, loaded):
+        """Breaks if how a worker computes decides what it can read."""
+        model, other = _model(1003, saved), _model(1003, loaded, seed=2)
+        path = pathlib.Path(self.get_temp_dir(), "model.weights.h5")
+        model.save_weights(path)
+        other.load_weights(path)
+        features = _Case().features()[0]
+        self.assertAllClose(other(features), model(features), 1e-5, 1e-5)
+        self.assertEqual(
+            _rows([other.layers[1]]).tobytes(),
+            _rows([model.layers[1]]).tobytes(),
+        )
+
+    def test_weights_file_on_several_workers(self):
+        """Breaks if a worker takes rows of other classes than its own."""
+        model = _model(1003, 126)
+        path = pathlib.Path(self.get_temp_dir(), "model.weights.h5")
+        model.save_weights(path)
+        workers = [
+            _model(1003, 126, collectives=Collectives(3, index), seed=2)
+            for index in range(3)
+        ]
+        for each in workers:
+            each.load_weights(path)
+        self.assertEqual(
+            _rows([each.layers[1] for each in workers]).tobytes(),
+            _rows([model.layers[1]]).tobytes(),
+        )
+
+    def test_weights_file_of_other_classes(self):
+        """Breaks if a class gets another one's weights, or none, in silence."""
+        folder = pathlib.Path(self.get_temp_dir())
+        _model(1003, 126).save_weights(folder / "model.weights.h5")
+        with self.assertRaisesRegex(
+            ValueError, r"kernel of shape \(1004, 24\).*received \(1003, 24\)"
+        ):
+            _model(1004, 126).load_weights(folder / "model.weights.h5")
+        dense = keras.Sequential(
+            [keras.Input([24]), keras.layers.Dense(24), keras.layers.ReLU()]
+        )
+        dense.save_weights(folder / "dense.weights.h5")
+        with self.assertRaisesRegex(ValueError, r"\(1003, 24\).*received none"):
+            _model(1003, 126).load_weights(folder / "dense.weights.h5")
+
+    def test_a_worker_saves_no_keras_file(self):
+        """Breaks if a worker's rows pass for the whole classifier."""
+        model = _model(1003, 126, collectives=Collectives(2, 1))
+        self.assertEqual(model(np.ones([2, 24], np.float32)).shape, (2, 501))
+        folder = pathlib.Path(self.get_temp_dir())
+        for save in (
+            lambda: model.save(folder / "worker.keras"),
+            lambda: model.save_weights(folder / "worker.weights.h5"),
+        ):
+            with self.assertRaisesRegex(
+                ValueError, "502 to 1002 of 1003, on one of 2 workers"
+            ):
+                save()
+
+
+def _model(num_classes, block_size, *, seed=1, **arguments):
+    """A layer before the classifier; biases are not 0."""
+    layer = class_sharded_dense.ClassShardedDense(
+        num_classes, seed=seed, block_size=block_size, **arguments
+    )
+    model = keras.Sequential([keras.Input([24]), keras.layers.Dense(24), layer])
+    for block in layer.blocks:
+        block.bias.assign(tf.range(block.bias.shape[0], dtype=tf.float32))
+    return model
 
 
 def _built(num_classes, *, dim=3, collectives=(1, 0), **arguments):

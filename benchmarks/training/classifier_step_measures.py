@@ -1,4 +1,4 @@
-"""What `classifier_step.py` runs in fresh processes: time, memory, bytes sent."""
+"""What `classifier_step.py` runs in fresh processes: time, memory, bytes."""
 
 import functools
 import statistics

@@ -1,4 +1,4 @@
-"""Steps that `classifier_step.py` measures: ours, plain Keras's, and the floor."""
+"""Steps that `classifier_step.py` measures: ours, Keras's, and the floor."""
 
 import dataclasses
 import functools
@@ -42,7 +42,10 @@ class Case(NamedTuple):
         return 4 * self.num_classes * (self.dim + 1)
 
     def __str__(self) -> str:
-        return f"C {self.num_classes:>9,}  D {self.dim:>3}  N {self.num_examples:>3}"
+        return (
+            f"C {self.num_classes:>9,}  D {self.dim:>3}  "
+            f"N {self.num_examples:>3}"
+        )
 
 
 def make_examples(case: Case, num_workers: int = 1) -> tuple[tf.Tensor, ...]:
@@ -77,7 +80,7 @@ def make_step(
     examples: tuple[tf.Tensor, ...],
     strategy: tf.distribute.Strategy | None = None,
 ) -> tf.types.experimental.ConcreteFunction:
-    """A traced step; several ways share the examples and weights of one trainer."""
+    """A traced step; several ways share one trainer's weights."""
     memory, *clipped = way.split()
     trainer.layer.logit_memory = _LOGIT_MEMORY[memory]
     trainer.clip = bool(clipped)

@@ -21,6 +21,7 @@ from sicot_tf.model.classifier import costs
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
+from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
@@ -109,7 +110,7 @@ class Data:
         train_config: config.TrainConfig,
         collectives: Collectives,
     ) -> tf.data.Dataset:
-        """This worker's rows of the validation records."""
+        """This worker's share of the validation records."""
         return dataset.make_evaluation_dataset(
             self.val_files,
             image_size=model_config.image_size,
@@ -153,40 +154,17 @@ def build(
     # === Model ===
     streams = _build_streams(data, model_config, train_config)
     losses = make_losses(train_config, data.train_counts)
-    embedding_dim = streams.output["x_v"].shape[-1]
-    row_optimizer = make_row_optimizer(train_config)
-    layout = workers_config.classifier
-    if layout == "auto":
-        # The mean, so that all workers choose alike.
-        memory = collectives.sum_now(np.float64(_device_memory()))
-        layout = costs.choose_classifier(
-            data.num_classes,
-            embedding_dim,
-            len(row_optimizer.slot_names),
-            collectives.num_workers,
-            memory / collectives.num_workers,
-        )
-    classifier = sicot.build_classifier(
-        data.num_classes,
-        embedding_dim,
-        seed=train_config.seed,
-        logit_memory=workers_config.logit_memory * 2**20,
-        collectives=collectives if layout == "sharded" else None,
-        dtype=model_config.dtype_policy,
+    trainer, layout = _build_classifier(
+        data,
+        streams.output["x_v"].shape[-1],
+        losses,
+        collectives,
+        model_config,
+        train_config,
+        workers_config,
     )
 
     # === Training ===
-    trainer = ClassifierTrainer(
-        classifier,
-        row_optimizer,
-        loss=losses.of_logits,
-        logit_offset=losses.logit_offset,
-        weight_decay=train_config.weight_decay,
-        clip=train_config.clip_norm > 0,
-        sample_rate=train_config.sample_rate,
-        replicated=layout == "replicated" and collectives.num_workers > 1,
-        seed=train_config.seed,
-    )
     optimizer = StreamsOptimizer(
         streams, train_config, data.schedule.steps_per_epoch
     )
@@ -224,7 +202,7 @@ def build(
         collectives=collectives,
         step=step.compiled(strategy),
         count_right=prediction.make_count_right(
-            sicot.visual_stream(streams), classifier, is_head
+            sicot.visual_stream(streams), trainer.layer, is_head
         ),
         checkpoints=checkpoints.Checkpoints(
             run_dir / "checkpoints",
@@ -255,6 +233,65 @@ def _build_streams(
         word_vectors = np.load(data.generation / "word_vectors.npy")
         restoring.load_word_vectors(streams, word_vectors)
     return streams
+
+
+def _build_classifier(
+    data: Data,
+    embedding_dim: int,
+    losses: Losses,
+    collectives: Collectives,
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+    workers_config: config.WorkersConfig,
+) -> tuple[ClassifierTrainer, str]:
+    """The classifier in its trainer, and "sharded" or "replicated"."""
+    row_optimizer = make_row_optimizer(train_config)
+    layout = workers_config.classifier
+    if layout == "auto":
+        layout = _choose_classifier(
+            data.num_classes,
+            embedding_dim,
+            len(row_optimizer.slot_names),
+            collectives,
+        )
+    classifier = sicot.build_classifier(
+        data.num_classes,
+        embedding_dim,
+        seed=train_config.seed,
+        logit_memory=workers_config.logit_memory * 2**20,
+        collectives=collectives if layout == "sharded" else None,
+        dtype=model_config.dtype_policy,
+    )
+    trainer = ClassifierTrainer(
+        classifier,
+        row_optimizer,
+        loss=losses.of_logits,
+        logit_offset=losses.logit_offset,
+        weight_decay=train_config.weight_decay,
+        clip=train_config.clip_norm > 0,
+        sample_rate=train_config.sample_rate,
+        replicated=layout == "replicated" and collectives.num_workers > 1,
+        seed=train_config.seed,
+    )
+    return trainer, layout
+
+
+def _choose_classifier(
+    num_classes: int,
+    embedding_dim: int,
+    num_slots: int,
+    collectives: Collectives,
+) -> str:
+    """What `--classifier auto` is, the same on all workers."""
+    # The mean, so that all workers choose alike.
+    memory = collectives.sum_now(np.float64(_device_memory()))
+    return costs.choose_classifier(
+        num_classes,
+        embedding_dim,
+        num_slots,
+        collectives.num_workers,
+        memory / collectives.num_workers,
+    )
 
 
 def _device_memory() -> int:

@@ -111,6 +111,7 @@ class TrainingStep:
         step: tf.Tensor,
         asked_to_stop: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
+        """`compiled`, as each worker runs it."""
         # === Forward ===
         old_statistics = [tf.identity(each.value) for each in self._statistics]
         outputs = self.streams(
@@ -146,18 +147,10 @@ class TrainingStep:
         is_finite = classified.is_finite & tf.math.is_finite(squared_norm)
 
         # === Update ===
-        def update() -> None:
-            scale = self._scale(squared_norm)
-            if classified.finish is not None:
-                classified.finish(scale, summed["row_gradients"])
-            self.optimizer.update(
-                [scale * each for each in summed["gradients"]], learning_rate
-            )
-            _assign(self._statistics, summed["statistics"])
-
+        scale = self._scale(squared_norm)
         tf.cond(
             is_finite,
-            update,
+            lambda: self._update(classified, summed, scale, learning_rate),
             lambda: _assign(self._statistics, old_statistics),
         )
         results = scalars | {
@@ -278,6 +271,21 @@ class TrainingStep:
         )
         summed["scalars"] = dict(zip(scalars, tf.unstack(summed["scalars"])))
         return summed
+
+    def _update(
+        self,
+        classified: ClassifierStep,
+        summed: dict[str, Any],
+        scale: tf.Tensor,
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """New values of all variables."""
+        if classified.finish is not None:
+            classified.finish(scale, summed["row_gradients"])
+        self.optimizer.update(
+            [scale * each for each in summed["gradients"]], learning_rate
+        )
+        _assign(self._statistics, summed["statistics"])
 
     def _scale(self, squared_norm: tf.Tensor) -> tf.Tensor:
         """What clipping multiplies all gradients by."""

@@ -204,7 +204,7 @@ def norm_gradients(
     """
     of_logits = logit_gradients(features, passed, of_loss)
     gram = tf.matmul(of_logits.by_logit, of_logits.by_logit, transpose_b=True)
-    # Who waits for the first has both.
+    # `in_turn` waits for the first result only.
     with tf.control_dependencies([gram]):
         by_features = features_gradient(of_logits, features, passed.view.block)
     is_kept = passed.exponentials is not None

@@ -129,7 +129,7 @@ class ClassShardedDense(keras.layers.Layer):
         ]
 
     def _initial_rows(self, first_class: int) -> Any:
-        """Glorot's uniform rows, each by its own number and the seed."""
+        """Glorot's uniform values, each row by its class and the seed."""
         limit = np.sqrt(6.0 / (self.num_classes + self.embedding_dim))
 
         def initializer(shape: tuple, dtype: Any = None) -> tf.Tensor:
@@ -188,7 +188,7 @@ class ClassShardedDense(keras.layers.Layer):
             store[name] = np.concatenate(parts)
 
     def load_own_variables(self, store: Any) -> None:
-        """The rows of this process from a Keras file of all classes.
+        """Own class rows from a Keras file of all classes.
 
         Raises:
             ValueError: if the file has no or other class rows.
@@ -246,6 +246,16 @@ class ClassShardedDense(keras.layers.Layer):
         Returns:
             `[batch]` float32.
         """
+        losses = self._cross_entropies(features, labels, logit_offset)
+        return losses if example_weights is None else example_weights * losses
+
+    def _cross_entropies(
+        self,
+        features: tf.Tensor,
+        labels: tf.Tensor,
+        logit_offset: tf.Tensor | None,
+    ) -> tf.Tensor:
+        """`loss` of examples of weight 1."""
 
         @tf.custom_gradient
         def cross_entropies(
@@ -277,7 +287,7 @@ class ClassShardedDense(keras.layers.Layer):
 
             return self._own(losses), gradient
 
-        losses = cross_entropies(
+        return cross_entropies(
             tf.cast(features, self.compute_dtype),
             *(
                 tf.convert_to_tensor(each)
@@ -285,7 +295,6 @@ class ClassShardedDense(keras.layers.Layer):
                 for each in block
             ),
         )
-        return losses if example_weights is None else example_weights * losses
 
     def _gradients(
         self,

@@ -7,6 +7,7 @@ the gradient of more than one block never exists. A gradient tape over
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -169,27 +170,16 @@ class ClassifierTrainer:
         found = layer.forward(
             examples.features, [draw.view for draw in draws] or views
         )
+
+        # === And back ===
         losses, of_loss = sharded_softmax.differentiate(
             self.loss, found, examples, layer.num_classes
         )
         is_finite = _is_finite(losses, examples)
-
-        # === And back ===
         update = block_softmax.Update(learning_rate, step, tf.constant(1.0))
-        arguments = (examples.features, found.blocks, of_loss, update)
-        if self.replicated:
-            back = self._sum_later(*arguments)
-        elif self.clip:
-            back = self._clip_later(*arguments)
-        else:
-            # Class rows change here: whether they may is decided before.
-            back = _Backward(
-                tf.cond(
-                    is_finite,
-                    lambda: self._update(*arguments, draws),
-                    lambda: tf.zeros(examples.features.shape, tf.float32),
-                )
-            )
+        back = self._backward(
+            is_finite, draws, examples.features, found.blocks, of_loss, update
+        )
         # Relative to the maximum, no logit is above 0.
         is_best = found.statistics.target >= 0.0
         return ClassifierStep(
@@ -203,6 +193,26 @@ class ClassifierTrainer:
             row_gradients=list(back.row_gradients),
             finish=back.finish,
         )
+
+    def _backward(
+        self,
+        is_finite: tf.Tensor,
+        draws: list[class_sampling.Draw],
+        features: tf.Tensor,
+        *arguments: Any,
+    ) -> _Backward:
+        """One of three ways: class rows change now, or at the end."""
+        if self.replicated:
+            return self._sum_later(features, *arguments)
+        if self.clip:
+            return self._clip_later(features, *arguments)
+        # Class rows change here: whether they may is decided before.
+        by_features = tf.cond(
+            is_finite,
+            lambda: self._update(features, *arguments, draws),
+            lambda: tf.zeros(features.shape, tf.float32),
+        )
+        return _Backward(by_features)
 
     # === Update at once ===
 

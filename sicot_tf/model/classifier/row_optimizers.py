@@ -1,7 +1,7 @@
-"""Optimizers of the classifier's rows: values in, values out.
+"""Optimizers of class rows: values in, values out.
 
 A Keras optimizer wants the whole gradient of a variable. At a million classes
-that is as large as the weights, so here a block of rows is updated where its
+that is as large as the weights, so here a block of them is updated where its
 gradient is made, inside one compiled function. The rules are those of Keras.
 """
 
@@ -32,7 +32,7 @@ class RowSGD:
         step: tf.Tensor,
         weight_decay: float,
     ) -> tuple[tf.Tensor, Slots]:
-        """New rows and slots.
+        """New class rows and slots.
 
         Args:
             value: `[rows, ...]` float32, as are gradient and slots.
@@ -64,7 +64,7 @@ class RowAdamW:
         step: tf.Tensor,
         weight_decay: float,
     ) -> tuple[tf.Tensor, Slots]:
-        """New rows and slots; arguments as in `RowSGD.update`."""
+        """New class rows and slots; arguments as in `RowSGD.update`."""
         count = tf.cast(step + 1, tf.float32)
         rate = (
             learning_rate

@@ -95,7 +95,7 @@ def gather_examples(
     labels = _check_labels(tf.cast(labels, tf.int64), num_classes)
     if collectives.num_workers == 1:
         return Examples(features, labels, weights)
-    # Bits, whatever they mean: as integers they stay what they are.
+    # As integers: a float with the bits of a label might be a NaN.
     columns = [_as_words(features), tf.bitcast(labels, tf.int32)]
     if weights is not None:
         columns.append(tf.bitcast(weights, tf.int32)[:, None])
@@ -111,7 +111,7 @@ def gather_examples(
 
 
 def gather_features(collectives: Collectives, features: tf.Tensor) -> tf.Tensor:
-    """`[n, dim]` of every worker to `[N, dim]`; there is none of bfloat16."""
+    """`[n, dim]` of every worker to `[N, dim]`, also in bfloat16."""
     if collectives.num_workers == 1:
         return features
     return _from_words(collectives.gather(_as_words(features)), features)

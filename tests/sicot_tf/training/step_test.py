@@ -156,6 +156,48 @@ class TrainingStepTest(tf.test.TestCase):
                 variable, expected[variable.path], atol=1e-6, rtol=1e-5
             )
 
+    def test_losses_on_features(self):
+        """Breaks if a loss on features is left out, or weighed wrongly.
+
+        Of each record, the mean over the five of weight 1; a scalar as it is.
+        """
+
+        def distance(batch, outputs):
+            return tf.reduce_sum(
+                tf.square(outputs["x_v"] - outputs["x_m"]), axis=1
+            )
+
+        def peak(batch, outputs):
+            return 0.3 * tf.reduce_max(outputs["attention"])
+
+        plain = {"weight_decay": 0.0, "momentum": 0.0}
+        start = _Training(**plain)
+        without = _Training(**plain)
+        training = _Training(on_features=(distance, peak), **plain)
+        batch = _batch(0)
+        variables = start.streams.trainable_variables
+        with tf.GradientTape() as tape:
+            outputs = start.streams(
+                {name: batch[name] for name in ("image", "title_ids")}
+            )
+            loss = tf.reduce_mean(distance(batch, outputs)[:5])
+            loss += peak(batch, outputs)
+        gradients = tape.gradient(loss, variables)
+        sums = [
+            each.step(batch, tf.constant(5.0)) for each in (without, training)
+        ]
+        self.assertGreater(loss, 0.01)
+        self.assertAllClose(sums[1]["loss"] - sums[0]["loss"], loss, 1e-4)
+        self.assertAllClose(sums[1]["loss_visual"], sums[0]["loss_visual"])
+        for variable, gradient in zip(variables, gradients):
+            self.assertAllClose(
+                training.weights()[variable.path],
+                without.weights()[variable.path]
+                - 0.05 * tf.convert_to_tensor(gradient),
+                atol=1e-5,
+                msg=variable.path,
+            )
+
     def test_lambda_zero_is_the_baseline(self):
         """Breaks if titles reach the visual stream by any way but lambda.
 

@@ -20,7 +20,8 @@ import tensorflow as tf
 
 from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
-from sicot_tf.training import losses
+from sicot_tf.training.losses import Losses
+from sicot_tf.training.losses import example_weights
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.workers.collectives import Collectives
 
@@ -67,7 +68,7 @@ class TrainingStep:
     streams: keras.Model
     trainer: ClassifierTrainer
     optimizer: StreamsOptimizer
-    losses: losses.Losses
+    losses: Losses
     is_head: tf.Tensor
     clip_norm: float = 0.0
     collectives: Collectives = dataclasses.field(default_factory=Collectives)
@@ -182,7 +183,7 @@ class TrainingStep:
         return _Examples(
             tf.concat([outputs[name] for name in names], axis=0),
             tf.concat([batch["label"]] * len(names), axis=0),
-            losses.example_weights(
+            example_weights(
                 batch["weight"],
                 mixed_loss_weight=(
                     self.losses.mixed_loss_weight if has_titles else None

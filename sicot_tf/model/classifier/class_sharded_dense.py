@@ -319,7 +319,9 @@ class ClassShardedDense(keras.layers.Layer):
             )
         )
         return (
-            sharded_softmax.return_gradient(self.collectives, by_features),
+            self.collectives.reduce_scatter(
+                sharded_softmax.sum_in_order(by_features)
+            ),
             [each for block in by_blocks for each in block],
         )
 

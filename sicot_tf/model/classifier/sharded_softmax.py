@@ -2,12 +2,12 @@
 
 One way down and one way back, for the layer's loss and for its trainer:
 
-gather_examples   the examples of all workers        first collective
-forward           their logits, block by block; what a loss needs to know of
-                  them over all classes             second collective
-differentiate     the loss, and its gradient by what it knows
-                  (the caller walks through the blocks: `block_softmax`)
-return_gradient   gradients of the features          third collective
+gather_examples  the examples of all workers, in the first collective
+forward          their logits, block by block; what a loss may know of them
+                 over all classes, in the second collective
+differentiate    the loss, and its gradient by what it knows
+in_turn          back through the blocks (`block_softmax`); the gradients of
+                 the features return in the third, a reduce-scatter
 
 M workers with n examples each; N = M n. With one worker there is no
 collective, the code is the same.
@@ -124,13 +124,6 @@ def own_examples(collectives: Collectives, tensor: tf.Tensor) -> tf.Tensor:
     num_examples = tensor.shape[0] // collectives.num_workers
     first = collectives.worker_index * num_examples
     return tensor[first : first + num_examples]
-
-
-def return_gradient(
-    collectives: Collectives, by_features: Iterable[tf.Tensor]
-) -> tf.Tensor:
-    """Own `[n, dim]` sums of the `[N, dim]` of each block of each worker."""
-    return collectives.reduce_scatter(sum_in_order(by_features))
 
 
 def _check_labels(labels: tf.Tensor, num_classes: int) -> tf.Tensor:

@@ -169,7 +169,7 @@ class ClassShardedDense(keras.layers.Layer):
         )
 
     def save_own_variables(self, store: Any) -> None:
-        """Keras files: one kernel and one bias of all classes, in float32.
+        """Keras files: one kernel and one bias of all classes.
 
         Raises:
             ValueError: on one of several workers.

@@ -323,6 +323,8 @@ def attention_entropy(
 
 def _squared_norm(gradients: list[tf.Tensor]) -> tf.Tensor:
     """Of all of them together, scalar float32."""
+    if not gradients:  # The visual stream alone, on a frozen backbone.
+        return tf.constant(0.0)
     squares = [tf.reduce_sum(tf.square(each)) for each in gradients]
     return tf.reduce_sum(tf.stack(squares))
 

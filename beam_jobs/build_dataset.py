@@ -165,8 +165,9 @@ def build(
             },
         }
         # Pictures are told apart by size and time here, by content later.
-        request = _name({**identity, "images": survey.images_sha256})
-        finished = _find_finished(output, request)
+        asked = {**identity, "images": survey.images_sha256}
+        request = _name(asked)
+        finished = find_finished(output, asked)
         if finished:
             print(f"{finished} is already built.")
             _point_latest(finished)
@@ -242,14 +243,58 @@ def _write_reports(
 
 
 def _name(identity: dict[str, Any]) -> str:
+    """A hash in which settings at their defaults have no part.
+
+    So a new setting gives no generation another name. A default that changes
+    has to raise `_FORMAT_VERSION`.
+    """
+    defaults = config.to_dict(config.DatasetConfig())
+    settings = {
+        name: value
+        for name, value in identity["config"].items()
+        if value != defaults[name]
+    }
+    return _digest({**identity, "config": settings})
+
+
+def _former_name(
+    identity: dict[str, Any], generation: pathlib.Path
+) -> str | None:
+    """What the version of a generation would have named an identity.
+
+    Earlier ones hashed all the settings they knew, which the manifest lists.
+    None if the identity has a setting that they had not.
+    """
+    if not (generation / generations.MANIFEST).is_file():
+        return None
+    known = dataset.read_manifest(generation).get("config", {})
+    defaults = config.to_dict(config.DatasetConfig())
+    settings = identity["config"]
+    if any(
+        settings[name] != defaults[name] for name in settings.keys() - known
+    ):
+        return None
+    shared = {name: settings[name] for name in settings.keys() & known}
+    return _digest({**identity, "config": shared})
+
+
+def _digest(identity: dict[str, Any]) -> str:
     canonical = json.dumps(identity, sort_keys=True).encode()
     return hashlib.sha256(canonical).hexdigest()[:12]
 
 
-def _find_finished(output: pathlib.Path, request: str) -> pathlib.Path | None:
-    """The generation that an equal request has made before."""
+def find_finished(
+    output: pathlib.Path, asked: dict[str, Any]
+) -> pathlib.Path | None:
+    """The generation that an equal request has made before.
+
+    Args:
+        asked: the identity of a generation with `images`, a hash of its
+            pictures.
+    """
     for path in sorted(output.glob("*/run.json")):
-        if config.read_json(path).get("request") == request:
+        request = config.read_json(path).get("request")
+        if request in (_name(asked), _former_name(asked, path.parent)):
             generations.check_complete(path.parent)
             return path.parent
     return None

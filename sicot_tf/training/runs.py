@@ -219,7 +219,16 @@ def read_curve(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Settings of a run that differ, as `name: old, now new`."""
+    """Settings of a run that differ, as `name: old, now new`.
+
+    A run made before a setting existed has its default.
+    """
+    old = dict(old)
+    for group, kind in (
+        ("model", config.ModelConfig),
+        ("train", config.TrainConfig),
+    ):
+        old[group] = config.to_dict(config.from_dict(kind, old[group]))
     found = []
     for group in ("model", "train", "dataset"):
         for name in sorted(old[group].keys() | new[group].keys()):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -641,6 +642,28 @@ class BuildDatasetTest(tf.test.TestCase):
             )
         with self.assertRaisesRegex(ValueError, "manifest.json"):
             generations.resolve_generation(self._folder)
+
+    def test_a_new_setting_renames_nothing(self):
+        """Breaks if an update builds again what is there.
+
+        The version before hashed all its settings. Here it is one that did
+        not know `near_duplicate_distance`.
+        """
+        settings = config.to_dict(_CONFIG)
+        former = {**settings}
+        del former["near_duplicate_distance"]
+        asked = {"format_version": 3, "config": settings, "images": "1234"}
+        canonical = json.dumps({**asked, "config": former}, sort_keys=True)
+        request = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        output = self._folder / "former"
+        generation = output / "0123456789ab"
+        generation.mkdir(parents=True)
+        config.write_json(generation / "manifest.json", {"config": former})
+        config.write_json(generation / "run.json", {"request": request})
+        self.assertEqual(build_dataset.find_finished(output, asked), generation)
+        # What it was not asked for, it is not.
+        settings["near_duplicate_distance"] = 7
+        self.assertIsNone(build_dataset.find_finished(output, asked))
 
     def test_mistakes_are_told_before_work_begins(self):
         """If it fails, a typing error costs a night."""

@@ -23,10 +23,9 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from sicot_tf.serving import model_service
-from sicot_tf.serving import prediction_service
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
+from sicot_tf.serving.grpc_api import services
 from sicot_tf.serving.grpc_api import tls
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
@@ -79,10 +78,10 @@ class GrpcServer:
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            prediction_service.PredictionService(core), self._server
+            services.PredictionService(core), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            model_service.ModelService(core), self._server
+            services.ModelService(core), self._server
         )
         self._health = _HealthService()
         for name in _HEALTH_NAMES:

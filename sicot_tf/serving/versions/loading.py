@@ -12,9 +12,9 @@ from tensorflow.core.protobuf import error_codes_pb2
 
 from sicot_tf.serving import metrics as metrics_lib
 from sicot_tf.serving import serving_config
-from sicot_tf.serving import warmup
 from sicot_tf.serving.inference import batching
 from sicot_tf.serving.inference import servable as servable_lib
+from sicot_tf.serving.versions import warmup
 
 _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 

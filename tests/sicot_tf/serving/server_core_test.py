@@ -22,10 +22,9 @@ from tensorflow_serving.apis import regression_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf.serving import metrics
-from sicot_tf.serving import model_service
-from sicot_tf.serving import prediction_service
 from sicot_tf.serving import request_log
 from sicot_tf.serving import server_core
+from sicot_tf.serving.grpc_api import services
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import model_manager
 from tests.helpers import serving_models
@@ -87,10 +86,10 @@ class ServerCoreTest(tf.test.TestCase):
         # One thread, so that a second call has to wait for the first one.
         cls.server = grpc.server(futures.ThreadPoolExecutor(1))
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            prediction_service.PredictionService(cls.core), cls.server
+            services.PredictionService(cls.core), cls.server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            model_service.ModelService(cls.core), cls.server
+            services.ModelService(cls.core), cls.server
         )
         address = f"unix:{cls.root / 'socket'}"
         cls.server.add_insecure_port(address)

@@ -11,9 +11,9 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import regression_pb2
 
-from sicot_tf.serving import warmup
 from sicot_tf.serving.inference import inference
 from sicot_tf.serving.inference import servable
+from sicot_tf.serving.versions import warmup
 from tests.helpers import serving_models
 
 _CLASSIFY = "tensorflow/serving/classify"

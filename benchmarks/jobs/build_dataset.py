@@ -109,8 +109,8 @@ def _bare_loops(paths: list[pathlib.Path], num_processes: int) -> float:
 
 def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
     """Seconds of the picture stage, on processes that have started before."""
-    from beam_jobs import runners
     from beam_jobs.dataset import store_records
+    from beam_jobs.pipelines import runners
     from beam_jobs.records import record_files
     from sicot_tf import config
 

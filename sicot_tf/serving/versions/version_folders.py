@@ -158,7 +158,10 @@ class VersionFinder:
             if not fault:
                 return True
             seconds = self._wholeness.seconds_unchanged(folders[version])
-            if seconds >= self._incomplete_seconds:
+            if (
+                fault != whole_versions.STILL_CHANGING
+                and seconds >= self._incomplete_seconds
+            ):
                 faults[version] = (
                     f"{folders[version]} is not whole: {fault}; nothing in it "
                     f"has changed for {self._incomplete_seconds:g} seconds"

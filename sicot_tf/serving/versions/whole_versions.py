@@ -12,6 +12,7 @@ from google.protobuf import message
 from google.protobuf import text_format
 from tensorflow.core.protobuf import saved_model_pb2
 
+STILL_CHANGING = "its files are still changing"
 # A folder that has not changed for so long needs no second look.
 _QUIET_SECONDS = 3.0
 _FIVE = "[0-9]" * 5
@@ -58,7 +59,7 @@ class WholenessCheck:
             time.time() - newest < _QUIET_SECONDS
             and now - since < self._settle_seconds
         ):
-            return "its files are still changing"
+            return STILL_CHANGING
         checked, fault = self._faults.get(directory, (None, ""))
         if checked != files:
             fault = _find_missing(directory)

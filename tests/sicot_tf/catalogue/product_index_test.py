@@ -163,7 +163,7 @@ class ProductIndexTest(unittest.TestCase):
     def test_imports_neither_beam_nor_tensorflow(self):
         """Broken: the service starts slowly and needs the training stack."""
         code = (
-            "import sys; from sicot_tf.data import product_index; "
+            "import sys; from sicot_tf.catalogue import product_index; "
             "print({'tensorflow', 'apache_beam', 'pyarrow', 'duckdb', 'numpy'}"
             " & sys.modules.keys())"
         )

@@ -259,7 +259,7 @@ class ServingProcessTest(tf.test.TestCase):
             self.root / "heads" / "2",
             ignore=shutil.ignore_patterns("variables.data*"),
         )
-        self.server.wait_for_text("is not waited for any more")
+        self.server.wait_for_text("version: 2} is not waited for any more")
         _, answer = self.ask("heads")
         [second, first] = answer["model_version_status"]
         self.assertEqual(

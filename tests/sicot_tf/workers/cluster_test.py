@@ -15,7 +15,7 @@ from tests.helpers import worker_processes
 
 _WORKERS = ["host0:2222", "host1:2222"]
 _WAITS = """
-from sicot_tf.distribute import cluster
+from sicot_tf.workers import cluster
 cluster.make_strategy(start_timeout=3)
 """
 

@@ -202,7 +202,7 @@ class BuildBackboneTest(tf.test.TestCase):
         folder for the cache of weights.
         """
         program = (
-            "from sicot_tf.model import backbones\n"
+            "from sicot_tf.model.backbones import backbones\n"
             "backbones.build_backbone("
             "'MobileNet', image_size=32, weights='imagenet')"
         )

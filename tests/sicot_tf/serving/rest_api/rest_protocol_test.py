@@ -228,7 +228,7 @@ class RestProtocolTest(unittest.TestCase):
                     """
                     import os, resource, sys
                     from starlette import applications
-                    from sicot_tf.serving import rest_server
+                    from sicot_tf.serving.rest_api import rest_server
                     server = rest_server.RestServer(
                         applications.Starlette(), 0, 20
                     )

@@ -263,11 +263,13 @@ def _former_name(
     """What the version of a generation would have named an identity.
 
     Earlier ones hashed all the settings they knew, which the manifest lists.
-    None if the identity has a setting that they had not.
+    None if the identity has a setting that they had not, or the manifest can't
+    be read: another generation's damage is no reason to stop.
     """
-    if not (generation / generations.MANIFEST).is_file():
+    try:
+        known = dataset.read_manifest(generation)["config"]
+    except (OSError, ValueError, KeyError):
         return None
-    known = dataset.read_manifest(generation).get("config", {})
     defaults = config.to_dict(config.DatasetConfig())
     settings = identity["config"]
     if any(
@@ -292,9 +294,10 @@ def find_finished(
         asked: the identity of a generation with `images`, a hash of its
             pictures.
     """
+    name = _name(asked)
     for path in sorted(output.glob("*/run.json")):
         request = config.read_json(path).get("request")
-        if request in (_name(asked), _former_name(asked, path.parent)):
+        if request == name or request == _former_name(asked, path.parent):
             generations.check_complete(path.parent)
             return path.parent
     return None

@@ -660,6 +660,11 @@ class BuildDatasetTest(tf.test.TestCase):
         generation.mkdir(parents=True)
         config.write_json(generation / "manifest.json", {"config": former})
         config.write_json(generation / "run.json", {"request": request})
+        # A damaged neighbour that is looked at first does not end the build.
+        damaged = output / "00damaged000"
+        damaged.mkdir()
+        (damaged / "manifest.json").write_text("{")
+        config.write_json(damaged / "run.json", {"request": "another"})
         self.assertEqual(build_dataset.find_finished(output, asked), generation)
         # What it was not asked for, it is not.
         settings["near_duplicate_distance"] = 7

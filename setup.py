@@ -49,6 +49,7 @@ setuptools.setup(
         # Newer ones ask for protobuf 7, Beam 2.77 for protobuf < 7.
         "grpcio-health-checking>=1.80,<1.82",
         "grpcio-reflection>=1.80,<1.82",
+        "jinja2>=3.1,<4",
         "matplotlib>=3.8",
         "orjson>=3.10,<4",
         "opencv-python-headless>=4.12,<5",

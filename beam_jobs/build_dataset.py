@@ -35,8 +35,8 @@ from beam_jobs.pipelines import runners
 from beam_jobs.records import id_lists
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 
@@ -354,7 +354,7 @@ def _check_config(dataset_config: config.DatasetConfig) -> None:
     )
 
 
-@user_mistakes.in_a_sentence("build_dataset")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, prints what came of it."""
     width = max(map(len, raw_records.REJECT_REASONS))

@@ -49,8 +49,8 @@ from beam_jobs.catalogue.report import write
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 
@@ -279,7 +279,7 @@ def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     }
 
 
-@user_mistakes.in_a_sentence("build_product_index")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
     width = max(map(len, parse_catalogue.REJECT_REASONS))

@@ -28,8 +28,8 @@ from beam_jobs.statistics.plots import balance
 from beam_jobs.statistics.plots import class_sizes
 from beam_jobs.statistics.plots import picture_sizes
 from beam_jobs.statistics.plots import title_lengths
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def command() -> None:
     """`main` that tells a mistake of its user in a sentence."""
-    with user_mistakes.in_a_sentence("dataset_statistics"):
+    with command_line.mistakes_in_a_sentence():
         main()
 
 

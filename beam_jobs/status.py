@@ -12,8 +12,8 @@ import time
 from typing import Any
 
 from beam_jobs.dataset import store_records
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import generations
 
 _EXAMPLES = """
@@ -82,7 +82,7 @@ def unfinished_builds(directory: pathlib.Path) -> list[dict[str, Any]]:
     return found
 
 
-@user_mistakes.in_a_sentence("status")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Prints both lists."""
     parser = argparse.ArgumentParser(

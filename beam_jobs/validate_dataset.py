@@ -26,8 +26,8 @@ from beam_jobs.records import parquet_tables
 from beam_jobs.validation import check_files
 from beam_jobs.validation import check_records
 from beam_jobs.validation import check_shards
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -308,7 +308,7 @@ def _check_class_counts(
         )
 
 
-@user_mistakes.in_a_sentence("validate_dataset")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Prints a table of the checks; exit code 1 if something is wrong."""
     checks = "\n".join(f"  {name:13} {text}" for name, text in CHECKS.items())

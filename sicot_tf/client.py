@@ -30,7 +30,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf import message_factory
 
-from sicot_tf import user_mistakes
+from sicot_tf import command_line
 
 if typing.TYPE_CHECKING:
     import PIL.Image
@@ -378,7 +378,7 @@ def _make_classes() -> dict[str, type]:
 _classes = _make_classes()
 
 
-@user_mistakes.in_a_sentence("client")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Prints the recognised products of each photo."""
     arguments = _parse_arguments(argv)

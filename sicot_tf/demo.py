@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from sicot_tf import user_mistakes
+from sicot_tf import command_line
 from sicot_tf.evaluation import report
 
 _EXAMPLES = """
@@ -234,7 +234,7 @@ def _recognize(
     print(f"{num_right} of {len(photos)} right", flush=True)
 
 
-@user_mistakes.in_a_sentence("demo")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.demo`."""
     parser = argparse.ArgumentParser(

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -304,7 +304,7 @@ def _examples(
     return examples
 
 
-@user_mistakes.in_a_sentence("evaluate")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.evaluate`."""
     parser = argparse.ArgumentParser(

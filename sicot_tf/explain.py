@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import user_mistakes
+from sicot_tf import command_line
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -241,7 +241,7 @@ def _html_row(explained: ExplainedTitle) -> str:
     )
 
 
-@user_mistakes.in_a_sentence("explain")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.explain`."""
     parser = argparse.ArgumentParser(

@@ -14,8 +14,8 @@ import keras
 import tensorflow as tf
 
 import sicot_tf
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.serving import saved_model
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -112,7 +112,7 @@ def _warmup_image(image_size: int) -> bytes:
     return tf.io.encode_jpeg(pixels).numpy()
 
 
-@user_mistakes.in_a_sentence("export")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.export`."""
     parser = argparse.ArgumentParser(

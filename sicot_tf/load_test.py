@@ -23,8 +23,8 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import client
+from sicot_tf import command_line
 from sicot_tf import load_test_requests
-from sicot_tf import user_mistakes
 
 _PERCENTILES = (50, 95, 99)
 _EPILOG = """\
@@ -184,7 +184,7 @@ def write_table(path: pathlib.Path, rows: Sequence[dict[str, float]]) -> None:
     temporary.rename(path.with_suffix(".svg"))
 
 
-@user_mistakes.in_a_sentence("load_test")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Prints a line for each number of clients."""
     arguments = _parse_arguments(argv)

@@ -9,8 +9,8 @@ these are formulas of what sicot_tf.train allocates, sends and multiplies.
 import argparse
 import math
 
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.model.classifier import costs
 
 _EXAMPLES = """
@@ -204,7 +204,7 @@ def _next_command(
     return command
 
 
-@user_mistakes.in_a_sentence("plan")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.plan`."""
     parser = _make_parser()

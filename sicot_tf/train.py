@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf import user_mistakes
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
@@ -348,7 +348,7 @@ class _StopSignal:
         self.asked = True
 
 
-@user_mistakes.in_a_sentence("train")
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.train`."""
     parser = argparse.ArgumentParser(

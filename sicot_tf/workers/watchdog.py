@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from sicot_tf import user_mistakes
+from sicot_tf import command_line
 from sicot_tf.workers import cluster
 from sicot_tf.workers import exit_codes
 
@@ -155,7 +155,7 @@ def worker_failures() -> Iterator[None]:
                 + f". {_NEXT}\nTensorFlow said: {said}"
             )
         text = str(error)
-        if not user_mistakes.is_mistake(error):
+        if not command_line.is_mistake(error):
             text = "".join(traceback.format_exception(error))
         if isinstance(error, ValueError):
             _end(text, exit_codes.BAD_INPUT)

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf import explain
@@ -19,7 +20,6 @@ from sicot_tf import export
 from sicot_tf import load_test
 from sicot_tf import plan
 from sicot_tf import train
-from sicot_tf import user_mistakes
 from sicot_tf.workers import cluster
 
 _RUN = {
@@ -47,7 +47,7 @@ def _end(main, *arguments):
     return 0, errors.getvalue()
 
 
-class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
+class CommandLineTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = pathlib.Path(self.get_temp_dir())
@@ -59,7 +59,7 @@ class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
             try:
                 function()
             except Exception as error:
-                return user_mistakes.is_mistake(error)
+                return command_line.is_mistake(error)
 
         self.assertTrue(caught(lambda: config.read_json(self.folder / "none")))
         (self.folder / "x").write_bytes(b"\xff")
@@ -80,11 +80,11 @@ class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
         ):
             with self.assertRaises(SystemExit) as stopped:
                 with contextlib.redirect_stderr(io.StringIO()):
-                    with user_mistakes.in_a_sentence("train"):
+                    with command_line.mistakes_in_a_sentence():
                         raise error
             self.assertEqual(stopped.exception.code, code)
         with self.assertRaises(ZeroDivisionError):
-            with user_mistakes.in_a_sentence("train"):
+            with command_line.mistakes_in_a_sentence():
                 1 / 0
 
     @parameterized.parameters(
@@ -101,7 +101,7 @@ class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
         (self.folder / "config.json").write_text(text)
         code, errors = _end(evaluate.main, "--run_dir", self.folder)
         self.assertEqual(code, 2)
-        self.assertRegex(errors, f"^evaluate: .*{said}.*\n$")
+        self.assertRegex(errors, f"^error: .*{said}.*\n$")
 
     def test_nothing_there(self):
         """Breaks if a folder without run, checkpoint or data is a puzzle."""
@@ -169,3 +169,63 @@ class UserMistakesTest(tf.test.TestCase, parameterized.TestCase):
 
 if __name__ == "__main__":
     tf.test.main()
+
+
+class OneVoiceTest(tf.test.TestCase):
+    def test_log(self):
+        """Breaks if --verbosity does nothing, other packages fill the log, or
+        results and log are mixed."""
+        script = (
+            "import logging\n"
+            "from sicot_tf import command_line\n"
+            "parser = command_line.ArgumentParser('sicot_tf.x', '', '')\n"
+            "parser.parse_args()\n"
+            "logging.getLogger('sicot_tf.data').info('ours')\n"
+            "logging.getLogger('beam_jobs.status').warning('%d left', 3)\n"
+            "logging.getLogger('apache_beam').info('theirs')\n"
+            "print('result')\n"
+        )
+        for verbosity, expected in (
+            ((), r"\d\d:\d\d:\d\d INFO ours\n[\d:]{8} WARNING 3 left\n"),
+            (("--verbosity", "warning"), r"[\d:]{8} WARNING 3 left\n"),
+            (("--verbosity", "error"), ""),
+        ):
+            ended = subprocess.run(
+                [sys.executable, "-c", script, *verbosity],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            self.assertRegex(ended.stderr, rf"\A{expected}\Z")
+            self.assertEqual(ended.stdout, "result\n")
+
+    def test_tensorflow_starts_silently(self):
+        """Breaks if every command begins with a screen about GPUs that are
+        not there, if asking for it shows nothing, or if what is no chatter is
+        lost."""
+        script = (
+            "import os, sys\n"
+            "from sicot_tf import command_line\n"
+            "command_line.set_up_logging(sys.argv[1])\n"
+            "command_line.import_tensorflow()\n"
+            "import tensorflow as tf\n"
+            "tf.constant(1) + 1\n"
+            "os.write(2, b'after\\n')\n"
+        )
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name != "TF_CPP_MIN_LOG_LEVEL"
+        }
+        silent, asked = (
+            subprocess.run(
+                [sys.executable, "-c", script, verbosity],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
+            ).stderr
+            for verbosity in ("info", "debug")
+        )
+        self.assertEqual(silent, "after\n")
+        self.assertIn("oneDNN", asked)

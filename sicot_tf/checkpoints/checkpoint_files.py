@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.checkpoints import row_slices
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 _FORMAT = 1
 
@@ -48,7 +48,7 @@ def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def last_folder(
-    directory: pathlib.Path, collectives: collectives_module.Collectives
+    directory: pathlib.Path, collectives: Collectives
 ) -> pathlib.Path | None:
     """The last checkpoint in the eyes of the chief; None without one."""
 
@@ -68,7 +68,7 @@ def last_folder(
 
 
 def expect_folder(
-    directory: pathlib.Path, collectives: collectives_module.Collectives
+    directory: pathlib.Path, collectives: Collectives
 ) -> pathlib.Path:
     """The last checkpoint; a ValueError without one."""
     folder = last_folder(directory, collectives)
@@ -219,7 +219,7 @@ def check_tensors(
 def check_files(
     folder: pathlib.Path,
     manifest: dict[str, Any],
-    collectives: collectives_module.Collectives,
+    collectives: Collectives,
     *,
     verify_hashes: bool = True,
 ) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from sicot_tf import config
 from sicot_tf.checkpoints import checkpoint_files
 from sicot_tf.checkpoints import row_slices
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 
 
 class Checkpoints:
@@ -54,7 +54,7 @@ class Checkpoints:
         slices: Iterable[row_slices.RowSlice] = (),
         row_names: Mapping[str, Sequence[str]] | None = None,
         keep: int = 3,
-        collectives: collectives_module.Collectives | None = None,
+        collectives: Collectives | None = None,
     ):
         if keep < 1:
             raise ValueError(f"Expected to keep 1 or more, received {keep}.")
@@ -64,7 +64,7 @@ class Checkpoints:
         self._tensors = row_slices.describe(self._slices, row_names)
         self._row_axes = _row_axes(row_names)
         self._keep = keep
-        self._collectives = collectives or collectives_module.Collectives()
+        self._collectives = collectives or Collectives()
 
     # === Save ===
 
@@ -235,7 +235,7 @@ def restore_variables(
             not in it, has another shape or other rows.
     """
     slices = [*row_slices.whole(variables), *slices]
-    alone = collectives_module.Collectives()
+    alone = Collectives()
     folder = checkpoint_files.expect_folder(directory, alone)
     manifest = checkpoint_files.read_manifest(folder)
     _check_row_axes(
@@ -261,7 +261,7 @@ def restore_grown(
     *,
     old_row_names: Mapping[str, Sequence[str]],
     new_row_names: Mapping[str, Sequence[str]],
-    collectives: collectives_module.Collectives | None = None,
+    collectives: Collectives | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Starts a run from the last checkpoint of one with other rows.
 
@@ -290,7 +290,7 @@ def restore_grown(
         axis: row_slices.find_rows(axis, old_row_names[axis], names)
         for axis, names in new_row_names.items()
     }
-    collectives = collectives or collectives_module.Collectives()
+    collectives = collectives or Collectives()
     folder = checkpoint_files.expect_folder(directory, collectives)
 
     def check() -> None:

@@ -2,12 +2,12 @@
 
 The records of a step are a function of (seed, epoch, step), so a run resumes
 at any step without reading what came before, and any number of workers can
-take their rows of the same batch: `Schedule` says which. This needs random
+take their part of the same batch: `Schedule` says which. This needs random
 access: `RecordFiles` reads a record by its number through the offsets that
 the Beam job writes beside every file.
 """
 
-import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Iterator
@@ -21,96 +21,10 @@ from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.data.schedule import Schedule
 
 # Stands where the epoch stands when titles are exchanged; never an epoch.
 _TITLE_EXCHANGE = 2**32 - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Which records a step takes, and on which worker; the same for all.
-
-    With one record count all workers share the records (`--order exact`):
-    worker r takes rows r::num_shards of a global batch that does not depend
-    on the number of workers. With one count for each worker, every worker
-    passes over its own records (`--order files`). Either way all take equally
-    many steps and rows; rows that pad have weight 0.
-
-    Attributes:
-        record_counts: see `RecordFiles.record_counts`.
-        global_batch_size: rows of a step over all workers; with own records
-            rounded up to a multiple of the workers.
-        num_shards: number of workers.
-    """
-
-    record_counts: tuple[int, ...]
-    global_batch_size: int
-    num_shards: int = 1
-
-    def __post_init__(self):
-        if len(self.record_counts) not in (1, self.num_shards):
-            raise ValueError(
-                f"Expected files opened for 1 or {self.num_shards} workers, "
-                f"received files for {len(self.record_counts)}. Give "
-                "RecordFiles the same number of workers."
-            )
-
-    @property
-    def rows_per_worker(self) -> int:
-        """Rows that each worker takes in each step."""
-        return -(-self.global_batch_size // self.num_shards)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps after which every record has been taken once."""
-        return num_steps_per_epoch(max(self.record_counts), self._stride)
-
-    def total_weight(self, step: int) -> int:
-        """Rows of the global batch of a step, without those that pad.
-
-        Args:
-            step: counted from the start of the run.
-        """
-        start = step % self.steps_per_epoch * self._stride
-        return sum(
-            min(max(count - start, 0), self._stride)
-            for count in self.record_counts
-        )
-
-    def take(
-        self, step: tf.Tensor, shard_index: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """A worker's rows of a step.
-
-        Args:
-            step: scalar int64, counted from the start of the run.
-
-        Returns:
-            `[rows_per_worker]` int64, positions in the epoch's order of the
-            worker's records, and their weights, float32 1 or 0.
-        """
-        if self._is_shared:
-            count = self.record_counts[0]
-            rows = shard_index + self.num_shards * np.arange(
-                self.rows_per_worker
-            )
-        else:
-            count = self.record_counts[shard_index]
-            rows = np.arange(self.rows_per_worker)
-        position = step % self.steps_per_epoch * self._stride + rows
-        is_real = (position < count) & (rows < self._stride)
-        return position % count, tf.cast(is_real, tf.float32)
-
-    @property
-    def _is_shared(self) -> bool:
-        return len(self.record_counts) == 1
-
-    @property
-    def _stride(self) -> int:
-        """How far a step moves on in each of `record_counts`."""
-        return (
-            self.global_batch_size if self._is_shared else self.rows_per_worker
-        )
 
 
 class RecordFiles:
@@ -119,8 +33,8 @@ class RecordFiles:
     Args:
         generation: folder of a dataset generation.
         split: `train`, `val` or `test`.
-        num_shards: among how many workers the files are divided.
-        shard_index: opens files `shard_index::num_shards` (in the order of
+        num_workers: among how many workers the files are divided.
+        worker_index: opens files `worker_index::num_workers` (in the order of
             their names, empty ones left out) and touches no other; they need
             not even be on this machine.
 
@@ -136,30 +50,30 @@ class RecordFiles:
         self,
         generation: pathlib.Path,
         split: str,
-        num_shards: int = 1,
-        shard_index: int = 0,
+        num_workers: int = 1,
+        worker_index: int = 0,
     ):
         self.generation = generation
         self.split = split
-        self.num_shards = num_shards
-        self.shard_index = shard_index
+        self.num_workers = num_workers
+        self.worker_index = worker_index
         self._contents: list[np.memmap] = []
         self._offsets: list[np.ndarray] = []
         manifest = read_manifest(generation)
         counts = sorted(manifest["splits"][split]["shards"].items())
         counts = [(name, count) for name, count in counts if count]
-        if num_shards > max(1, len(counts)):
+        if num_workers > max(1, len(counts)):
             raise ValueError(
                 f"Expected at least one file of {split} records for each of "
-                f"{num_shards} workers, found {len(counts)} in {generation}. "
+                f"{num_workers} workers, found {len(counts)} in {generation}. "
                 "Build the dataset with a smaller --shard_megabytes, or train "
                 "with --order exact or fewer workers."
             )
         self.record_counts = tuple(
-            sum(count for _, count in counts[worker::num_shards])
-            for worker in range(num_shards)
+            sum(count for _, count in counts[worker::num_workers])
+            for worker in range(num_workers)
         )
-        for name, _ in counts[shard_index::num_shards]:
+        for name, _ in counts[worker_index::num_workers]:
             path = generation / f"{name}.tfrecord"
             size = manifest["files"][path.name]["bytes"]
             if not path.exists() or path.stat().st_size != size:
@@ -247,11 +161,6 @@ def read_classes(path: pathlib.Path) -> list[dict[str, Any]]:
     return list(iterate_classes(path))
 
 
-def num_steps_per_epoch(num_records: int, batch_size: int) -> int:
-    """Steps that see every record once; the last batch may hold padding."""
-    return -(-num_records // batch_size)
-
-
 def make_training_dataset(
     files: RecordFiles,
     *,
@@ -264,23 +173,23 @@ def make_training_dataset(
     augmentation: str,
     min_crop_area: float,
     shuffle_titles: bool = False,
-    num_shards: int = 1,
-    shard_index: int = 0,
+    num_workers: int = 1,
+    worker_index: int = 0,
 ) -> tf.data.Dataset:
     """One batch for each step from `first_step` up to, not with, `last_step`.
 
     What a worker takes of a step, `Schedule` says: of files opened whole its
-    rows of one global batch, of files opened for it alone their records.
+    examples of one global batch, of files opened for it alone their records.
 
     Args:
         files: the training records.
         shuffle_titles: gives every picture the title of another record (a
             fixed permutation), the control of a co-training run.
-        num_shards: number of workers.
-        shard_index: number of this worker.
+        num_workers: number of workers.
+        worker_index: number of this worker.
 
     Returns:
-        A dataset of dictionaries, b = `Schedule.rows_per_worker`:
+        A dataset of dictionaries, b = `Schedule.examples_per_worker`:
         `image` `[b, image_size, image_size, 3]` float32 0 to 255,
         `title_ids` `[b, max_words]` int32 (0 is padding),
         `label` `[b]` int64, `weight` `[b]` float32.
@@ -289,69 +198,102 @@ def make_training_dataset(
         ValueError: if there are no records, or the files were opened for
             another worker.
     """
-    num_records = len(files)
-    if not num_records:
+    _check_opened_for(files, num_workers, worker_index)
+    schedule = Schedule(files.record_counts, global_batch_size, num_workers)
+
+    def choose_records(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        position, weight = schedule.take(step, worker_index)
+        epoch = step // schedule.steps_per_epoch
+        return {
+            "index": _permute(position, len(files), seed, epoch),
+            "weight": weight,
+            "epoch": tf.fill([schedule.examples_per_worker], epoch),
+        }
+
+    parse = functools.partial(
+        _parse_training_example,
+        seed=seed,
+        max_words=max_words,
+        image_size=image_size,
+        augmentation=augmentation,
+        min_crop_area=min_crop_area,
+    )
+    dataset = tf.data.Dataset.range(first_step, last_step)
+    dataset = dataset.map(choose_records)
+    # One Python call a batch; the parsing below runs in parallel without it.
+    dataset = dataset.map(
+        lambda chosen: _read_examples(files, chosen, seed, shuffle_titles)
+    ).unbatch()
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.batch(schedule.examples_per_worker, drop_remainder=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _check_opened_for(
+    files: RecordFiles, num_workers: int, worker_index: int
+) -> None:
+    """Raises ValueError if a worker can't train on these files."""
+    if not len(files):
         raise ValueError(
             f"{files.generation} holds no training records; see its "
             "rejects.jsonl for the reasons."
         )
-    opened_for = (files.num_shards, files.shard_index)
-    if opened_for not in ((1, 0), (num_shards, shard_index)):
+    opened_for = (files.num_workers, files.worker_index)
+    if opened_for not in ((1, 0), (num_workers, worker_index)):
         raise ValueError(
-            f"Expected files opened for worker {shard_index} of {num_shards}, "
-            f"or for all, received those of worker {files.shard_index} of "
-            f"{files.num_shards}."
+            f"Expected files opened for worker {worker_index} of "
+            f"{num_workers}, or for all, received those of worker "
+            f"{files.worker_index} of {files.num_workers}."
         )
-    schedule = Schedule(files.record_counts, global_batch_size, num_shards)
 
-    def choose_records(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        position, weight = schedule.take(step, shard_index)
-        epoch = step // schedule.steps_per_epoch
-        return {
-            "index": _permute(position, num_records, seed, epoch),
-            "weight": weight,
-            "epoch": tf.fill([schedule.rows_per_worker], epoch),
-        }
 
-    def read(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        index = row.pop("index")
-        row["example"] = _read_many(files, index)
-        if shuffle_titles:
-            other = _permute(index, num_records, seed, _TITLE_EXCHANGE)
-            row["title_example"] = _read_many(files, other)
-        return row
+def _read_examples(
+    files: RecordFiles,
+    chosen: dict[str, tf.Tensor],
+    seed: int,
+    shuffle_titles: bool,
+) -> dict[str, tf.Tensor]:
+    """Adds the serialised examples, and whose titles they get."""
+    index = chosen["index"]
+    examples = chosen | {"example": _read_many(files, index)}
+    if shuffle_titles:
+        other = _permute(index, len(files), seed, _TITLE_EXCHANGE)
+        examples["title_example"] = _read_many(files, other)
+    return examples
 
-    def parse(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        record = tf.io.parse_single_example(
-            row["example"], records.TRAINING_FEATURES
-        )
-        word_ids = record["word_ids"]
-        if shuffle_titles:
-            word_ids = tf.io.parse_single_example(
-                row["title_example"], records.TRAINING_FEATURES
-            )["word_ids"]
-        return {
-            "image": images.decode_for_training(
-                record["image"],
-                image_size,
-                augmentation=augmentation,
-                min_crop_area=min_crop_area,
-                seed=images.augmentation_seed(
-                    seed, row["epoch"], record["record_id"]
-                ),
+
+def _parse_training_example(
+    example: dict[str, tf.Tensor],
+    *,
+    seed: int,
+    max_words: int,
+    image_size: int,
+    augmentation: str,
+    min_crop_area: float,
+) -> dict[str, tf.Tensor]:
+    """One example as the training step gets it."""
+    record = tf.io.parse_single_example(
+        example["example"], records.TRAINING_FEATURES
+    )
+    word_ids = record["word_ids"]
+    if "title_example" in example:
+        word_ids = tf.io.parse_single_example(
+            example["title_example"], records.TRAINING_FEATURES
+        )["word_ids"]
+    return {
+        "image": images.decode_for_training(
+            record["image"],
+            image_size,
+            augmentation=augmentation,
+            min_crop_area=min_crop_area,
+            seed=images.augmentation_seed(
+                seed, example["epoch"], record["record_id"]
             ),
-            "title_ids": pad_word_ids(word_ids, max_words),
-            "label": record["label"],
-            "weight": row["weight"],
-        }
-
-    dataset = tf.data.Dataset.range(first_step, last_step)
-    dataset = dataset.map(choose_records)
-    # One Python call a batch; the parsing below runs in parallel without it.
-    dataset = dataset.map(read).unbatch()
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    dataset = dataset.batch(schedule.rows_per_worker, drop_remainder=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+        ),
+        "title_ids": pad_word_ids(word_ids, max_words),
+        "label": record["label"],
+        "weight": example["weight"],
+    }
 
 
 def make_evaluation_dataset(
@@ -360,53 +302,53 @@ def make_evaluation_dataset(
     image_size: int,
     batch_size: int,
     max_records: int = 0,
-    num_shards: int = 1,
-    shard_index: int = 0,
+    num_workers: int = 1,
+    worker_index: int = 0,
 ) -> tf.data.Dataset:
     """Every record once, in stored order; no title is ever parsed.
 
     Args:
         files: the records, opened whole by every worker.
-        batch_size: rows of a batch over all workers.
+        batch_size: examples of a batch over all workers.
         max_records: stop after so many records; 0: all. Stored order is
             random, so the first records are a fair sample.
-        num_shards: number of workers; each takes rows
-            `shard_index::num_shards` of every batch.
+        num_workers: number of workers; each takes examples
+            `worker_index::num_workers` of every batch.
 
     Returns:
         A dataset of dictionaries: `image` `[b, image_size, image_size, 3]`
         float32 0 to 255, `label` `[b]` int64, `record_id` and `sku_id`
         `[b]` string, `weight` `[b]` float32. With one worker the last batch
-        may be smaller. Several take equally many batches and rows, b =
-        `Schedule.rows_per_worker`; rows that pad have weight 0.
+        may be smaller. Several take equally many batches and examples, b =
+        `Schedule.examples_per_worker`; those that pad have weight 0.
     """
     num_records = len(files)
     if max_records:
         num_records = min(num_records, max_records)
 
-    schedule = Schedule((num_records,), batch_size, num_shards)
+    schedule = Schedule((num_records,), batch_size, num_workers)
 
     def read(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        index, weight = schedule.take(step, shard_index)
+        index, weight = schedule.take(step, worker_index)
         return {"example": _read_many(files, index), "weight": weight}
 
-    def parse(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = tf.io.parse_single_example(
-            row["example"], records.EVALUATION_FEATURES
+            example["example"], records.EVALUATION_FEATURES
         )
         encoded = record.pop("image")
         image = images.resize_and_crop_center(
             images.decode_stored(encoded), image_size
         )
-        return {**record, "image": image, "weight": row["weight"]}
+        return {**record, "image": image, "weight": example["weight"]}
 
     dataset = tf.data.Dataset.range(schedule.steps_per_epoch)
     dataset = dataset.map(read).unbatch()
-    if num_shards == 1:
-        dataset = dataset.filter(lambda row: row["weight"] > 0)
+    if num_workers == 1:
+        dataset = dataset.filter(lambda example: example["weight"] > 0)
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(
-        schedule.rows_per_worker, drop_remainder=num_shards > 1
+        schedule.examples_per_worker, drop_remainder=num_workers > 1
     )
     return dataset.prefetch(tf.data.AUTOTUNE)
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import dataset
+from sicot_tf.data.schedule import Schedule
 from sicot_tf.evaluation import prediction
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import costs
@@ -41,7 +42,7 @@ class Data:
     generation: pathlib.Path
     files: dataset.RecordFiles
     val_files: dataset.RecordFiles
-    schedule: dataset.Schedule
+    schedule: Schedule
     num_classes: int
     train_counts: np.ndarray
     is_head: np.ndarray
@@ -55,8 +56,8 @@ class Data:
         own_files = {}
         if train_config.order == "files":
             own_files = {
-                "num_shards": num_workers,
-                "shard_index": cluster.worker_index(),
+                "num_workers": num_workers,
+                "worker_index": cluster.worker_index(),
             }
         files = dataset.RecordFiles(generation, "train", **own_files)
         train_counts, is_head = np.array(
@@ -71,7 +72,7 @@ class Data:
             generation=generation,
             files=files,
             val_files=dataset.RecordFiles(generation, "val"),
-            schedule=dataset.Schedule(
+            schedule=Schedule(
                 files.record_counts,
                 train_config.global_batch_size,
                 num_workers,
@@ -100,8 +101,8 @@ class Data:
             augmentation=train_config.augmentation,
             min_crop_area=train_config.min_crop_area,
             shuffle_titles=train_config.shuffle_titles,
-            num_shards=collectives.num_workers,
-            shard_index=collectives.worker_index,
+            num_workers=collectives.num_workers,
+            worker_index=collectives.worker_index,
         )
 
     def validation_batches(
@@ -116,8 +117,8 @@ class Data:
             image_size=model_config.image_size,
             batch_size=train_config.global_batch_size,
             max_records=train_config.val_records,
-            num_shards=collectives.num_workers,
-            shard_index=collectives.worker_index,
+            num_workers=collectives.num_workers,
+            worker_index=collectives.worker_index,
         )
 
 

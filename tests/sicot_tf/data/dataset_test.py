@@ -10,6 +10,8 @@ from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.data.schedule import Schedule
+from sicot_tf.data.schedule import num_steps_per_epoch
 from tests.helpers import tiny_road
 
 
@@ -46,53 +48,6 @@ def _split_into_files(folder, counts):
         start += count
     config.write_json(folder / "manifest.json", manifest)
     return folder
-
-
-class ScheduleTest(tf.test.TestCase):
-    def test_shared_records(self):
-        """Breaks if the weights of a global batch depend on the workers.
-
-        11 records by 8: a step of 8 rows and one of 3. Three workers take 3
-        rows each (the ninth pads), eight take one.
-        """
-        for workers, rows in ((1, 8), (3, 3), (7, 2), (8, 1), (9, 1)):
-            schedule = dataset.Schedule((11,), 8, workers)
-            self.assertEqual(schedule.rows_per_worker, rows)
-            self.assertEqual(schedule.steps_per_epoch, 2)
-            totals = [schedule.total_weight(step) for step in range(4)]
-            self.assertEqual(totals, [8, 3, 8, 3])
-
-    def test_own_records(self):
-        """Breaks if workers with unequal files take unequally many steps.
-
-        18, 14 and 3 records by ceil(8 / 3) = 3: 6 steps for the first. Steps
-        0 to 5 take 3 3 3 3 3 3, 3 3 3 3 2 0 and 3 0 0 0 0 0.
-        """
-        schedule = dataset.Schedule((18, 14, 3), 8, 3)
-        self.assertEqual(schedule.rows_per_worker, 3)
-        self.assertEqual(schedule.steps_per_epoch, 6)
-        totals = [schedule.total_weight(step) for step in range(7)]
-        self.assertEqual(totals, [9, 6, 6, 6, 5, 3, 9])
-        self.assertEqual(sum(totals[:6]), 18 + 14 + 3)
-
-    def test_total_weight_is_the_sum_over_the_workers(self):
-        """Breaks if a worker alone knows another total than all together."""
-        for counts, workers in (((11,), 3), ((1,), 7), ((18, 14, 3), 3)):
-            schedule = dataset.Schedule(counts, 8, workers)
-            for step in range(2 * schedule.steps_per_epoch):
-                taken = [
-                    schedule.take(tf.constant(step, tf.int64), worker)
-                    for worker in range(workers)
-                ]
-                self.assertEqual(
-                    sum(float(tf.reduce_sum(weight)) for _, weight in taken),
-                    schedule.total_weight(step),
-                )
-
-    def test_files_of_another_number_of_workers(self):
-        """Breaks if records are forgotten without a word."""
-        with self.assertRaisesRegex(ValueError, "for 1 or 3 workers"):
-            dataset.Schedule((18, 14), 8, 3)
 
 
 class DatasetTest(tf.test.TestCase):
@@ -135,7 +90,7 @@ class DatasetTest(tf.test.TestCase):
 
         32 records in batches of 12 are 3 steps; 4 rows pad the last one.
         """
-        steps = dataset.num_steps_per_epoch(32, 12)
+        steps = num_steps_per_epoch(32, 12)
         self.assertEqual(steps, 3)
         for epoch in (0, 1):
             batches = _training(
@@ -182,8 +137,8 @@ class DatasetTest(tf.test.TestCase):
                 _training(
                     self.files,
                     last_step=4,
-                    num_shards=workers,
-                    shard_index=worker,
+                    num_workers=workers,
+                    worker_index=worker,
                 )
                 for worker in range(workers)
             ]
@@ -204,15 +159,15 @@ class DatasetTest(tf.test.TestCase):
         """
         folder = pathlib.Path(self.get_temp_dir()) / "several"
         _split_into_files(folder, (10, 0, 9, 8, 5))
-        schedule = dataset.Schedule((18, 14), 7, 2)
+        schedule = Schedule((18, 14), 7, 2)
         seen, totals = [], np.zeros(10)
         for worker, count in enumerate((18, 14)):
             files = dataset.RecordFiles(folder, "train", 2, worker)
             self.assertEqual(files.record_counts, (18, 14))
             arguments = {
                 "global_batch_size": 7,
-                "num_shards": 2,
-                "shard_index": worker,
+                "num_workers": 2,
+                "worker_index": worker,
                 "augmentation": "none",
             }
             batches = _training(files, **arguments)
@@ -256,7 +211,7 @@ class DatasetTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "missing or cut"):
             dataset.RecordFiles(folder, "train", 2, 0)
         with self.assertRaisesRegex(ValueError, "those of worker 1 of 2"):
-            _training(files, num_shards=2, shard_index=0)
+            _training(files, num_workers=2, worker_index=0)
 
     def test_shuffled_titles_change_titles_alone(self):
         """Breaks if the control differs in more than its titles."""
@@ -335,7 +290,7 @@ class DatasetTest(tf.test.TestCase):
         found = []
         for worker in range(3):
             batches = dataset.make_evaluation_dataset(
-                files, **arguments, num_shards=3, shard_index=worker
+                files, **arguments, num_workers=3, worker_index=worker
             )
             self.assertEqual(batches.element_spec["label"].shape, [3])
             self.assertLen(list(batches), 2)

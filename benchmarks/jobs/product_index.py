@@ -24,6 +24,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 
 _NUM_FILES = 8
 _SECONDS = 5
@@ -126,26 +127,7 @@ def measure_merge(folder: pathlib.Path, num_records: int, way: str):
             latest, folder / "merged.sqlite", folders=[""] * _NUM_FILES
         )
     elif way == "SQLite":
-        store = sqlite3.connect(folder / "upserts.sqlite")
-        store.executescript(
-            "PRAGMA journal_mode = OFF; PRAGMA cache_size = -65536; "
-            "CREATE TABLE p (id TEXT PRIMARY KEY, t, d, f, l, s, ti, i, ta, "
-            "c, a)"
-        )
-        store.executemany(
-            "INSERT INTO p VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON "
-            "CONFLICT (id) DO UPDATE SET t = excluded.t, d = excluded.d, "
-            "f = excluded.f, l = excluded.l, s = excluded.s, "
-            "ti = excluded.ti, i = excluded.i, ta = excluded.ta, "
-            "c = excluded.c, a = excluded.a "
-            "WHERE (excluded.t, excluded.f, excluded.l) > (t, f, l)",
-            rows(),
-        )
-        store.executescript(
-            "CREATE TABLE q AS SELECT * FROM p ORDER BY s, t DESC, id; "
-            "CREATE UNIQUE INDEX i ON q (id); CREATE INDEX s ON q (s);"
-        )
-        store.close()
+        _upsert(folder / "upserts.sqlite", rows())
     else:
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
             _ = (
@@ -161,6 +143,30 @@ def measure_merge(folder: pathlib.Path, num_records: int, way: str):
         f"merge, {way}: {count[0][0] / seconds:,.0f} rows/s, "
         f"{_peak_megabytes() - before:,} MB"
     )
+
+
+def _upsert(path: pathlib.Path, rows: Iterable[tuple]) -> None:
+    """Each row into a table, in place of an older one of its id."""
+    store = sqlite3.connect(path)
+    store.executescript(
+        "PRAGMA journal_mode = OFF; PRAGMA cache_size = -65536; "
+        "CREATE TABLE p (id TEXT PRIMARY KEY, t, d, f, l, s, ti, i, ta, "
+        "c, a)"
+    )
+    store.executemany(
+        "INSERT INTO p VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON "
+        "CONFLICT (id) DO UPDATE SET t = excluded.t, d = excluded.d, "
+        "f = excluded.f, l = excluded.l, s = excluded.s, "
+        "ti = excluded.ti, i = excluded.i, ta = excluded.ta, "
+        "c = excluded.c, a = excluded.a "
+        "WHERE (excluded.t, excluded.f, excluded.l) > (t, f, l)",
+        rows,
+    )
+    store.executescript(
+        "CREATE TABLE q AS SELECT * FROM p ORDER BY s, t DESC, id; "
+        "CREATE UNIQUE INDEX i ON q (id); CREATE INDEX s ON q (s);"
+    )
+    store.close()
 
 
 def _peak_megabytes() -> int:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tqdm
@@ -81,6 +82,55 @@ def _run(command: list[str], **options: object) -> float:
     return time.monotonic() - started
 
 
+def _kill_builds(
+    command: list[str],
+    output: pathlib.Path,
+    expected: dict[str, str],
+    num_kills: int,
+    pause: Callable[[], float],
+) -> tuple[bool, int]:
+    """Whether killed builds end in the same bytes; parts made twice."""
+    kills = 0
+    same = True
+    stored_twice = 0
+    before: dict[pathlib.Path, int] = {}
+    while kills < num_kills:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        # Earlier nothing but libraries is loaded.
+        time.sleep(pause())
+        if process.poll() is not None:
+            # Finished before its time: compare, and begin another.
+            same = same and digests(output) == expected
+            print(f"finished: {'equal' if same else 'DIFFERENT'} bytes")
+            shutil.rmtree(output)
+            before = {}
+            continue
+        # The whole session: its worker processes as well.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kills += 1
+        visible = [p for p in output.iterdir() if p.name[0] != "."]
+        parts = {
+            path: path.stat().st_ino
+            for path in output.glob(".work-*/parts/part-*.parquet")
+        }
+        stored_twice += sum(
+            before[path] != parts.get(path, before[path]) for path in before
+        )
+        before = parts
+        print(f"kill {kills}: {len(parts)} parts kept, visible: {visible}")
+    _run(command)
+    same = same and digests(output) == expected
+    print(f"after {kills} kills: {'equal' if same else 'DIFFERENT'} bytes")
+    print(f"parts done twice: {stored_twice}")
+    return same, stored_twice
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs all builds and prints what differs."""
     parser = argparse.ArgumentParser(
@@ -100,47 +150,13 @@ def main(argv: list[str] | None = None) -> None:
         expected = digests(folder / "calm")
         print(f"undisturbed: {seconds:.0f} s, {len(expected)} files")
 
-        output = folder / "killed"
-        command = _command(records, output, *flags)
-        kills = 0
-        same = True
-        stored_twice = 0
-        before: dict[pathlib.Path, int] = {}
-        while kills < arguments.kills:
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            # Earlier nothing but libraries is loaded.
-            time.sleep(rng.uniform(0.2, 1) * seconds)
-            if process.poll() is not None:
-                # Finished before its time: compare, and begin another.
-                same = same and digests(output) == expected
-                print(f"finished: {'equal' if same else 'DIFFERENT'} bytes")
-                shutil.rmtree(output)
-                before = {}
-                continue
-            # The whole session: its worker processes as well.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            visible = [p for p in output.iterdir() if p.name[0] != "."]
-            parts = {
-                path: path.stat().st_ino
-                for path in output.glob(".work-*/parts/part-*.parquet")
-            }
-            stored_twice += sum(
-                before[path] != parts.get(path, before[path]) for path in before
-            )
-            before = parts
-            print(f"kill {kills}: {len(parts)} parts kept, visible: {visible}")
-        _run(command)
-        same = same and digests(output) == expected
-        print(f"after {kills} kills: {'equal' if same else 'DIFFERENT'} bytes")
-        print(f"parts done twice: {stored_twice}")
-
+        same, stored_twice = _kill_builds(
+            _command(records, folder / "killed", *flags),
+            folder / "killed",
+            expected,
+            arguments.kills,
+            pause=lambda: rng.uniform(0.2, 1) * seconds,
+        )
         for flags in (
             ("--part_records", 37),
             ("--part_records", 1000),

@@ -190,15 +190,21 @@ def print_verdict(
             cost = clipped / found[way].over_floor[0]
             print(f"{case}  {way:<20}{cost:8.2f}")
     print("\nAims")
+    _print_time_aims(timings)
+    _print_memory_aims(peaks)
+    _print_collective_aims(wires)
 
-    def line(
-        what: str, value: float, aim: float, beside: str = "", form: str = ".2f"
-    ) -> None:
-        verdict = "met" if value <= aim else "NOT MET"
-        print(
-            f"{what:<67}{value:>6{form}} <= {aim:{form}}  {verdict:<9}{beside}"
-        )
 
+def _print_aim(
+    what: str, value: float, aim: float, beside: str = "", form: str = ".2f"
+) -> None:
+    verdict = "met" if value <= aim else "NOT MET"
+    print(f"{what:<67}{value:>6{form}} <= {aim:{form}}  {verdict:<9}{beside}")
+
+
+def _print_time_aims(
+    timings: dict[steps.Case, dict[str, measures.Timing]],
+) -> None:
     for case, found in timings.items():
         if case.num_classes < 100_000:
             continue
@@ -207,12 +213,15 @@ def print_verdict(
             for each in steps.KERAS_WAYS:
                 if each in found:
                     beside += f"; {each}: {found[each].over_floor[0]:.2f}"
-            line(
+            _print_aim(
                 f"{case}  time, {way}, over the floor",
                 found[way].over_floor[0],
                 aim,
                 beside,
             )
+
+
+def _print_memory_aims(peaks: dict[steps.Case, dict[str, float]]) -> None:
     for case, found in peaks.items():
         if case.num_classes >= 1_000_000 and case.dim == 128:
             plain = [
@@ -220,24 +229,29 @@ def print_verdict(
                 for way in steps.KERAS_WAYS
                 if way in found
             ]
-            line(
+            _print_aim(
                 f"{case}  memory, recomputed, over the weights",
                 found["recomputed"],
                 _MEMORY_AIM,
                 "; ".join(plain),
             )
+
+
+def _print_collective_aims(
+    wires: dict[tuple[steps.Case, str], measures.Wire],
+) -> None:
     for (case, way), wire in wires.items():
         counts = dict(wire.num_collectives)
         if way == "training step":
             reduced = counts.pop("CollectiveReduceV2", 0)
-            line(f"{case}  collectives, backbone", reduced, 1, form="d")
-        line(
+            _print_aim(f"{case}  collectives, backbone", reduced, 1, form="d")
+        _print_aim(
             f"{case}  collectives, classifier, {way}",
             sum(counts.values()),
             _COLLECTIVES_AIM,
             form="d",
         )
-        line(
+        _print_aim(
             f"{case}  bytes off the formula, {way}",
             abs(wire.rest),
             _WIRE_AIM,

@@ -198,7 +198,13 @@ def main(argv: list[str] | None = None) -> None:
     started = time.monotonic()
     generate(folder / "dataset", arguments.num_classes, arguments.num_records)
     print(f"{'generate':<34}{time.monotonic() - started:8.1f} s")
-    train = (
+    train(folder, arguments.num_classes)
+    serve(folder, arguments.port)
+
+
+def train(folder: pathlib.Path, num_classes: int) -> None:
+    """An epoch on two workers, another on one; prints loss and sizes."""
+    command = (
         *("-m", "sicot_tf.train", "--dataset", str(folder / "dataset")),
         *("--run_dir", str(folder / "run"), "--backbone", "SmallCNN"),
         *("--backbone_weights", "none", "--image_size", str(_IMAGE_SIZE)),
@@ -209,18 +215,22 @@ def main(argv: list[str] | None = None) -> None:
         ("train 1 epoch, 2 workers", ("--epochs", "1", "--num_workers", "2")),
         ("resume, 1 worker, 1 more epoch", ("--epochs", "2")),
     ):
-        _Station(title, *train, *flags).wait()
+        _Station(title, *command, *flags).wait()
     steps = [
         json.loads(line)
         for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()
     ]
     losses = [row["loss_visual"] for row in steps if "loss" in row]
     print(f"  loss_visual {losses[0]:.4f} -> {losses[-1]:.4f}, ", end="")
-    print(f"log(C) = {np.log(arguments.num_classes):.4f}, {len(losses)} steps")
+    print(f"log(C) = {np.log(num_classes):.4f}, {len(losses)} steps")
     size = sum(
         each.stat().st_size for each in folder.glob("run/checkpoints/*/*")
     )
     print(f"  two checkpoints: {size / 2**30:.2f} GiB")
+
+
+def serve(folder: pathlib.Path, port: int) -> None:
+    """Exports the run, and asks a server about one photo."""
     model = (folder / "saved_models" / "million").resolve()
     _Station(
         "export",
@@ -230,13 +240,13 @@ def main(argv: list[str] | None = None) -> None:
     server = _Station(
         "serve: start, one photo, stop",
         *("-m", "sicot_tf.serve", "--model_name", "million"),
-        *("--model_base_path", str(model), "--port", str(arguments.port)),
+        *("--model_base_path", str(model), "--port", str(port)),
     )
     photo = folder / "photo.png"
     PIL.Image.new("RGB", (64, 64), (200, 30, 30)).save(photo)
     client = [
         *(sys.executable, "-m", "sicot_tf.client", str(photo)),
-        *("--server", f"localhost:{arguments.port}"),
+        *("--server", f"localhost:{port}"),
         *("--model_name", "million"),
     ]
     for _ in range(120):

@@ -67,12 +67,11 @@ def _build_streams(
         seed=seed,
     )
     backbone.trainable = not model_config.freeze_backbone
-    new_layers = []
-
     size = model_config.image_size
     image = keras.Input((size, size, 3), dtype="float32", name="image")
     inputs = {"image": image}
     x_v = backbone(image)
+    new_layers = []
     if model_config.neck_dim:
         neck = keras.layers.Dense(
             model_config.neck_dim, activation="relu", name="neck"
@@ -82,39 +81,52 @@ def _build_streams(
     outputs = {"x_v": x_v}
 
     if model_config.streams == "cotrain":
-        # === Semantic stream ===
-        embeddings = keras.layers.Embedding(
-            vocabulary_size + 1,
-            word_vector_dim,
-            trainable=model_config.train_word_vectors,
-            name="word_vectors",
+        inputs["title_ids"], title_outputs, title_layers = _title_streams(
+            model_config, x_v, vocabulary_size, word_vector_dim
         )
-        attention_layer = word_attention.BilinearWordAttention(
-            rank=model_config.attention_rank,
-            activation=model_config.attention_activation,
-            gain=model_config.attention_gain,
-            name="word_attention",
-        )
-        projection = keras.layers.Dense(
-            x_v.shape[-1], activation="relu", name="title_projection"
-        )
-        new_layers += [embeddings, attention_layer, projection]
-
-        title_ids = keras.Input(
-            (model_config.max_words,), dtype="int32", name="title_ids"
-        )
-        inputs["title_ids"] = title_ids
-        word_mask = ops.not_equal(title_ids, records.PADDING_ID)
-        semantic, attention = attention_layer(embeddings(title_ids), word_mask)
-        x_s = projection(semantic)
-
-        # === Mixed stream ===
-        has_title = ops.any(word_mask, axis=-1)
-        x_m = mixed_stream.MixedStream(name="mixed_stream")(x_v, x_s, has_title)
-        outputs |= {"x_m": x_m, "attention": attention}
+        outputs |= title_outputs
+        new_layers += title_layers
 
     initial_weights.seed_initial_weights(new_layers, seed)
     return keras.Model(inputs, outputs, name="streams")
+
+
+def _title_streams(
+    model_config: config.ModelConfig,
+    x_v: Any,
+    vocabulary_size: int,
+    word_vector_dim: int,
+) -> tuple[Any, dict[str, Any], list[keras.layers.Layer]]:
+    """What co-training adds: `title_ids`, the outputs, the new layers."""
+    # === Semantic stream ===
+    embeddings = keras.layers.Embedding(
+        vocabulary_size + 1,
+        word_vector_dim,
+        trainable=model_config.train_word_vectors,
+        name="word_vectors",
+    )
+    attention_layer = word_attention.BilinearWordAttention(
+        rank=model_config.attention_rank,
+        activation=model_config.attention_activation,
+        gain=model_config.attention_gain,
+        name="word_attention",
+    )
+    projection = keras.layers.Dense(
+        x_v.shape[-1], activation="relu", name="title_projection"
+    )
+
+    title_ids = keras.Input(
+        (model_config.max_words,), dtype="int32", name="title_ids"
+    )
+    word_mask = ops.not_equal(title_ids, records.PADDING_ID)
+    semantic, attention = attention_layer(embeddings(title_ids), word_mask)
+    x_s = projection(semantic)
+
+    # === Mixed stream ===
+    has_title = ops.any(word_mask, axis=-1)
+    x_m = mixed_stream.MixedStream(name="mixed_stream")(x_v, x_s, has_title)
+    new_layers = [embeddings, attention_layer, projection]
+    return title_ids, {"x_m": x_m, "attention": attention}, new_layers
 
 
 def build_classifier(

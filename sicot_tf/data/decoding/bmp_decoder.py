@@ -52,35 +52,49 @@ def decode_bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     rows = tf.reshape(tf.io.decode_raw(rows, tf.uint8), [height, row_size])
     rows = tf.cond(is_top_down, lambda: rows, lambda: rows[::-1])
 
-    def indexed() -> tf.Tensor:
-        # 256 colours at most; what follows fewer is never pointed at.
-        table = byte_strings.read(data, 14 + header_size, 1024)
-        table = tf.cast(tf.reshape(table, [256, 4]), tf.uint8)
-        # Each byte holds some pixels, the first in its highest bits.
-        bits = tf.maximum(depth, 1)  # Of a file that is refused: 0.
-        shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
-        mask = tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1
-        indices = tf.bitwise.bitwise_and(
-            tf.bitwise.right_shift(rows[..., tf.newaxis], shifts),
-            tf.cast(mask, tf.uint8),
-        )
-        indices = tf.reshape(indices, [height, row_size * 8 // bits])
-        indices = indices[:, :width]
-        return tf.gather(table, tf.cast(indices, tf.int32))[..., 2::-1]
-
-    def direct() -> tf.Tensor:
-        channels = depth // 8
-        pixels = rows[:, : width * channels]
-        pixels = tf.reshape(pixels, [height, width, channels])
-        colours = pixels[..., 2::-1]
-        return tf.cond(
-            has_alpha,
-            lambda: image_decoders.on_white(
-                tf.concat([colours, pixels[..., 3:]], -1)
-            ),
-            lambda: colours,
-        )
-
-    image = tf.cond(depth <= 8, indexed, direct)
+    image = tf.cond(
+        depth <= 8,
+        lambda: _indexed_pixels(
+            rows, byte_strings.read(data, 14 + header_size, 1024), width, depth
+        ),
+        lambda: _direct_pixels(rows, width, depth, has_alpha),
+    )
     image = tf.ensure_shape(image, [None, None, 3])
     return image, tf.constant(1, tf.int64)
+
+
+def _indexed_pixels(
+    rows: tf.Tensor, table: tf.Tensor, width: tf.Tensor, depth: tf.Tensor
+) -> tf.Tensor:
+    """`[height, row_size]` bytes and a palette to pixels."""
+    # 256 colours at most; what follows fewer is never pointed at.
+    table = tf.cast(tf.reshape(table, [256, 4]), tf.uint8)
+    # Each byte holds some pixels, the first in its highest bits.
+    bits = tf.maximum(depth, 1)  # Of a file that is refused: 0.
+    shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
+    mask = tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1
+    indices = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(rows[..., tf.newaxis], shifts),
+        tf.cast(mask, tf.uint8),
+    )
+    height, row_size = tf.unstack(tf.shape(rows, tf.int64))
+    indices = tf.reshape(indices, [height, row_size * 8 // bits])
+    indices = indices[:, :width]
+    return tf.gather(table, tf.cast(indices, tf.int32))[..., 2::-1]
+
+
+def _direct_pixels(
+    rows: tf.Tensor, width: tf.Tensor, depth: tf.Tensor, has_alpha: tf.Tensor
+) -> tf.Tensor:
+    """`[height, row_size]` bytes of three or four a pixel to pixels."""
+    channels = depth // 8
+    pixels = rows[:, : width * channels]
+    pixels = tf.reshape(pixels, [tf.shape(rows, tf.int64)[0], width, channels])
+    colours = pixels[..., 2::-1]
+    return tf.cond(
+        has_alpha,
+        lambda: image_decoders.on_white(
+            tf.concat([colours, pixels[..., 3:]], -1)
+        ),
+        lambda: colours,
+    )

@@ -19,7 +19,7 @@ from sicot_tf.data import generations
 STORE = "products.sqlite"
 EMBEDDINGS = "embeddings.npy"
 
-# Raise it when readers of the present form can't read the new one.
+# Raise it when today's readers can't read the new form.
 STORE_VERSION = 1
 
 # Rows of `products` count from 1, without gaps, by SKU id and the newest
@@ -104,7 +104,7 @@ class ProductIndex:
             raise ValueError(
                 f"Expected {STORE} in {self._folder}. Is it a product index?"
             )
-        # Connections between two lookups; each serves one thread at a time.
+        # Idle connections: a lookup takes one and puts it back.
         self._idle: collections.deque[sqlite3.Connection] = collections.deque()
         self._closed = False
         with self._connection() as connection:

@@ -23,7 +23,7 @@ from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 from sicot_tf.data.schedule import Schedule
 
-# Stands where the epoch stands when titles are exchanged; never an epoch.
+# The "epoch" of the permutation that exchanges titles; no run gets there.
 _TITLE_EXCHANGE = 2**32 - 1
 
 
@@ -116,7 +116,7 @@ def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
     """
     path = generation / generations.MANIFEST
     manifest = config.read_json(path)
-    # A product index has one as well, without these.
+    # The manifest of a product index has neither.
     if not isinstance(manifest, dict) or not {"config", "splits"} & set(
         manifest
     ):
@@ -143,7 +143,7 @@ def iterate_classes(path: pathlib.Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(line)
                 row["sku_id"], row["train"], row["head"]
                 yield row
-        # Also bytes that are not UTF-8.
+        # ValueError includes bytes that are not UTF-8.
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}, line {number}: expected a class with sku_id, train "

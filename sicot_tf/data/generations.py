@@ -64,7 +64,7 @@ def make_folder(path: pathlib.Path) -> None:
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError as error:
-        # Its name is written into files.
+        # The name of a generation is written into files.
         raise ValueError(
             f"Expected a path in UTF-8, received {str(path)!r}. Rename it."
         ) from error
@@ -126,7 +126,7 @@ def _lock(work: pathlib.Path) -> TextIO | None:
         file = path.open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before may just have removed it.
+            # The previous holder may have removed the folder just now.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except BlockingIOError:

@@ -143,7 +143,7 @@ def decode_for_training(
     )
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
-        # No objects are marked: any window of the right area will do.
+        # Without marked objects TensorFlow takes any window of the right area.
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),
         seed=crop_seed,
         min_object_covered=0.0,
@@ -179,10 +179,10 @@ def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
 
 def _decode(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """`[height, width, 3]` uint8 not yet turned, and the Exif orientation."""
-    # Else every picture given as bytes of Python would be traced anew.
+    # Python bytes would be a constant of the graph, traced anew each time.
     image_bytes = tf.convert_to_tensor(image_bytes, tf.string)
     is_jpeg = byte_strings.substr(image_bytes, 0, 3) == picture_files.JPEG
-    # Nearly all are, and pay for nothing else.
+    # Nearly all pictures are JPEG, so they pass no other check.
     image, turned = tf.cond(
         is_jpeg,
         lambda: image_decoders.decode_jpeg(image_bytes),

@@ -42,9 +42,9 @@ TRAINING_FEATURES = EVALUATION_FEATURES | {
     "word_ids": tf.io.RaggedFeature(tf.int64),
 }
 ALL_FEATURES = TRAINING_FEATURES | {
-    # As it came, before normalisation.
+    # The title as it came, before normalisation.
     "title": tf.io.FixedLenFeature([], tf.string),
-    # Normalised; one word for each id.
+    # The normalised title: one word for each id.
     "words": tf.io.RaggedFeature(tf.string),
     "source": tf.io.FixedLenFeature([], tf.string),
 }

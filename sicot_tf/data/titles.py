@@ -19,7 +19,7 @@ _HAN_MARK = "\x01"
 _ENTITY = re.compile(r"&[#A-Za-z]")
 # An ampersand that is escaped again and again, in one step.
 _ESCAPED_AMPERSAND = re.compile(r"&(?:amp;|#0*38;|#[xX]0*26;)+", re.ASCII)
-# No character has such a number, and int() refuses it.
+# Longer numbers name no character, and int() would refuse them.
 _LONG_NUMBER = re.compile(r"&#[0-9]{1000,};?")
 # Titles that are escaped more often than two or three times are made to keep
 # us busy, and longer ones may be.
@@ -50,18 +50,18 @@ _MARKUP = (
     # H<sub>2</sub>O and m<sup>2</sup> are one word, as H₂O and m² are.
     (rf"(?i)</?su[bp]{_ATTRIBUTES}>", ""),
     (rf"(?i)</?(?:{_ELEMENTS}){_ATTRIBUTES}>", " "),
-    # Khmer and Thai words end there; normalisation would drop it.
+    # U+200B ends words in Khmer and Thai; normalisation would drop it.
     (r"\x{200B}", " "),
-    # Case folding makes two characters of the Turkish capital.
+    # Case folding would make two characters of the Turkish dotted capital I.
     (r"\x{0130}|[Ii]\x{0307}", "i"),
-    # Colours of a terminal.
+    # Escape sequences that colour a terminal.
     (r"\x1B\[[0-9;]*[A-Za-z]", " "),
     # Normalisation sorts the marks of a letter in quadratic time. No language
     # has more than 30 (Unicode Standard Annex 15, Stream-Safe Text Format).
     (r"(\p{M}{30})\p{M}+", r"\1"),
 )
-# A title without them has nothing that the above would change, unless it is
-# long.
+# A title without these characters is changed by none of the patterns above,
+# unless it is long.
 _SIGNS = "<]\x1b\u200b\u0130\u0307"
 
 _REWRITES = (
@@ -90,7 +90,8 @@ def visible_texts(titles: Sequence[str]) -> tf.Tensor:
     texts = [clean_text(_unescape(title)) for title in titles]
     together = "".join(texts)
     signs = [sign for sign in _SIGNS if sign in together]
-    # Most titles have nothing of it; looking costs as much as all the rest.
+    # Most titles contain no markup, and looking for it costs as much as all
+    # the rest.
     marked = [
         row
         for row, text in enumerate(texts)

@@ -25,7 +25,7 @@ from sicot_tf.model.classifier.sharded_softmax import LogitStatistics
 FeatureLoss = Callable[[dict[str, tf.Tensor], dict[str, tf.Tensor]], tf.Tensor]
 
 
-# Compared and hashed as an object, for it holds tensors.
+# Compared and hashed by identity: tensors can't be compared for a dict key.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Losses:
     """What a step minimises.

@@ -37,7 +37,8 @@ def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
         )
     # Summed in float64 by one thread: the same bits on any machine.
     total = np.einsum("ij,ij->", word_vectors, word_vectors, dtype=np.float64)
-    # Row 0 is padding; without words, or with zeros only, nothing is scaled.
+    # Row 0 is padding. Without words, or if all vectors are zero, there is
+    # nothing to scale.
     scale = float(np.sqrt(total / max(1, word_vectors[1:].size)))
     layer.embeddings.assign(word_vectors / (scale or 1.0))
 
@@ -89,7 +90,7 @@ def restore_visual(
         run.model, streams="visual", backbone_weights="none"
     )
     stream = sicot.visual_stream(sicot.build_streams(model_config))
-    # In one block: a served graph has one product for all classes.
+    # One block, so that a served graph has one product for all classes.
     num_classes = run.dataset["num_classes"]
     classifier = sicot.build_classifier(
         num_classes,

@@ -50,9 +50,9 @@ def make_strategy(
     if num_workers() > 1:
         # TensorFlow 2.21 would wait for late workers without a word and
         # without an end (seen: 7 minutes), and holds Python's lock meanwhile:
-        # no thread and no signal handler runs. So they meet before.
+        # no thread and no signal handler runs. So the workers meet here first.
         _meet(start_timeout)
-        # For one that is lost just now; ends with code 1 and a traceback.
+        # Reached only if a worker is lost at this moment.
         faulthandler.dump_traceback_later(start_timeout, exit=True, file=2)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(
@@ -193,7 +193,7 @@ def _meet(start_timeout: float) -> None:
         listener.setblocking(False)
         while late := unreachable():
             with contextlib.suppress(BlockingIOError):
-                # Or the queue of probes by the others would fill up.
+                # Otherwise the queue of the others' probes would fill up.
                 while True:
                     listener.accept()[0].close()
             now = time.monotonic()

@@ -184,7 +184,8 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
     while True:
         running = [worker for worker in workers if worker.poll() is None]
         for index, worker in enumerate(workers):
-            # A worker that SIGTERM ends by itself had nothing to save yet.
+            # SIGTERM's own exit code: the worker had not begun to handle it, so
+            # it had nothing to save.
             good = [0, -signal.SIGTERM] if signals else [0]
             if worker.returncode in [None, *good] or index in failed:
                 continue
@@ -214,7 +215,7 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
         code = workers[index].returncode
         return code != exit_codes.BAD_INPUT, code == exit_codes.START_AGAIN
 
-    # Who lost another worker did not fail at first.
+    # A worker that lost another one is not the one that failed first.
     return min(failed, key=consequence) if failed else None
 
 

@@ -38,8 +38,9 @@ _LOST = (
     "CoordinationService",
     "WorkerService",
 )
-# Three in a row, for one dropped connection is no lost worker. A lost one is
-# noticed within 4 s; if its machine is silent, too, within 12.
+# Three failed probes in a row: a single dropped connection does not mean that
+# the worker is lost. A killed process is noticed within 4 s, a machine that no
+# longer answers within 12 s.
 _PROBES = 3
 _SECONDS_BETWEEN_PROBES = 1
 _ending = threading.Lock()
@@ -172,7 +173,7 @@ def is_lost_worker(error: BaseException) -> bool:
 def _end(message: str, code: int = exit_codes.START_AGAIN) -> None:
     """Writes to stderr and ends the process; the first one who comes."""
     if not _ending.acquire(blocking=False):
-        # Another thread is writing its message and ends the process.
+        # Another thread is already ending the process with its message.
         threading.Event().wait()
     me = _me()
     # Past Python's buffers, whose locks another thread may hold; on a line

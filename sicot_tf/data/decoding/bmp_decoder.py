@@ -20,7 +20,7 @@ def decode_bmp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return byte_strings.little_endian(head[start : start + size])
 
     offset, header_size, width = number(10), number(14), number(18)
-    # Negative: from top to bottom.
+    # A negative height: the rows are stored from top to bottom.
     is_top_down = head[25] == 0xFF
     height = tf.where(is_top_down, 2**32 - number(22), number(22))
     depth, compression = number(28, 2), number(30)
@@ -67,10 +67,10 @@ def _indexed_pixels(
     rows: tf.Tensor, table: tf.Tensor, width: tf.Tensor, depth: tf.Tensor
 ) -> tf.Tensor:
     """`[height, row_size]` bytes and a palette to pixels."""
-    # 256 colours at most; what follows fewer is never pointed at.
+    # A file with fewer than 256 colours never points behind them.
     table = tf.cast(tf.reshape(table, [256, 4]), tf.uint8)
     # Each byte holds some pixels, the first in its highest bits.
-    bits = tf.maximum(depth, 1)  # Of a file that is refused: 0.
+    bits = tf.maximum(depth, 1)  # 0 in a file that was refused above.
     shifts = tf.cast(tf.range(8 - bits, -1, -bits), tf.uint8)
     mask = tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1
     indices = tf.bitwise.bitwise_and(

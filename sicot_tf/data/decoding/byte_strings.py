@@ -61,7 +61,7 @@ def refuse_unless(
         tf.errors.InvalidArgumentError: with `message`, if it does not.
     """
     check = tf.raw_ops.Assert(condition=condition, data=[message])
-    if check is None:  # Eagerly the check has been made.
+    if check is None:  # Run eagerly, the check has already been made.
         return data
     with tf.control_dependencies([check]):
         return tf.identity(data)

@@ -28,7 +28,7 @@ def decode_gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Pixels `[height, width, 3]` uint8, and orientation 1: GIF has no Exif."""
     head = byte_strings.read(data, 6, 7)
     content = tf.io.decode_raw(data, tf.uint8)
-    # Behind the end everything reads as an empty block.
+    # Reading beyond the end finds zeros, which are an empty block.
     content = tf.pad(content, [[0, _LOOKAHEAD + 16]])
     size = tf.strings.length(data)
 
@@ -73,7 +73,7 @@ def decode_gif(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             shape,
             b"\0\0\0,\0\0\0\0",
             shape,
-            # With 256 colours of its own.
+            # Flags of a frame that has its own table of 256 colours.
             tf.where(is_interlaced, b"\xc7", b"\x87"),
             _colours(table, transparent),
             tf.strings.substr(data, pixels, end - pixels),

@@ -81,7 +81,7 @@ def decode_webp(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         orientation.find_webp_chunk(data, [b"VP8 ", b"VP8L", b"ANMF"]), 0, 10
     )
     is_lossless = ~is_animated & (pixels[0] == 0x2F)
-    # Lossless: 14 bits each less one, then one for alpha, across the bytes.
+    # Lossless: width - 1 and height - 1 in 14 bits each, then a bit for alpha.
     bits = little_endian(pixels[1:5])
     width = tf.where(
         is_lossless, bits % 2**14 + 1, little_endian(pixels[6:8]) % 2**14
@@ -138,7 +138,7 @@ def check_size(
     height: tf.Tensor, width: tf.Tensor, data: tf.Tensor
 ) -> tf.Tensor:
     """`data`, unless a few kilobytes of it claim billions of pixels."""
-    # Each side by itself, for two of 32 bits have a product beyond 63.
+    # Each side by itself first: the product of two 32-bit sides overflows.
     longest = tf.maximum(height, width)
     is_small = (longest <= MAX_PIXELS) & (height * width <= MAX_PIXELS)
     return byte_strings.refuse_unless(

@@ -14,7 +14,7 @@ from sicot_tf.data.decoding import picture_files
 _ORIENTATION = 0x0112
 _SHORT, _LONG = 3, 4
 
-# Those that are upside down, or mirrored, once rows and columns are right.
+# Orientations that need a flip of rows, or of columns, after transposing.
 FLIPPED_IN_Y = (3, 4, 7, 8)
 FLIPPED_IN_X = (2, 3, 6, 7)
 
@@ -179,7 +179,7 @@ def _parse_exif(exif: tf.Tensor) -> tf.Tensor:
         number(byte_strings.read(exif, first - 2, 2)), space // 12
     )
     count = tf.where(is_sound, count, 0)
-    # A row of zeros follows, so that there always is one.
+    # A row of zeros is added: argmax needs at least one row.
     entries = tf.strings.join(
         [byte_strings.substr(exif, first, 12 * count), b"\0" * 12]
     )

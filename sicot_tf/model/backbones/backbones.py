@@ -162,8 +162,9 @@ def _build_application(
 ) -> keras.Model:
     """A model of keras.applications behind its preprocessing."""
     function: Callable = getattr(keras.applications, name)
-    # MobileNetV3Small stands in no sub-module; its own module's name is that
-    # of the sub-module with preprocess_input for every function.
+    # Some functions, such as MobileNetV3Small, have no public sub-module of
+    # their own; the name of the module that defines them is always that of
+    # the public sub-module with preprocess_input.
     family = function.__module__.rpartition(".")[2]
     image = keras.Input((image_size, image_size, 3), name="image")
     pixels = ImagePreprocessing(family, name="preprocess_image")(image)

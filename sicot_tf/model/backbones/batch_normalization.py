@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 
-# Files of weights find a layer by its class's name, so it is Keras's.
+# Weight files find a layer by the name of its class, so it must be Keras's.
 @keras.saving.register_keras_serializable(package="sicot_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer; in training it runs fused where it can.
@@ -42,7 +42,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The operation divides by count - 1.
+        # The fused operation divides by count - 1, Keras by count.
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         variance *= (count - 1.0) / count
         for average, value in (

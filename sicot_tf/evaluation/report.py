@@ -1,7 +1,5 @@
 """The result of an evaluation as one HTML page and as text."""
 
-import base64
-import html
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -10,6 +8,9 @@ from typing import Any
 
 from sicot_tf.evaluation import metrics
 from sicot_tf.pages import page
+from sicot_tf.pages import pieces
+
+_TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 
 # With fewer, 95 % intervals are too narrow: in a simulation they covered the
 # truth in 93 % of the cases with 20 classes, 89 % with 10, 82 % with 5
@@ -23,11 +24,6 @@ _GROUP_NAMES = {
 _ROWS = [
     (group, average) for group in metrics.GROUPS for average in metrics.AVERAGES
 ]
-_MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-
-
-class _Html(str):
-    """Text that is HTML already; all other text is escaped."""
 
 
 def write_report(
@@ -37,7 +33,7 @@ def write_report(
     dataset_facts: Mapping[str, Any],
     tables: Mapping[str, Mapping[str, Any]],
     comparison: Mapping[str, Any] | None,
-    plots: Sequence[tuple[str, pathlib.Path | str]],
+    plots: Sequence[tuple[str, pathlib.Path]],
     examples: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
     notes: Sequence[str] = (),
@@ -61,27 +57,21 @@ def write_report(
         ValueError: if a picture would have to be loaded from elsewhere, or a
             plot is neither SVG nor PNG.
     """
-    sections = [
-        ("Accuracy", _accuracy(tables)),
-        ("Difference", _differences(comparison)),
-        ("Plots", _figures(plots)),
-        ("Examples", _examples(examples or [])),
-        ("Data", _facts(dataset_facts)),
-        ("Settings", _facts(settings)),
-    ]
-    finding = _paragraphs(headline(tables, comparison), "finding")
-    finding += _paragraphs(notes)
     page.write_page(
         path,
+        template=_TEMPLATE,
         title=title,
-        body="\n".join(
-            [finding]
-            + [
-                f"<h2>{name}</h2>\n{content}"
-                for name, content in sections
-                if content
-            ]
-        ),
+        findings=headline(tables, comparison),
+        notes=notes,
+        # What it says of the data holds for all runs.
+        table=next(iter(tables.values())),
+        few_classes=_FEW_CLASSES,
+        accuracies=_accuracy_rows(tables),
+        comparison=comparison,
+        differences=_difference_rows(comparison) if comparison else [],
+        plots=plots,
+        examples=examples or [],
+        facts={"Data": _facts(dataset_facts), "Settings": _facts(settings)},
     )
 
 
@@ -157,8 +147,7 @@ def _difference(comparison: Mapping[str, Any], group: str) -> str:
     return f"{finding}."
 
 
-def _accuracy(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """The table of accuracies with its notes."""
+def _accuracy_rows(tables: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = []
     for group, average in _ROWS:
         for name, table in tables.items():
@@ -167,124 +156,26 @@ def _accuracy(tables: Mapping[str, Mapping[str, Any]]) -> str:
             row += [_percent(counts[key][average]) for key in metrics.METRICS]
             row += [f"{counts['num_classes']:,}", f"{counts['num_records']:,}"]
             rows.append(row)
-    table = next(iter(tables.values()))
-    groups, reference = table["groups"], table["reference"]
-    chance, largest = reference["chance"], reference["largest_classes"]
-    notes = [
-        f"Head: at least {table['head_threshold']:,} training images. micro: "
-        "share of photos. macro: mean over classes.",
-        "Brackets: 95 % interval, bootstrap over classes with "
-        f"{table['num_resamples']:,} resamples. It covers the choice of test "
-        "classes, not the chance of another training run. Below "
-        f"{_FEW_CLASSES} classes it is too narrow, and where every class has "
-        "the same accuracy it has no width.",
-        f"Guessing: {100 * chance['top1']:.3g} % top-1, "
-        f"{100 * chance['top3']:.3g} % top-3. Always naming the classes "
-        "with the most training images: "
-        f"{_share(largest['top1'])} and {_share(largest['top3'])} of photos.",
-        f"{groups['overall']['num_classes_without_records']:,} classes have "
-        "no test photo and count nowhere. "
-        f"{groups['tail']['num_classes_without_training_images']:,} tested "
-        "classes have no training image and count as tail.",
-    ]
-    header = ["group", "mean", "run", "top-1", "top-3", "classes", "photos"]
-    return _table("Accuracy in percent", header, rows) + _paragraphs(notes)
+    return rows
 
 
-def _differences(comparison: Mapping[str, Any] | None) -> str:
-    """The table of paired differences with its notes."""
-    if comparison is None:
-        return ""
+def _difference_rows(comparison: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for group, average in _ROWS:
         for metric in metrics.METRICS:
             cell = comparison["groups"][group][metric][average]
             row = [_GROUP_NAMES[group], average, metric.replace("p", "p-")]
-            row += [_share(cell["a"]), _share(cell["b"])]
+            row += [pieces.percent(cell["a"]), pieces.percent(cell["b"])]
             row += [_points(cell["difference"]), _points_interval(cell)]
-            row += [_share(cell["share_not_above_zero"])]
-            row += [_share(cell["two_sided_share"])]
+            row += [pieces.percent(cell["share_not_above_zero"])]
+            row += [pieces.percent(cell["two_sided_share"])]
             rows.append(row)
-    name_a, name_b = comparison["name_a"], comparison["name_b"]
-    notes = [
-        "Paired: each resample draws the same classes for both runs. Every "
-        "value inside an interval fits the data, so a difference that is not "
-        "shown may still exist.",
-        "At or below 0: share of the resampled differences. Two-sided: twice "
-        "the smaller of the shares at or below and at or above 0. It reads "
-        "like a p-value but is none: resamples scatter around the observed "
-        "difference.",
-        "One interval in twenty misses the truth, and here are "
-        f"{len(rows)}: the sentences on top use macro top-1 only. Another "
-        "training seed moves both runs; compare several before you trust a "
-        "small difference.",
-    ]
-    header = ["group", "mean", "metric", name_a, name_b, "difference"]
-    header += ["95 % interval", "at or below 0", "two-sided"]
-    caption = f"{name_b} minus {name_a}, percentage points"
-    return _table(caption, header, rows) + _paragraphs(notes)
+    return rows
 
 
-def _examples(examples: Sequence[Mapping[str, Any]]) -> str:
-    """Test photos with the truth and the answer."""
-    rows = []
-    for example in examples:
-        right = example["predicted_sku"] == example["true_sku"]
-        verdict = "right" if right else "wrong"
-        truth = _product(example["true_name"], example["true_sku"])
-        rows.append(
-            [
-                _image(example["image"], truth),
-                truth,
-                _product(example["predicted_name"], example["predicted_sku"]),
-                f"{example['score']:.2f}",
-                _Html(f'<b class="{verdict}">{verdict}</b>'),
-            ]
-        )
-    header = ["photo", "true product", "predicted product", "score", ""]
-    caption = "Single photos illustrate; the tables above count all of them."
-    return _table(caption, header, rows, "facts") if rows else ""
-
-
-def _product(name: str | None, sku_id: str) -> str:
-    """A product's name with its SKU id, or the id alone."""
-    return f"{name} ({sku_id})" if name else sku_id
-
-
-def _figures(plots: Sequence[tuple[str, pathlib.Path | str]]) -> str:
-    """The plots, their files inlined."""
-    figures = []
-    for caption, path in plots:
-        path = pathlib.Path(path)
-        if path.suffix not in _MEDIA_TYPES:
-            raise ValueError(
-                f"Expected a plot that ends in {' or '.join(_MEDIA_TYPES)}, "
-                f"received {path}."
-            )
-        encoded = base64.b64encode(path.read_bytes()).decode("ascii")
-        image = _image(
-            f"data:{_MEDIA_TYPES[path.suffix]};base64,{encoded}", caption
-        )
-        figures.append(
-            f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption>"
-            "</figure>\n"
-        )
-    return "".join(figures)
-
-
-def _image(data_uri: str, text: str) -> _Html:
-    """A picture; inside `<img>` even an SVG runs no script."""
-    if not data_uri.startswith("data:image/"):
-        raise ValueError(
-            f"Expected the picture of {text!r} as data:image/ URI, as the "
-            f"page loads nothing, received {data_uri[:40]!r}."
-        )
-    return _Html(
-        f'<img src="{html.escape(data_uri)}" alt="{html.escape(text)}">'
-    )
-
-
-def _facts(facts: Mapping[str, Any]) -> str:
+def _facts(
+    facts: Mapping[str, Any],
+) -> tuple[list[str], list[list[str]]]:
     """Names and values, in one column for each run if there are runs."""
     runs = facts and all(isinstance(each, Mapping) for each in facts.values())
     columns = {
@@ -298,7 +189,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
         cells = [values.get(key, "-") for values in columns.values()]
         mark = " (differs)" if len(set(cells)) > 1 else ""
         rows.append([key + mark, *cells])
-    return _table("", ["name", *columns], rows, "facts") if rows else ""
+    return ["name", *columns], rows
 
 
 def _flat(
@@ -310,39 +201,6 @@ def _flat(
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
-
-
-def _table(
-    caption: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    kind: str = "numbers",
-) -> str:
-    """A table that scrolls by itself on a narrow screen."""
-    lines = [f"<caption>{html.escape(caption)}</caption><thead>"]
-    lines.append(_line('<th scope="col">', header))
-    lines.append("</thead><tbody>")
-    lines += [_line("<td>", row) for row in rows]
-    return (
-        f'<div class="scroll"><table class="{kind}">'
-        + "\n".join(lines)
-        + "</tbody></table></div>\n"
-    )
-
-
-def _line(tag: str, cells: Sequence[str]) -> str:
-    """A row of a table; the closing tags of its cells may be left out."""
-    return "<tr>" + "".join(
-        tag + (cell if isinstance(cell, _Html) else html.escape(cell))
-        for cell in cells
-    )
-
-
-def _paragraphs(sentences: Sequence[str], kind: str = "note") -> str:
-    return "".join(
-        f'<p class="{kind}">{html.escape(sentence)}</p>\n'
-        for sentence in sentences
-    )
 
 
 def _percent(cell: Mapping[str, float | None], width: int = 0) -> str:
@@ -358,10 +216,6 @@ def _percent(cell: Mapping[str, float | None], width: int = 0) -> str:
 
 def _points_interval(cell: Mapping[str, float | None]) -> str:
     return f"[{_points(cell['low'])}, {_points(cell['high'])}]"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _points(value: float | None) -> str:

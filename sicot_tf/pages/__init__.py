@@ -1,1 +1,1 @@
-"""HTML of all pages."""
+"""The look of all pages: frame, pieces and figures."""

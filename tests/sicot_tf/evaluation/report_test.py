@@ -1,7 +1,6 @@
 """Tests of the page and the text table: honest sentences, safe HTML."""
 
 import copy
-import html.parser
 import pathlib
 import tempfile
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import report
+from tests.helpers import html_pages
 
 # Eight classes with four records each; run b has all right, run a half.
 _COUNTS = np.array([9, 9, 9, 9, 1, 1, 1, 0])
@@ -25,7 +25,7 @@ _TABLES = {
 _COMPARISON = metrics.compare(
     _LABELS, _A, _B, _COUNTS, 5, name_a="baseline", name_b="co-training"
 )
-_ATTACK = "<script>alert('x')</script>"
+_ATTACK = html_pages.ATTACK
 
 
 def _comparison(low, difference, high, num_classes=300):
@@ -39,24 +39,6 @@ def _comparison(low, difference, high, num_classes=300):
         "high": high,
     }
     return comparison
-
-
-class _Page(html.parser.HTMLParser):
-    """Collects tags, addresses and text as a browser would see them."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.sources, self.texts = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.sources += [
-            value for name, value in attrs if name in ("src", "href")
-        ]
-
-    def handle_data(self, data):
-        self.texts.append(data.strip())
 
 
 class HeadlineTest(parameterized.TestCase):
@@ -203,7 +185,7 @@ class WriteReportTest(absltest.TestCase):
 
     def test_numbers(self):
         """Every number of the tables stands on the page."""
-        texts = _Page(self._write()).texts
+        texts = html_pages.Page(self._write()).texts
         # Run a has half of every class right, run b all.
         self.assertIn("50.0 [50.0, 50.0]", texts)
         self.assertIn("100.0 [100.0, 100.0]", texts)
@@ -226,7 +208,7 @@ class WriteReportTest(absltest.TestCase):
         page = self._write(
             tables={"baseline": _TABLES["baseline"]}, comparison=None
         )
-        texts = _Page(page).texts
+        texts = html_pages.Page(page).texts
         self.assertNotIn("Difference", texts)
         self.assertNotIn("Examples", texts)
         self.assertIn("Accuracy", texts)
@@ -243,7 +225,8 @@ class WriteReportTest(absltest.TestCase):
                 '"b"': _TABLES["co-training"],
             },
             comparison=_COMPARISON | {"name_a": _ATTACK, "name_b": '"b"'},
-            plots=[('" onerror="alert(1)', svg)],
+            plots=[(_ATTACK, svg)],
+            notes=[_ATTACK],
             examples=[
                 {
                     "image": 'data:image/png;base64," onerror="alert(2)',
@@ -256,11 +239,10 @@ class WriteReportTest(absltest.TestCase):
             ],
             settings={_ATTACK: {_ATTACK: _ATTACK}},
         )
-        self.assertNotIn("<script", page)
-        parsed = _Page(page)
-        self.assertNotIn("script", parsed.tags)
-        self.assertIn(_ATTACK, parsed.texts)
-        self.assertNotIn('onerror="', page)
+        # Title of window and page 2, findings 3, note 1, accuracies 6,
+        # caption and header of the differences 2, plot 1, products 2 + 2,
+        # data 2, settings 3.
+        html_pages.assert_harmless(self, page, times=24)
 
     def test_self_contained(self):
         """The page is mailed around: nothing may be loaded from elsewhere."""
@@ -268,7 +250,9 @@ class WriteReportTest(absltest.TestCase):
         svg.write_text("<?xml version='1.0'?><svg/>", encoding="utf-8")
         png = self.folder / "plot.png"
         Image.new("RGB", (4, 4)).save(png)
-        parsed = _Page(self._write(plots=[("First", svg), ("Second", png)]))
+        parsed = html_pages.Page(
+            self._write(plots=[("First", svg), ("Second", png)])
+        )
         self.assertLen(parsed.sources, 2)
         self.assertStartsWith(parsed.sources[0], "data:image/svg+xml;base64,")
         self.assertStartsWith(parsed.sources[1], "data:image/png;base64,")
@@ -285,7 +269,7 @@ class WriteReportTest(absltest.TestCase):
             "predicted_name": "pear",
             "score": 0.314,
         }
-        parsed = _Page(
+        parsed = html_pages.Page(
             self._write(examples=[example, example | {"predicted_sku": "7"}])
         )
         self.assertEqual(parsed.sources, 2 * ["data:image/jpeg;base64,AAAA"])
@@ -313,7 +297,9 @@ class WriteReportTest(absltest.TestCase):
 
     def test_settings_of_one_run(self):
         """A flat mapping of settings needs no run names."""
-        texts = _Page(self._write(settings={"epochs": 10, "seed": 3})).texts
+        texts = html_pages.Page(
+            self._write(settings={"epochs": 10, "seed": 3})
+        ).texts
         start = texts.index("Settings")
         self.assertEqual(
             [text for text in texts[start:] if text],

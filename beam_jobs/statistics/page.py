@@ -35,7 +35,7 @@ def write_page(
     """Writes the page; it loads nothing from elsewhere.
 
     Args:
-        statistics: of `long_tail_statistics.describe`, with `generation`.
+        statistics: of `long_tail.describe`, with `generation`.
         most_frequent: words with `word`, `head` and `tail` (occurrences).
         sampled_classes: `sku_id`, `sku_name`, `train`, `head` (bool) and
             `records` (with `record_id` and `thumbnail`) of some classes.
@@ -69,17 +69,7 @@ def write_page(
         ),
         sampled_classes=sampled_classes,
         examples=examples,
-        rejected=[
-            (
-                reason,
-                pieces.number(number),
-                raw_records.REJECT_REASONS.get(reason, ""),
-            )
-            for reason, number in sorted(
-                statistics["rejected"].items(),
-                key=lambda pair: (-pair[1], pair[0]),
-            )
-        ],
+        rejected=_reject_rows(statistics["rejected"]),
         settings=[
             *((each["name"], each["sha256"]) for each in statistics["inputs"]),
             *statistics["vocabulary_selection"].items(),
@@ -216,4 +206,18 @@ def _quantile_rows(
             *(pieces.number(column.get(each)) for column in columns),
         ]
         for each in max(columns, key=len)
+    ]
+
+
+def _reject_rows(rejected: Mapping[str, int]) -> list[tuple[str, str, str]]:
+    """The most frequent reason first."""
+    return [
+        (
+            reason,
+            pieces.number(times),
+            raw_records.REJECT_REASONS.get(reason, ""),
+        )
+        for reason, times in sorted(
+            rejected.items(), key=lambda pair: (-pair[1], pair[0])
+        )
     ]

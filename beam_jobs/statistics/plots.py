@@ -1,7 +1,6 @@
 """The plots of a dataset's statistics, each as SVG and PNG.
 
-Equal input, equal bytes. `sicot_tf.evaluation.plots` draws the long tail
-itself; colours are the same here.
+`sicot_tf.evaluation.plots` draws the long tail itself.
 """
 
 import pathlib
@@ -9,23 +8,19 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib import axes
-from matplotlib import figure
 from matplotlib import ticker
 
 from sicot_tf.data import records
+from sicot_tf.pages import figures
 
-# Okabe and Ito's colours, told apart with any colour vision.
-_HEAD_COLOR = "#0072B2"
-_TAIL_COLOR = "#E69F00"
-_CLASS_COLOR = "#D55E00"
-_WORD_COLOR = "#009E73"
+_CLASS_COLOR = figures.RED
+_WORD_COLOR = figures.GREEN
 _SPLIT_STYLES = {
-    "train": ("#555555", "-"),
-    "val": ("#56B4E9", "--"),
-    "test": ("#CC79A7", "-"),
+    "train": (figures.GREY, "-"),
+    "val": (figures.SKY, "--"),
+    "test": (figures.PINK, "-"),
 }
 # More bars than this hide what they show.
 _MAX_BARS = 40
@@ -46,11 +41,12 @@ def class_sizes(
     """
     images, num_classes = np.array(by_training_images).T
     edges = _bin_edges(images)
-    plot, axis = _figure()
+    plot = figures.create(6.2, 4.2)
+    axis = plot.subplots()
     bottom = np.zeros(len(edges) - 1)
     for group, color, members in (
-        ("tail", _TAIL_COLOR, images < head_threshold),
-        ("head", _HEAD_COLOR, images >= head_threshold),
+        ("tail", figures.TAIL_COLOR, images < head_threshold),
+        ("head", figures.HEAD_COLOR, images >= head_threshold),
     ):
         heights, _ = np.histogram(
             images[members], edges, weights=num_classes[members]
@@ -67,22 +63,15 @@ def class_sizes(
     _label_bins(axis, edges)
     for place, height in enumerate(bottom):
         if height and len(bottom) <= 15:
-            axis.annotate(
-                f"{height:,.0f}",
-                (place, height),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha="center",
-                fontsize="small",
-            )
+            figures.write_above(axis, place, height, f"{height:,.0f}")
     # Room for the numbers.
     axis.set_ylim(0, 1.1 * bottom.max())
-    axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    figures.show_counts(axis.yaxis, 8)
     axis.set_xlabel("training images of the class")
     axis.set_ylabel("classes")
     axis.set_title("How many classes have how many training images")
     axis.legend()
-    _save(plot, path)
+    figures.save(plot, path)
 
 
 def balance(
@@ -91,62 +80,71 @@ def balance(
     """Lorenz curves and sizes by rank, of classes and of words.
 
     Args:
-        classes: `classes` of `long_tail_statistics.describe`.
+        classes: `classes` of `long_tail.describe`.
         words: `words` of the same.
     """
-    plot, (left, right) = _figure(num_panels=2)
+    plot = figures.create(10.5, 4.2)
+    left, right = plot.subplots(1, 2)
+    shown = (
+        ("images of classes", _CLASS_COLOR, classes, "by_training_images"),
+        ("occurrences of words", _WORD_COLOR, words, "by_occurrences"),
+    )
     left.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":")
     left.annotate(
         "all equal", (0.5, 0.5), xytext=(-8, 4), textcoords="offset points",
         rotation=45, rotation_mode="anchor", ha="center", fontsize="small",
     )  # fmt: skip
-    for name, color, shown, sizes in (
-        ("images of classes", _CLASS_COLOR, classes, "by_training_images"),
-        ("occurrences of words", _WORD_COLOR, words, "by_occurrences"),
-    ):
-        x, y = np.array(shown["lorenz_curve"]).T
-        label = f"{name}: Gini {shown['gini']:.2f}"
+    for name, color, described, _ in shown:
+        x, y = np.array(described["lorenz_curve"]).T
+        label = f"{name}: Gini {described['gini']:.2f}"
         left.plot(x, y, color=color, linewidth=2, label=label)
         left.fill_between(x, y, x, color=color, alpha=0.08, linewidth=0)
-        pairs = np.array([pair for pair in shown[sizes] if pair[0]])
-        if len(pairs):
-            # Ranks start at 1; every step of the staircase has two ends.
-            values, times = pairs[::-1].T
-            last = np.cumsum(times)
-            ranks = np.stack([last - times + 1, last], axis=1).ravel()
-            right.plot(
-                ranks, np.repeat(values, 2), color=color, linewidth=2,
-                label=name,
-            )  # fmt: skip
-    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    for axis in (left.xaxis, left.yaxis):
-        axis.set_major_formatter(
-            ticker.FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
-        )
+    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Lorenz curves")
     left.set_xlabel("share of classes, of words, fewest first")
     left.set_ylabel("share of images, of occurrences")
-    left.set_title("Lorenz curves")
     left.legend(loc="upper left", fontsize="small")
-    right.set_xscale("log")
-    right.set_yscale("log")
-    for axis in (right.xaxis, right.yaxis):
-        axis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
-        axis.set_minor_formatter(ticker.NullFormatter())
+    for scale in (left.xaxis, left.yaxis):
+        figures.show_percent(scale)
+    for name, color, described, sizes in shown:
+        _draw_ranks(right, described[sizes], color, name)
+    right.set(xscale="log", yscale="log", title="Sizes by rank")
+    for scale in (right.xaxis, right.yaxis):
+        figures.show_counts(scale)
+        scale.set_minor_formatter(ticker.NullFormatter())
     right.grid(alpha=0.3)
     right.set_xlabel("rank of the class, of the word")
     right.set_ylabel("images, occurrences")
-    right.set_title("Sizes by rank")
     right.legend(fontsize="small")
-    _save(plot, path)
+    figures.save(plot, path)
+
+
+def _draw_ranks(
+    axis: axes.Axes, sizes: Sequence[Sequence[int]], color: str, name: str
+) -> None:
+    """Sizes from the largest on; those of 0 have no rank.
+
+    Args:
+        sizes: pairs of a size and how often it occurs, in rising order.
+    """
+    pairs = np.array([pair for pair in sizes if pair[0]])
+    if len(pairs):
+        # Ranks start at 1; every step of the staircase has two ends.
+        values, times = pairs[::-1].T
+        last = np.cumsum(times)
+        ranks = np.stack([last - times + 1, last], axis=1).ravel()
+        axis.plot(
+            ranks, np.repeat(values, 2), color=color, linewidth=2, label=name
+        )
 
 
 def title_lengths(splits: Mapping[str, Any], path: pathlib.Path) -> None:
     """Share of the titles with 0, 1, 2 ... known words, for each split.
 
     Args:
-        splits: `splits` of `long_tail_statistics.describe`.
+        splits: `splits` of `long_tail.describe`.
     """
-    plot, axis = _figure()
+    plot = figures.create(6.2, 4.2)
+    axis = plot.subplots()
     longest = 1
     for split in records.SPLITS:
         described = splits[split]["words_per_title"]
@@ -173,24 +171,23 @@ def title_lengths(splits: Mapping[str, Any], path: pathlib.Path) -> None:
     axis.set_xlim(-0.5, longest + 0.5)
     axis.set_ylim(bottom=0)
     axis.xaxis.set_major_locator(ticker.MaxNLocator(12, integer=True))
-    axis.yaxis.set_major_formatter(
-        ticker.FuncFormatter(lambda value, _: f"{100 * value:g} %")
-    )
+    figures.show_percent(axis.yaxis)
     axis.set_xlabel("words of the vocabulary in the title")
     axis.set_ylabel("share of the titles")
     axis.set_title("How long titles are")
     if axis.get_legend_handles_labels()[0]:
         axis.legend()
-    _save(plot, path)
+    figures.save(plot, path)
 
 
 def picture_sizes(pictures: Mapping[str, Any], path: pathlib.Path) -> None:
     """Histograms of sides and of bytes.
 
     Args:
-        pictures: `pictures` of `long_tail_statistics.describe`.
+        pictures: `pictures` of `long_tail.describe`.
     """
-    plot, panels = _figure(num_panels=3, height=3.2)
+    plot = figures.create(10.5, 3.2)
+    panels = plot.subplots(1, 3)
     for axis, (name, label) in zip(
         panels,
         (
@@ -211,16 +208,15 @@ def picture_sizes(pictures: Mapping[str, Any], path: pathlib.Path) -> None:
                 np.minimum(values, high),
                 edges,
                 weights=times,
-                color=_HEAD_COLOR,
+                color=figures.HEAD_COLOR,
             )
             margin = max(3, (high - low) // 20)
             axis.set_xlim(low - margin, high + margin)
         axis.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-        axis.yaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-        axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        figures.show_counts(axis.yaxis, 5)
         axis.set_xlabel(label)
     panels[0].set_ylabel("pictures")
-    _save(plot, path)
+    figures.save(plot, path)
 
 
 def _bin_edges(values: np.ndarray) -> np.ndarray:
@@ -250,25 +246,3 @@ def _upper_limit(values: np.ndarray, times: np.ndarray) -> int:
     """The value that 99.9 % do not exceed."""
     reached = np.cumsum(times)
     return int(values[np.searchsorted(reached, 0.999 * reached[-1])])
-
-
-def _figure(
-    num_panels: int = 1, height: float = 4.2
-) -> tuple[figure.Figure, Any]:
-    """A figure with its axes in a row; inches."""
-    width = 6.2 if num_panels == 1 else 10.5
-    plot = figure.Figure(figsize=(width, height), layout="constrained")
-    return plot, plot.subplots(1, num_panels)
-
-
-def _save(plot: figure.Figure, path: pathlib.Path) -> None:
-    """Writes `path` as .svg and as .png."""
-    # Without the two, dates, versions and random ids make bytes differ.
-    for kind, metadata in (
-        ("svg", {"Date": None, "Creator": None}),
-        ("png", {"Software": None}),
-    ):
-        with matplotlib.rc_context({"svg.hashsalt": "sicot_tf"}):
-            plot.savefig(
-                path.with_suffix(f".{kind}"), dpi=150, metadata=metadata
-            )

@@ -1,7 +1,7 @@
 """The figures of an evaluation, each as SVG and PNG; equal input, equal bytes.
 
 Every function writes `path` with the suffixes .svg and .png and returns the
-two paths. Nothing here touches `pyplot`: no display, no global figure.
+two paths.
 """
 
 import math
@@ -10,19 +10,15 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib import axes
-from matplotlib import figure
 from matplotlib import ticker
 
 from sicot_tf.evaluation import metrics
+from sicot_tf.pages import figures
 
-# Okabe and Ito's colours, told apart with any colour vision; head and tail
-# share none with the runs. Runs differ in their marker as well.
-_HEAD_COLOR = "#0072B2"
-_TAIL_COLOR = "#E69F00"
-_RUN_COLORS = ("#555555", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+# Runs differ in their marker as well.
+_RUN_COLORS = (*figures.COLORS, "#000000")
 _RUN_MARKERS = "osD^vP"
 # More points than this make a line that hides its own course.
 _MAX_POINTS = 300
@@ -47,24 +43,9 @@ def long_tail_plot(
     """
     counts = np.sort(train_counts)[::-1]
     num_head = int((counts >= head_threshold).sum())
-    plot = _figure()
+    plot = figures.create()
     axis = plot.subplots()
-    # One step for each distinct count: a million classes stay a small file.
-    starts = np.flatnonzero(np.diff(counts, prepend=-1))
-    for group, color, begin, end in (
-        ("head", _HEAD_COLOR, 0, num_head),
-        ("tail", _TAIL_COLOR, num_head, len(counts)),
-    ):
-        steps = starts[(starts >= begin) & (starts < end)]
-        if steps.size:
-            axis.stairs(
-                counts[steps],
-                np.append(steps, end),
-                fill=True,
-                color=color,
-                label=f"{group}: {end - begin:,} classes, "
-                f"{counts[begin:end].sum():,} images",
-            )
+    _draw_groups(axis, counts, num_head)
     axis.axvline(num_head, color="black", linewidth=1, linestyle="--")
     axis.axhline(
         head_threshold,
@@ -78,12 +59,11 @@ def long_tail_plot(
         axis.set_yscale("log")
         # Half an image as the floor: classes with one image stay visible.
         axis.set_ylim(bottom=0.5)
-        axis.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+        figures.show_counts(axis.yaxis)
     else:
         axis.set_ylim(bottom=0)
     axis.set_xlim(0, len(counts))
-    axis.xaxis.set_major_locator(ticker.MaxNLocator(6, integer=True))
-    axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
+    figures.show_counts(axis.xaxis, 6)
     axis.set_xlabel("class, by number of training images")
     axis.set_ylabel("training images of the class")
     share = counts[:num_head].sum() / max(1, counts.sum())
@@ -92,7 +72,27 @@ def long_tail_plot(
         f"{100 * share:.1f} % of the training images"
     )
     axis.legend()
-    return _save(plot, path)
+    return figures.save(plot, path)
+
+
+def _draw_groups(axis: axes.Axes, counts: np.ndarray, num_head: int) -> None:
+    """The images of each class, from the largest on."""
+    # One step for each distinct count: a million classes stay a small file.
+    starts = np.flatnonzero(np.diff(counts, prepend=-1))
+    for group, color, begin, end in (
+        ("head", figures.HEAD_COLOR, 0, num_head),
+        ("tail", figures.TAIL_COLOR, num_head, len(counts)),
+    ):
+        steps = starts[(starts >= begin) & (starts < end)]
+        if steps.size:
+            axis.stairs(
+                counts[steps],
+                np.append(steps, end),
+                fill=True,
+                color=color,
+                label=f"{group}: {end - begin:,} classes, "
+                f"{counts[begin:end].sum():,} images",
+            )
 
 
 def accuracy_by_training_images(
@@ -106,7 +106,7 @@ def accuracy_by_training_images(
             `metrics.accuracy_by_training_images`; the same bins for all.
     """
     bins = next(iter(bins_by_run.values()))
-    plot = _figure(width=max(7.2, 1.05 * len(bins)))
+    plot = figures.create(width=max(7.2, 1.05 * len(bins)))
     axis = plot.subplots()
     places = np.arange(len(bins), dtype=float)
     for index, (name, rows) in enumerate(bins_by_run.items()):
@@ -130,7 +130,7 @@ def accuracy_by_training_images(
     axis.set_title("Accuracy of classes with few and with many training images")
     _percent_axis([axis], "top-1 accuracy, mean over classes")
     plot.legend(loc="outside lower center", ncols=4)
-    return _save(plot, path)
+    return figures.save(plot, path)
 
 
 def head_tail_bars(
@@ -141,7 +141,7 @@ def head_tail_bars(
     Args:
         tables: name of a run to its `metrics.accuracy_table`.
     """
-    plot = _figure()
+    plot = figures.create()
     axis = plot.subplots()
     width = 0.8 / len(tables)
     for index, (name, table) in enumerate(tables.items()):
@@ -149,21 +149,7 @@ def head_tail_bars(
         cells = [
             table["groups"][group]["top1"]["macro"] for group in metrics.GROUPS
         ]
-        values = [_number(cell["value"]) for cell in cells]
-        axis.bar(
-            places, values, 0.92 * width, color=_color(index), label=_text(name)
-        )
-        _whiskers(axis, places, cells, index, name, bar=True)
-        for place, cell, value in zip(places, cells, values, strict=True):
-            if not math.isnan(value):
-                axis.annotate(
-                    f"{100 * value:.1f}",
-                    (place, np.fmax(value, _number(cell["high"]))),
-                    xytext=(0, 4),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize="small",
-                )
+        _draw_bars(axis, places, cells, 0.92 * width, index, name)
     first = next(iter(tables.values()))
     axis.set_xticks(
         np.arange(3),
@@ -187,7 +173,25 @@ def head_tail_bars(
     )
     _percent_axis([axis], "top-1 accuracy, mean over classes")
     plot.legend(loc="outside lower center", ncols=4)
-    return _save(plot, path)
+    return figures.save(plot, path)
+
+
+def _draw_bars(
+    axis: axes.Axes,
+    places: np.ndarray,
+    cells: Sequence[Mapping[str, Any]],
+    width: float,
+    index: int,
+    name: str,
+) -> None:
+    """Bars of one run with their intervals and numbers."""
+    values = [_number(cell["value"]) for cell in cells]
+    axis.bar(places, values, width, color=_color(index), label=_text(name))
+    _whiskers(axis, places, cells, index, name, bar=True)
+    for place, cell, value in zip(places, cells, values, strict=True):
+        if not math.isnan(value):
+            top = np.fmax(value, _number(cell["high"]))
+            figures.write_above(axis, place, top, f"{100 * value:.1f}")
 
 
 def loss_curves(
@@ -212,34 +216,15 @@ def loss_curves(
             "Expected rows with loss or val_top1 to draw, received none."
         )
     num_rows = math.ceil(len(panels) / 3)
-    plot = _figure(width=10.5, height=3.1 * num_rows + 0.4)
+    plot = figures.create(width=10.5, height=3.1 * num_rows + 0.4)
     grid = plot.subplots(num_rows, min(3, len(panels)), squeeze=False)
     has_epochs = all(_found(rows, "epoch") for rows in metrics_by_run.values())
     for axis in grid.flat[len(panels) :]:
         axis.remove()
     accuracy_axes = []
-    unit = "epoch" if has_epochs else "step"
     for axis, (key, title) in zip(grid.flat, panels, strict=False):
-        # One size for all runs: their lines are equally smooth.
-        longest = max(
-            len(_found(rows, key)) for rows in metrics_by_run.values()
-        )
-        size = math.ceil(longest / _MAX_POINTS)
-        for index, (name, rows) in enumerate(metrics_by_run.items()):
-            x, y = _course(rows, key, has_epochs, size)
-            axis.plot(
-                x,
-                y,
-                color=_color(index),
-                label=_text(name),
-                marker=_marker(index) if len(x) <= 30 else None,
-                markersize=4,
-                linewidth=1.5,
-            )
+        _draw_curves(axis, metrics_by_run, key, has_epochs)
         axis.set_title(title)
-        axis.set_xlabel(f"{unit} (means of {size} rows)" if size > 1 else unit)
-        axis.grid(alpha=0.3)
-        axis.set_xlim(left=0)
         if key.startswith("val"):
             accuracy_axes.append(axis)
         else:
@@ -248,7 +233,34 @@ def loss_curves(
     _percent_axis(accuracy_axes, "top-1 accuracy")
     handles, labels = grid.flat[0].get_legend_handles_labels()
     plot.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-    return _save(plot, path)
+    return figures.save(plot, path)
+
+
+def _draw_curves(
+    axis: axes.Axes,
+    metrics_by_run: Mapping[str, Sequence[Mapping[str, Any]]],
+    key: str,
+    has_epochs: bool,
+) -> None:
+    """One number of all runs over the epochs, or over the steps."""
+    # One size for all runs: their lines are equally smooth.
+    longest = max(len(_found(rows, key)) for rows in metrics_by_run.values())
+    size = math.ceil(longest / _MAX_POINTS)
+    for index, (name, rows) in enumerate(metrics_by_run.items()):
+        x, y = _course(rows, key, has_epochs, size)
+        axis.plot(
+            x,
+            y,
+            color=_color(index),
+            label=_text(name),
+            marker=_marker(index) if len(x) <= 30 else None,
+            markersize=4,
+            linewidth=1.5,
+        )
+    unit = "epoch" if has_epochs else "step"
+    axis.set_xlabel(f"{unit} (means of {size} rows)" if size > 1 else unit)
+    axis.grid(alpha=0.3)
+    axis.set_xlim(left=0)
 
 
 def _found(
@@ -313,34 +325,10 @@ def _percent_axis(plots: Sequence[axes.Axes], label: str) -> None:
     for axis in plots:
         axis.set_ylim(0, 1.06 * end)
         axis.yaxis.set_major_locator(ticker.MultipleLocator(end / 5))
-        axis.yaxis.set_major_formatter(
-            ticker.FuncFormatter(lambda value, _: f"{100 * value:g} %")
-        )
+        figures.show_percent(axis.yaxis)
         axis.set_ylabel(label)
         axis.grid(axis="y", alpha=0.3)
         axis.set_axisbelow(True)
-
-
-def _figure(width: float = 7.2, height: float = 4.4) -> figure.Figure:
-    """An empty figure, sizes in inches."""
-    return figure.Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(plot: figure.Figure, path: pathlib.Path | str) -> list[pathlib.Path]:
-    """Writes both files under temporary names, then renames them."""
-    path = pathlib.Path(path)
-    written = []
-    # Without the two, dates, versions and random ids make bytes differ.
-    for kind, metadata in (
-        ("svg", {"Date": None, "Creator": None}),
-        ("png", {"Software": None}),
-    ):
-        target = path.with_suffix(f".{kind}")
-        temporary = target.with_name(f".{target.name}.tmp")
-        with matplotlib.rc_context({"svg.hashsalt": "sicot_tf"}):
-            plot.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-        written.append(temporary.replace(target))
-    return written
 
 
 def _color(index: int) -> str:

@@ -5,6 +5,7 @@ important green and the three least important red. Titles are tokenised by
 the same function as in the Beam job.
 """
 
+import argparse
 import pathlib
 
 from sicot_tf import command_line
@@ -24,43 +25,25 @@ examples:
 """
 
 
-def explain(
-    run_dir: pathlib.Path,
-    output: pathlib.Path,
-    *,
-    raw_titles: list[str],
-    record_ids: list[str],
-    dataset_dir: pathlib.Path | None = None,
-) -> None:
-    """Writes the attention page of a run, and prints the weights.
-
-    Args:
-        run_dir: a co-training run.
-        output: the HTML file.
-        raw_titles: titles to explain.
-        record_ids: training records to explain; without any and without
-            titles, the first eight.
-        dataset_dir: a dataset; by default the one the run trained on.
-
-    Raises:
-        ValueError: if the run has no semantic stream, or a record is not
-            there.
-    """
+def explain(arguments: argparse.Namespace) -> pathlib.Path:
+    """Prints the weights of words and writes the page; the flags of `main`."""
     command_line.import_tensorflow()
     from sicot_tf.data import generations
     from sicot_tf.evaluation import attention_page
     from sicot_tf.training import restoring
     from sicot_tf.training import runs
 
-    run = runs.load(run_dir)
+    run = runs.load(arguments.run_dir)
     legend = attention_page.make_legend(run.model, run.train)
-    titles = [attention_page.Title(each) for each in raw_titles]
-    if record_ids or not titles:
+    titles = [attention_page.Title(each) for each in arguments.title]
+    if arguments.record_id or not titles:
         generation = generations.resolve_generation(
-            dataset_dir or pathlib.Path(run.dataset["path"])
+            arguments.dataset or pathlib.Path(run.dataset["path"])
         )
         names = {each["sku_id"]: each["sku_name"] for each in run.classes}
-        titles += attention_page.read_records(generation, record_ids, names)
+        titles += attention_page.read_records(
+            generation, arguments.record_id, names
+        )
         if generation.name != run.dataset["generation"]:
             legend.append(
                 f"The pictures are of generation {generation.name}; the run "
@@ -72,6 +55,7 @@ def explain(
         run.model.max_words,
         titles,
     )
+    output = arguments.output or arguments.run_dir / "attention.html"
     attention_page.write_page(
         output, explained, run_name=run.path.name, legend=legend
     )
@@ -80,6 +64,7 @@ def explain(
         words = [f"{word} {weight:.3f}" for word, weight in pairs]
         words += [f"({word})" for word in each.unread]
         print(f"{each.title.text}\n  {' '.join(words) or 'no words'}")
+    return output
 
 
 @command_line.mistakes_in_a_sentence()
@@ -111,15 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         type=pathlib.Path,
         help="the page (default: RUN_DIR/attention.html)",
     )
-    arguments = parser.parse_args(argv)
-    output = arguments.output or arguments.run_dir / "attention.html"
-    explain(
-        arguments.run_dir,
-        output,
-        raw_titles=arguments.title,
-        record_ids=arguments.record_id,
-        dataset_dir=arguments.dataset,
-    )
+    output = explain(parser.parse_args(argv))
     print(f"Attention page: {output}")
 
 

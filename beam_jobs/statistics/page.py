@@ -47,12 +47,10 @@ def write_page(
         template=_TEMPLATE,
         title=f"Dataset {statistics['generation']}",
         statistics=statistics,
-        tiles=_tiles(statistics),
         findings=findings(statistics),
         table_1=_table_1(statistics["table_1"]),
         plots=plots,
         splits=list(records.SPLITS),
-        groups=_group_rows(statistics["classes"]),
         images_of_a_class=_quantile_rows(
             statistics["splits"][split]["records_per_class"]
             for split in records.SPLITS
@@ -62,7 +60,6 @@ def write_page(
         titles=_title_rows(
             [statistics["splits"][split] for split in records.SPLITS]
         ),
-        letters=_shares(statistics["letters"]),
         pictures=_quantile_rows(
             statistics["pictures"][key]["quantiles"]
             for key in ("shorter_side", "longer_side", "kilobytes")
@@ -108,29 +105,6 @@ def findings(statistics: Mapping[str, Any]) -> list[str]:
     return [first, second]
 
 
-def _tiles(statistics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The numbers on top, each with its meaning."""
-    table, classes = statistics["table_1"], statistics["classes"]
-    number, percent = pieces.number, pieces.percent
-    return [
-        (number(table["train_images"]), "training images"),
-        (number(table["val_images"]), "validation images"),
-        (number(table["test_images"]), "test images"),
-        (number(table["vocabulary"]), "words in the vocabulary"),
-        (number(table["classes"]), "classes"),
-        (f"{number(classes['imbalance'])} : 1", "largest to smallest class"),
-        (
-            percent(classes["head"]["share_of_classes"]),
-            f"of the classes are head ({number(table['head_threshold'])} "
-            "training images or more)",
-        ),
-        (
-            percent(statistics["words"]["share_of_vocabulary"]),
-            "of the words are shared by head and tail",
-        ),
-    ]
-
-
 def _table_1(table: Mapping[str, Any]) -> list[list[str]]:
     """This dataset above those of the paper."""
     ours = ("classes", "train_images", "test_images", "vocabulary")
@@ -147,51 +121,33 @@ def _table_1(table: Mapping[str, Any]) -> list[list[str]]:
     return lines
 
 
-def _group_rows(classes: Mapping[str, Any]) -> list[list[str]]:
-    return [
-        [name, *(show(classes[group][key]) for group in ("head", "tail"))]
-        for name, key, show in (
-            ("classes", "classes", pieces.number),
-            ("share of classes", "share_of_classes", pieces.percent),
-            ("training images", "train_images", pieces.number),
-            ("share of images", "share_of_train_images", pieces.percent),
-        )
-    ]
-
-
 def _title_rows(splits: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """What the titles of each split are like."""
-    number, percent = pieces.number, pieces.percent
     rows = [
-        ["titles", *(number(each["records"]) for each in splits)],
-        [
-            "without known words",
-            *(number(each["titles_without_words"]) for each in splits),
-        ],
-        [
-            "words per title",
-            *(number(each["words_per_title"]["mean"]) for each in splits),
-        ],
-        [
-            "unknown words",
-            *(percent(each["unknown_word_rate"]) for each in splits),
-        ],
+        [name, *map(show, splits)]
+        for name, show in (
+            ("titles", lambda each: pieces.number(each["records"])),
+            (
+                "without known words",
+                lambda each: pieces.number(each["titles_without_words"]),
+            ),
+            (
+                "words per title",
+                lambda each: pieces.number(each["words_per_title"]["mean"]),
+            ),
+            (
+                "unknown words",
+                lambda each: pieces.percent(each["unknown_word_rate"]),
+            ),
+        )
     ]
     for script in sorted({kind for each in splits for kind in each["scripts"]}):
         shares = (
             each["scripts"].get(script, 0) / max(1, each["records"])
             for each in splits
         )
-        rows.append([f"script: {script}", *map(percent, shares)])
+        rows.append([f"script: {script}", *map(pieces.percent, shares)])
     return rows
-
-
-def _shares(letters: Mapping[str, int]) -> str:
-    total = max(1, sum(letters.values()))
-    return ", ".join(
-        f"{script} {pieces.percent(number / total)}"
-        for script, number in letters.items()
-    )
 
 
 def _quantile_rows(

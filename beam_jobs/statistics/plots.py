@@ -89,7 +89,7 @@ def balance(
         ("images of classes", _CLASS_COLOR, classes, "by_training_images"),
         ("occurrences of words", _WORD_COLOR, words, "by_occurrences"),
     )
-    left.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":")
+    left.plot([0, 1], [0, 1], **figures.DOTTED)
     left.annotate(
         "all equal", (0.5, 0.5), xytext=(-8, 4), textcoords="offset points",
         rotation=45, rotation_mode="anchor", ha="center", fontsize="small",

@@ -46,14 +46,9 @@ def long_tail_plot(
     plot = figures.create()
     axis = plot.subplots()
     _draw_groups(axis, counts, num_head)
-    axis.axvline(num_head, color="black", linewidth=1, linestyle="--")
-    axis.axhline(
-        head_threshold,
-        color="black",
-        linewidth=1,
-        linestyle=":",
-        label=f"boundary: {_images(head_threshold)}",
-    )
+    axis.axvline(num_head, **figures.DASHED)
+    label = f"boundary: {_images(head_threshold)}"
+    axis.axhline(head_threshold, label=label, **figures.DOTTED)
     # Beyond a factor of 50 the tail is a line on the floor.
     if counts[0] > 50 * max(1, counts[-1]):
         axis.set_yscale("log")
@@ -119,13 +114,8 @@ def accuracy_by_training_images(
     )
     num_tail_bins = sum(row["group"] == "tail" for row in bins)
     if 0 < num_tail_bins < len(bins):
-        axis.axvline(
-            num_tail_bins - 0.5,
-            color="black",
-            linewidth=1,
-            linestyle="--",
-            label="left: tail, right: head",
-        )
+        label = "left: tail, right: head"
+        axis.axvline(num_tail_bins - 0.5, label=label, **figures.DASHED)
     axis.set_xlabel("training images of the class (n: tested classes)")
     axis.set_title("Accuracy of classes with few and with many training images")
     _percent_axis([axis], "top-1 accuracy, mean over classes")
@@ -160,13 +150,8 @@ def head_tail_bars(
         ],
     )
     chance = first["reference"]["chance"]["top1"]
-    axis.axhline(
-        chance,
-        color="black",
-        linewidth=1,
-        linestyle=":",
-        label=f"guessing: {100 * chance:.3g} %",
-    )
+    label = f"guessing: {100 * chance:.3g} %"
+    axis.axhline(chance, label=label, **figures.DOTTED)
     axis.set_title(
         "Accuracy of head (at least "
         f"{_images(first['head_threshold'])}) and tail classes"

@@ -23,6 +23,9 @@ COLORS = GREY, RED, GREEN, PINK, SKY = (
     "#CC79A7",
     "#56B4E9",
 )
+# Lines that divide or compare.
+DASHED = {"color": "black", "linewidth": 1, "linestyle": "--"}
+DOTTED = DASHED | {"linestyle": ":"}
 
 
 def create(width: float = 7.2, height: float = 4.4) -> figure.Figure:

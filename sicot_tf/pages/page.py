@@ -39,12 +39,8 @@ def write_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "count": pieces.count,
-        "data_uri": pieces.data_uri,
-        "number": pieces.number,
-        "percent": pieces.percent,
-    }
+    for filter in pieces.FILTERS:
+        environment.filters[filter.__name__] = filter
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(

@@ -1,6 +1,6 @@
 """What pages fill in: numbers as people read them, and pictures.
 
-Templates have each function as a filter of the same name.
+Templates have each function as a filter of its name.
 """
 
 import base64
@@ -57,3 +57,6 @@ def data_uri(picture: pathlib.Path | bytes | str) -> str:
         media_type = _MEDIA_TYPES[picture.suffix]
         picture = picture.read_bytes()
     return f"data:{media_type};base64,{base64.b64encode(picture).decode()}"
+
+
+FILTERS = (count, data_uri, number, percent)

@@ -16,6 +16,7 @@ from matplotlib import ticker
 
 from sicot_tf.evaluation import metrics
 from sicot_tf.pages import figures
+from sicot_tf.pages import pieces
 
 # Runs differ in their marker as well.
 _RUN_COLORS = (*figures.COLORS, "#000000")
@@ -47,7 +48,7 @@ def long_tail_plot(
     axis = plot.subplots()
     _draw_groups(axis, counts, num_head)
     axis.axvline(num_head, **figures.DASHED)
-    label = f"boundary: {_images(head_threshold)}"
+    label = f"boundary: {pieces.count(head_threshold, 'training image')}"
     axis.axhline(head_threshold, label=label, **figures.DOTTED)
     # Beyond a factor of 50 the tail is a line on the floor.
     if counts[0] > 50 * max(1, counts[-1]):
@@ -107,7 +108,13 @@ def accuracy_by_training_images(
     for index, (name, rows) in enumerate(bins_by_run.items()):
         # Side by side, so that no interval covers another.
         offset = 0.12 * (index - (len(bins_by_run) - 1) / 2)
-        _whiskers(axis, places + offset, rows, index, name, linestyle="-")
+        _draw_intervals(
+            axis,
+            places + offset,
+            rows,
+            marker=_marker(index),
+            **_style(index, name),
+        )
     axis.set_xticks(
         places,
         [f"{_range(row)}\nn = {row['num_classes']:,}" for row in bins],
@@ -154,7 +161,8 @@ def head_tail_bars(
     axis.axhline(chance, label=label, **figures.DOTTED)
     axis.set_title(
         "Accuracy of head (at least "
-        f"{_images(first['head_threshold'])}) and tail classes"
+        f"{pieces.count(first['head_threshold'], 'training image')}) and tail "
+        "classes"
     )
     _percent_axis([axis], "top-1 accuracy, mean over classes")
     plot.legend(loc="outside lower center", ncols=4)
@@ -171,8 +179,8 @@ def _draw_bars(
 ) -> None:
     """Bars of one run with their intervals and numbers."""
     values = [_number(cell["value"]) for cell in cells]
-    axis.bar(places, values, width, color=_color(index), label=_text(name))
-    _whiskers(axis, places, cells, index, name, bar=True)
+    axis.bar(places, values, width, **_style(index, name))
+    _draw_intervals(axis, places, cells, color="black", linestyle="none")
     for place, cell, value in zip(places, cells, values, strict=True):
         if not math.isnan(value):
             top = np.fmax(value, _number(cell["high"]))
@@ -236,11 +244,10 @@ def _draw_curves(
         axis.plot(
             x,
             y,
-            color=_color(index),
-            label=_text(name),
             marker=_marker(index) if len(x) <= 30 else None,
             markersize=4,
             linewidth=1.5,
+            **_style(index, name),
         )
     unit = "epoch" if has_epochs else "step"
     axis.set_xlabel(f"{unit} (means of {size} rows)" if size > 1 else unit)
@@ -274,14 +281,11 @@ def _course(
     return x, y
 
 
-def _whiskers(
+def _draw_intervals(
     axis: axes.Axes,
     places: np.ndarray,
     cells: Sequence[Mapping[str, Any]],
-    index: int,
-    name: str,
-    bar: bool = False,
-    linestyle: str = "none",
+    **style: Any,
 ) -> None:
     """Draws values with their intervals; a value without one stands alone."""
     values, lows, highs = (
@@ -290,16 +294,7 @@ def _whiskers(
     )
     # The value may lie outside a percentile interval by a hair.
     reach = np.maximum([values - lows, highs - values], 0)
-    axis.errorbar(
-        places,
-        values,
-        yerr=reach,
-        color="black" if bar else _color(index),
-        marker="none" if bar else _marker(index),
-        label=None if bar else _text(name),
-        linestyle=linestyle,
-        capsize=4,
-    )
+    axis.errorbar(places, values, yerr=reach, capsize=4, **style)
 
 
 def _percent_axis(plots: Sequence[axes.Axes], label: str) -> None:
@@ -316,21 +311,19 @@ def _percent_axis(plots: Sequence[axes.Axes], label: str) -> None:
         axis.set_axisbelow(True)
 
 
-def _color(index: int) -> str:
-    return _RUN_COLORS[index % len(_RUN_COLORS)]
+def _style(index: int, name: str) -> dict[str, str]:
+    """A run's colour, and its name as it stands.
+
+    `$` starts no formula, and `_` hides nothing.
+    """
+    return {
+        "color": _RUN_COLORS[index % len(_RUN_COLORS)],
+        "label": " " * name.startswith("_") + name.replace("$", r"\$"),
+    }
 
 
 def _marker(index: int) -> str:
     return _RUN_MARKERS[index % len(_RUN_MARKERS)]
-
-
-def _text(name: str) -> str:
-    """A run's name as it stands: `$` starts no formula, `_` hides nothing."""
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
-
-
-def _images(count: int) -> str:
-    return f"{count:,} training image{'s' * (count != 1)}"
 
 
 def _range(row: Mapping[str, Any]) -> str:

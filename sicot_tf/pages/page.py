@@ -39,8 +39,8 @@ def write_page(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    for filter in pieces.FILTERS:
-        environment.filters[filter.__name__] = filter
+    for each in pieces.FILTERS:
+        environment.filters[each.__name__] = each
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(

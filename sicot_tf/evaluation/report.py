@@ -47,8 +47,8 @@ def write_report(
         tables: name of a run to its `metrics.accuracy_table`.
         comparison: of `metrics.compare`, if two runs were compared.
         plots: captions, and SVG or PNG files.
-        examples: test photos: `image` (a data URI), `true_sku`, `true_name`,
-            `predicted_sku`, `predicted_name`, `score` (0 to 1).
+        examples: test photos: `image` (a JPEG or a data URI), `true_sku`,
+            `true_name`, `predicted_sku`, `predicted_name`, `score` (0 to 1).
         settings: of the run, or names of runs to theirs: then one column
             for each, and what differs is marked.
         notes: sentences on what the accuracies do not cover.

@@ -29,6 +29,7 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["sicot_tf", "sicot_tf.*", "beam_jobs", "beam_jobs.*"]
     ),
+    package_data={"": ["*.jinja"]},
     # TensorFlow 2.21 has wheels for exactly these.
     python_requires=">=3.11,<3.14",
     install_requires=[
@@ -75,12 +76,14 @@ setuptools.setup(
             # Keys and certificates for tests of TLS.
             "cryptography>=42,<51",
             # Schemas of Kubernetes inside the wheel.
+            "import-linter>=2.5,<3",
             "kubernetes-validate>=1.37",
             "mlcroissant>=1.1,<2",
             # A client of TensorFlow Serving that is not ours.
             "ovmsclient==2023.1",
             "pre-commit",
             "pytest>=8",
+            "pytest-xdist>=3.6,<4",
             "ruff==0.17.5",
         ],
     },

@@ -1,12 +1,13 @@
 """A progress bar over files that appear, whatever runner makes them."""
 
+import collections
 import contextlib
 import pathlib
 import threading
 from collections.abc import Callable
 from collections.abc import Iterator
 
-import tqdm
+from sicot_tf import progress
 
 _SECONDS = 1.0
 
@@ -30,31 +31,32 @@ def watch(
         count: what a file stands for: `done` units, others are shown as they
             are, summed.
     """
-    seen: set[pathlib.Path] = set()
-    sums: dict[str, int] = {}
+    seen = set(folder.glob(pattern))
+    sums = collections.Counter()
+    for path in seen:
+        sums.update(count(path))
     stop = threading.Event()
+    with progress.bar(
+        description=description,
+        total=total,
+        unit=unit,
+        initial=sums.pop("done", 0),
+        # Also tells how long it takes while nothing is finished.
+        miniters=0,
+    ) as bar:
 
-    def update(finished_before: bool = False) -> None:
-        for path in sorted(set(folder.glob(pattern)) - seen):
-            seen.add(path)
-            counted = dict(count(path))
-            done = counted.pop("done")
-            if finished_before:  # Is no speed of this job.
-                bar.initial += done
-                bar.n += done
-            else:
-                bar.update(done)
-            for name, number in counted.items():
-                sums[name] = sums.get(name, 0) + number
-        bar.set_postfix(sums, refresh=False)
-        bar.refresh()
+        def update() -> None:
+            for path in set(folder.glob(pattern)) - seen:
+                seen.add(path)
+                sums.update(count(path))
+            done = sums.pop("done", 0)
+            bar.set_postfix(sums, refresh=False)
+            bar.update(done)
 
-    def run() -> None:
-        while not stop.wait(_SECONDS):
-            update()
+        def run() -> None:
+            while not stop.wait(_SECONDS):
+                update()
 
-    with tqdm.tqdm(desc=description, total=total, unit=f" {unit}") as bar:
-        update(finished_before=True)
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
         try:

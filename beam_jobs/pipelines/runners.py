@@ -1,41 +1,39 @@
 """Which runner a job takes, with which options, and what it counted."""
 
 import argparse
+import builtins
 import collections
 import concurrent.futures
 import concurrent.futures.process
 import contextlib
 import logging
 import multiprocessing
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
+from typing import NoReturn
 
 import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options import pipeline_options as beam_options
+from apache_beam.runners.portability import fn_api_runner
+from apache_beam.transforms import environments
+
+from beam_jobs.pipelines import worker
+from sicot_tf import command_line
 
 # Of all counters of this package.
 METRICS_NAMESPACE = "sicot"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --runner and --num_processes."""
-    group = parser.add_argument_group("beam")
-    group.add_argument(
-        "--runner",
-        default="FnApiRunner",
-        help="name of a Beam runner; Beam's own flags, for example "
-        "--flink_master, may stand beside those of this job "
-        "(default: FnApiRunner, on this machine)",
-    )
-    group.add_argument(
-        "--num_processes",
-        type=int,
-        default=1,
-        help="processes of FnApiRunner; each costs about 5 seconds to start "
-        "(default: 1, this one)",
-    )
+# What Beam adds to a message.
+_STEP = re.compile(r" \[while running '[^\n]*'\]\s*\Z")
+_END_OF_TRACEBACK = re.compile(
+    r'(?P<path>[^"\n]+)", line [^\n]*\n(?:    (?P<line>[^\n]*)\n)?'
+    r"(?:[ ^~]+\n)?(?P<kind>\w+): (?P<message>.*)",
+    re.DOTALL,
+)
 
 
 def make_pipeline_options(
@@ -81,8 +79,9 @@ def make_pipeline_options(
             "--direct_running_mode=multi_processing",
             f"--direct_num_workers={num_processes}",
         ]
-    # PipelineOptions only warns of flags it drops.
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    # PipelineOptions only warns of flags it drops, and prints all of Beam's
+    # for a value it can't take.
+    parser = _BeamParser(allow_abbrev=False, add_help=False)
     for options_class in beam_options.PipelineOptions.__subclasses__():
         options_class._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(flags)
@@ -91,24 +90,93 @@ def make_pipeline_options(
     return beam_options.PipelineOptions(flags)
 
 
+class _BeamParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leaves the end of the process to the caller."""
+        raise ValueError(f"Beam does not take this: {message}.")
+
+
 def run(
     pipeline_options: beam_options.PipelineOptions,
     inputs: Sequence[Any],
     transform: beam.PTransform,
 ) -> collections.Counter[str]:
-    """Runs one transform over the inputs to its end; returns its counters."""
-    # It logs the traceback of an error that is raised here as well.
-    logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
-    pipeline = beam.Pipeline(options=pipeline_options)
+    """Runs one transform over the inputs to its end; returns its counters.
+
+    Raises:
+        ValueError: or OSError, for a mistake that a worker met.
+    """
+    # They log the traceback of an error that is raised here as well.
+    for name in ("common", "portability.local_job_service"):
+        logger = logging.getLogger(f"apache_beam.runners.{name}")
+        logger.setLevel(logging.CRITICAL)
+    pipeline = beam.Pipeline(*_runner_and_options(pipeline_options))
     _ = pipeline | "Inputs" >> beam.Create(inputs) | transform
-    result = pipeline.run()
-    result.wait_until_finish()
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except ValueError as error:
+        if not command_line.is_mistake(error):
+            raise
+        raise ValueError(_STEP.sub("", str(error))) from error
+    except RuntimeError as error:
+        if mistake := _mistake_in(str(error)):
+            raise mistake from error
+        raise
     in_namespace = MetricsFilter().with_namespace(METRICS_NAMESPACE)
     counters = collections.Counter()
     for each in result.metrics().query(in_namespace)["counters"]:
         # Java job servers tell attempted counts only, some metrics nothing.
         counters[each.key.metric.name] += each.result or 0
     return counters
+
+
+def _runner_and_options(
+    pipeline_options: beam_options.PipelineOptions,
+) -> tuple[Any, beam_options.PipelineOptions]:
+    """FnApiRunner with processes of ours; None for any other runner."""
+    direct = pipeline_options.view_as(beam_options.DirectOptions)
+    if (
+        not _has_processes(pipeline_options)
+        or direct.direct_running_mode != "multi_processing"
+    ):
+        return None, pipeline_options
+    options = beam_options.PipelineOptions.from_dictionary(
+        pipeline_options.get_all_options(drop_default=True)
+    )
+    # Any mode would take other processes.
+    options.view_as(beam_options.DirectOptions).direct_running_mode = None
+    command = (sys.executable, "-m", worker.__name__, *worker.arguments())
+    environment = environments.SubprocessSDKEnvironment.from_command_string(
+        shlex.join(command)
+    )
+    return fn_api_runner.FnApiRunner(environment), options
+
+
+def _has_processes(pipeline_options: beam_options.PipelineOptions) -> bool:
+    direct = pipeline_options.view_as(beam_options.DirectOptions)
+    runner = pipeline_options.view_as(beam_options.StandardOptions).runner
+    return runner == "FnApiRunner" and direct.direct_num_workers > 1
+
+
+def _mistake_in(text: str) -> Exception | None:
+    """The mistake that a worker's traceback ends with; None for a bug.
+
+    Of other processes Beam passes on the text only.
+    """
+    *_, end = text.split('\n  File "')
+    found = _END_OF_TRACEBACK.fullmatch(end.strip())
+    if not found:
+        return None
+    message = _STEP.sub("", found["message"])
+    kind = getattr(builtins, found["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, OSError):
+        return kind(message)
+    is_ours = re.search(r"\b(sicot_tf|beam_jobs)/", found["path"])
+    is_told = (found["line"] or "").startswith("raise ")
+    if found["kind"] == "ValueError" and is_ours and is_told:
+        return ValueError(message)
+    return None
 
 
 @contextlib.contextmanager
@@ -119,17 +187,15 @@ def local_processes(
 
     A process takes about 5 seconds to start, so several calls share them.
     """
-    num_processes = pipeline_options.view_as(
-        beam_options.DirectOptions
-    ).direct_num_workers
-    runner = pipeline_options.view_as(beam_options.StandardOptions).runner
-    if runner != "FnApiRunner" or num_processes <= 1:
+    if not _has_processes(pipeline_options):
         yield None
         return
     pool = concurrent.futures.ProcessPoolExecutor(
-        num_processes,
+        pipeline_options.view_as(beam_options.DirectOptions).direct_num_workers,
         # Neither TensorFlow nor gRPC survive a fork.
         multiprocessing.get_context("spawn"),
+        worker.start,
+        worker.arguments(),
     )
     try:
         yield pool
@@ -165,10 +231,16 @@ def run_each(
             return run_each(pipeline_options, inputs, transform, processes)
     alone = make_pipeline_options()
     counters = collections.Counter()
-    jobs = [processes.submit(run, alone, [each], transform) for each in inputs]
+    jobs = [
+        processes.submit(_run_or_mistake, alone, [each], transform)
+        for each in inputs
+    ]
     try:
         for job in concurrent.futures.as_completed(jobs):
-            counters += job.result()
+            result = job.result()
+            if isinstance(result, Exception):
+                raise result
+            counters += result
     except concurrent.futures.process.BrokenProcessPool as error:
         raise ChildProcessError(
             "A process of this job was killed; if nobody did so, memory was "
@@ -179,3 +251,20 @@ def run_each(
         for job in jobs:
             job.cancel()
     return counters
+
+
+def _run_or_mistake(
+    pipeline_options: beam_options.PipelineOptions,
+    inputs: Sequence[Any],
+    transform: beam.PTransform,
+) -> collections.Counter[str] | Exception:
+    """`run` in another process: mistakes are returned, bugs are raised.
+
+    The process that gets a raised one prints its traceback.
+    """
+    try:
+        return run(pipeline_options, inputs, transform)
+    except Exception as error:
+        if command_line.is_mistake(error):
+            return error
+        raise

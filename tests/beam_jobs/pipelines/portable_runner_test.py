@@ -59,7 +59,7 @@ class _CountFn(beam.DoFn):
 
     def process(self, number):
         if number == 13:
-            raise ValueError("thirteen")
+            raise ArithmeticError("thirteen")
         self._counter.inc(number % 2 == 0)
         yield number
 

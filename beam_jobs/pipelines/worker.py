@@ -1,0 +1,49 @@
+"""A worker process on this machine, without what Beam says of itself.
+
+FnApiRunner starts it as `python -m beam_jobs.pipelines.worker`; what goes
+wrong in it is raised where the pipeline runs.
+"""
+
+import logging
+import signal
+import sys
+
+from sicot_tf import command_line
+
+
+def import_beam() -> None:
+    """Imports Beam without its warning that Google's client is not there."""
+    logging.disable(logging.WARNING)
+    try:
+        import apache_beam  # noqa: F401
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def arguments() -> tuple[str, str]:
+    """What `start` needs for a process like this one."""
+    level = logging.getLogger("beam_jobs").getEffectiveLevel()
+    needed = "tensorflow" if "tensorflow" in sys.modules else "no-tensorflow"
+    return logging.getLevelName(level).lower(), needed
+
+
+def start(verbosity: str, needed: str) -> None:
+    """Logs and imports as the process that starts this one."""
+    # Ctrl-C ends this one as well: without a traceback of its own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    command_line.set_up_logging(verbosity)
+    if verbosity != "debug":
+        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    import_beam()
+    if needed == "tensorflow":
+        command_line.import_tensorflow()
+
+
+if __name__ == "__main__":
+    start(*sys.argv[1:])
+    from apache_beam.runners.worker import sdk_worker
+    from apache_beam.runners.worker import sdk_worker_main
+
+    # It prints a traceback that it also sends.
+    sdk_worker.print = lambda *_, **__: None
+    sdk_worker_main.main([])

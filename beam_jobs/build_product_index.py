@@ -1,58 +1,31 @@
 """Builds a generation of the product index from catalogue records.
 
-    catalogue files -> ParseCatalogue (Beam) -> latest record of each product
-        (DuckDB) -> products.sqlite [-> EmbedPictures (Beam) -> embeddings.npy]
-        -> INDEX/<date>-<id>/, INDEX/LATEST
-
-Equal input and settings give equal bytes, whatever the number of processes;
-only `run.json` differs. `sicot_tf.catalogue.product_index` reads the result.
+The road of a record stands in `beam_jobs.catalogue.build`;
+`sicot_tf.catalogue.product_index` reads the result.
 """
 
 import argparse
-import collections
-import contextlib
 import datetime
-import importlib.metadata
-import os
+import logging
 import pathlib
-import platform
-import posixpath
-import shutil
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
 # TensorFlow's own library, and the version stands in the file.
 import sqlite3  # noqa: F401
-import sys
-import time
-from collections.abc import Iterator
-from collections.abc import Sequence
-from typing import Any
+import typing
 
-import duckdb
-import pyarrow.parquet as pq
-from apache_beam.options import pipeline_options as beam_options
-
-from beam_jobs.catalogue import embed_pictures
-from beam_jobs.catalogue import merge_products
-from beam_jobs.catalogue import parse_catalogue
+from beam_jobs.catalogue import report
 from beam_jobs.catalogue import retention
-from beam_jobs.catalogue.identity import Settings
-from beam_jobs.catalogue.identity import file_sha256
-from beam_jobs.catalogue.identity import find_base
-from beam_jobs.catalogue.identity import identify
-from beam_jobs.catalogue.identity import is_same_delta
-from beam_jobs.catalogue.identity import name_of
-from beam_jobs.catalogue.report import REPORT
-from beam_jobs.catalogue.report import count_rejects
-from beam_jobs.catalogue.report import count_store
-from beam_jobs.catalogue.report import write
-from beam_jobs.pipelines import runners
-from beam_jobs.records import parquet_tables
-from beam_jobs.records import record_files
+from beam_jobs.pipelines import flags
+from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
+
+if typing.TYPE_CHECKING:
+    from apache_beam.options import pipeline_options as beam_options
+
+_log = logging.getLogger(__name__)
 
 _EPILOG = """\
 catalogue records: JSON Lines (.jsonl), CSV (.csv), both also gzipped, or
@@ -70,7 +43,7 @@ records and pictures that can't be used stand in rejects.jsonl with a reason;
 mended, the file can be given to --input
 {reasons}
 
-examples
+examples:
   python -m beam_jobs.build_product_index --input 'catalogue/*.parquet' \\
       --output index --labels runs/cotrain/classes.jsonl
   python -m beam_jobs.build_product_index --input changes.jsonl \\
@@ -78,221 +51,39 @@ examples
   python -m beam_jobs.build_product_index --output index --list
   python -m beam_jobs.build_product_index --output index --rollback
 
-exit codes: 0 built, found finished or rolled back; 1 an error; 2 refused
-(wrong flags, or the index would shrink too much). The index in use stays as
-it is unless the code is 0.
+exit codes: 0 built, found finished or rolled back; 2 refused (wrong flags, a
+file that can't be read, an index that would shrink too much); 1 another error.
+The index in use stays as it is unless the code is 0.
 """
-
-
-def build(
-    inputs: Sequence[str],
-    index: pathlib.Path,
-    settings: Settings,
-    pipeline_options: beam_options.PipelineOptions,
-    *,
-    max_shrink_percent: float = 20,
-    keep: int = 7,
-) -> pathlib.Path:
-    """Builds a generation in `index` and points `index/LATEST` to it.
-
-    A generation that is there already is not built again. Nothing of a new
-    one is visible before it is complete; a killed build goes on where it was.
-
-    Args:
-        inputs: paths or globs of catalogue files.
-        index: folder of the generations.
-        pipeline_options: for both pipelines, from
-            `runners.make_pipeline_options`.
-        max_shrink_percent: of the products of `LATEST`; 100 allows all.
-        keep: how many generations remain.
-
-    Returns:
-        The folder of the generation.
-
-    Raises:
-        index_generations.ShrinkError: if too many products would be gone.
-        ValueError: if a setting does not fit or a file can't be read.
-    """
-    datetime.date.fromisoformat(settings.date)
-    with retention.only_builder(index):
-        generation = _build(
-            inputs, index, settings, pipeline_options, max_shrink_percent
-        )
-        retention.remove_old(index, keep)
-    return generation
-
-
-def _build(
-    inputs: Sequence[str],
-    index: pathlib.Path,
-    settings: Settings,
-    pipeline_options: beam_options.PipelineOptions,
-    max_shrink_percent: float,
-) -> pathlib.Path:
-    seconds: dict[str, float] = {}
-    with _stage("fingerprints", seconds):
-        files = record_files.find_record_files(inputs)
-        record_files.check_encodings(
-            files, settings.encoding, what="catalogue file"
-        )
-        base = find_base(index, settings)
-        identity = identify(files, settings, base)
-    # After a delta LATEST is what this very command has built.
-    if settings.mode == "delta" and settings.base is None:
-        if is_same_delta(base, identity):
-            print(f"{base} is already built.")
-            return base
-    name = name_of(identity)
-    generation = index / name
-    if generation.exists():
-        generations.resolve_generation(generation)  # Has it its manifest?
-        manifest = config.read_json(generation / generations.MANIFEST)
-        retention.check_shrink(
-            index, manifest["counts"]["products"], max_shrink_percent
-        )
-        print(f"{generation} is already built.")
-        generations.point_latest(generation)
-        return generation
-
-    work = retention.work_folder(index, name)
-    finished = work / "generation"
-    for folder in ("parts", "spill", "embeddings", "generation"):
-        (work / folder).mkdir(exist_ok=True)
-    with _stage("check records", seconds):
-        counters = runners.run_each(
-            pipeline_options,
-            [
-                (n, os.fsencode(file.path), file.name)
-                for n, file in enumerate(files)
-            ],
-            parse_catalogue.ParseCatalogue(
-                str(work / "parts"), settings.encoding
-            ),
-        )
-    parts = [
-        parse_catalogue.part_files(work / "parts", n) for n in range(len(files))
-    ]
-    work_list = work / "embeddings" / "pictures.sqlite"
-    with parquet_tables.plain_name(work) as plain:
-        with _stage("latest records", seconds):
-            row_files = [
-                plain / "parts" / part["products"].name for part in parts
-            ]
-            if base is not None:
-                row_files.append(plain / "base.parquet")
-                merge_products.export_base(base, row_files[-1])
-            rows = merge_products.open_rows(row_files, plain / "spill")
-            counts = _count(rows, parts)
-        retention.check_shrink(index, counts["products"], max_shrink_percent)
-        with _stage("write the store", seconds):
-            merge_products.write_store(
-                rows,
-                finished / product_index.STORE,
-                folders=[
-                    settings.image_root or posixpath.dirname(file.path)
-                    for file in files
-                ],
-                pictures=work_list if settings.saved_model else None,
-                base=base,
-            )
-            rows.close()
-    rejects = finished / parse_catalogue.REJECTS
-    with rejects.open("wb") as output:
-        for part in parts:
-            with part["rejects"].open("rb") as file:
-                shutil.copyfileobj(file, output)
-    if settings.saved_model is not None:
-        dim = identity["embeddings"]["dim"]
-        with _stage("embed pictures", seconds):
-            counters += embed_pictures.embed(
-                work_list.parent, settings.saved_model, dim, pipeline_options
-            )
-            counts |= embed_pictures.collect(
-                work_list.parent, finished, dim, base
-            )
-    with _stage("report", seconds):
-        counts |= count_store(finished)
-        counts["rejects"] = count_rejects(rejects)
-        write(finished, counts, settings.labels)
-        config.write_json(
-            finished / generations.MANIFEST,
-            {**identity, "counts": counts, "files": _describe_files(finished)},
-        )
-    config.write_json(
-        finished / retention.RUN,
-        {
-            "built_at": retention.now(),
-            "seconds": {k: round(v, 2) for k, v in seconds.items()},
-            "records_per_second": round(
-                counts["records_read"] / sum(seconds.values()), 1
-            ),
-            "beam_counters": counters,
-            "host": platform.node(),
-            "num_cpus": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "apache_beam": importlib.metadata.version("apache-beam"),
-        },
-    )
-    generations.publish(finished, generation)
-    generations.point_latest(generation)
-    shutil.rmtree(work)
-    return generation
-
-
-@contextlib.contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is going on and notes how long it took."""
-    print(f"{name} ...", flush=True)
-    started = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - started
-
-
-def _count(
-    rows: duckdb.DuckDBPyConnection, parts: Sequence[dict[str, pathlib.Path]]
-) -> dict[str, Any]:
-    """What became of each record.
-
-    `records_read` is the sum of `records_rejected`, `records_superseded` (a
-    later record of the product counts), `tombstones` and
-    `products_from_input`.
-    """
-    counts = collections.Counter(merge_products.count_rows(rows))
-    for part in parts:
-        metadata = pq.read_metadata(part["products"]).metadata
-        counts["records_read"] += int(metadata[b"read"])
-        counts["records_rejected"] += int(metadata[b"rejected"])
-    counts["products"] = (
-        counts["products_from_input"] + counts["products_from_base"]
-    )
-    return dict(counts)
-
-
-def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.name: {
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(str(path)),
-        }
-        for path in sorted(folder.iterdir())
-    }
 
 
 @command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
-    width = max(map(len, parse_catalogue.REJECT_REASONS))
-    reasons = "\n".join(
-        f"  {reason:{width}}  {explanation}"
-        for reason, explanation in parse_catalogue.REJECT_REASONS.items()
-    )
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_jobs.build_product_index",
-        description="Builds a dated product index: SKU id to products.",
-        epilog=_EPILOG.format(reasons=reasons),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = _make_parser()
+    arguments, pipeline_options = flags.parse(parser, argv)
+    if not arguments.max_shrink_percent >= 0:
+        parser.error(
+            "--max_shrink_percent: expected 0 or more, received "
+            f"{arguments.max_shrink_percent}"
+        )
+    if arguments.keep < 1:
+        parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
+    if arguments.list:
+        print(retention.describe(arguments.output))
+    elif arguments.rollback is not None:
+        _roll_back(arguments.output, arguments.rollback or None)
+    else:
+        _build(arguments, pipeline_options)
+
+
+def _make_parser() -> command_line.ArgumentParser:
+    parser = command_line.ArgumentParser(
+        "beam_jobs.build_product_index",
+        "Builds a dated product index: SKU id to products.",
+        _EPILOG.format(
+            reasons=reject_reasons.table(reject_reasons.OF_CATALOGUE)
+        ),
     )
     parser.add_argument(
         "--output",
@@ -318,6 +109,14 @@ def main(argv: list[str] | None = None) -> None:
         metavar="GENERATION",
         help="point LATEST to a generation (default: the one before)",
     )
+    _add_contents(parser)
+    _add_retention(parser)
+    flags.add_arguments(parser)
+    return parser
+
+
+def _add_contents(parser: argparse.ArgumentParser) -> None:
+    """What the index is made of, beside the catalogue files."""
     parser.add_argument(
         "--date",
         type=_parse_date,
@@ -363,6 +162,10 @@ def main(argv: list[str] | None = None) -> None:
         help="of the text of JSON Lines and CSV, for example gb18030 or "
         "utf-16 (default: utf-8)",
     )
+
+
+def _add_retention(parser: argparse.ArgumentParser) -> None:
+    """What may become of the generations before."""
     parser.add_argument(
         "--max_shrink_percent",
         type=float,
@@ -378,33 +181,6 @@ def main(argv: list[str] | None = None) -> None:
         default=7,
         help="generations that remain (default: 7)",
     )
-    runners.add_arguments(parser)
-    arguments, beam_flags = parser.parse_known_args(argv)
-    if not arguments.max_shrink_percent >= 0:
-        parser.error(
-            "--max_shrink_percent: expected 0 or more, received "
-            f"{arguments.max_shrink_percent}"
-        )
-    if arguments.keep < 1:
-        parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
-    try:
-        pipeline_options = runners.make_pipeline_options(
-            arguments.runner, arguments.num_processes, beam_flags
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        if arguments.list:
-            print(retention.describe(arguments.output))
-        elif arguments.rollback is not None:
-            _roll_back(arguments.output, arguments.rollback or None)
-        else:
-            _build_and_tell(arguments, pipeline_options)
-    except retention.ShrinkError as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ValueError as error:
-        sys.exit(f"Error: {error}")
 
 
 def _parse_date(text: str) -> str:
@@ -417,15 +193,19 @@ def _roll_back(index: pathlib.Path, name: str | None) -> None:
     print(f"{index / generations.LATEST} names {generation.name} again.")
 
 
-def _build_and_tell(
+def _build(
     arguments: argparse.Namespace,
-    pipeline_options: beam_options.PipelineOptions,
+    pipeline_options: "beam_options.PipelineOptions",
 ) -> None:
+    command_line.import_tensorflow()
+    from beam_jobs.catalogue import build
+    from beam_jobs.catalogue import identity
+
     print(f"date {arguments.date}", flush=True)
-    generation = build(
+    generation = build.build(
         arguments.input,
         arguments.output,
-        Settings(
+        identity.Settings(
             date=arguments.date,
             mode=arguments.mode,
             base=arguments.base,
@@ -440,28 +220,33 @@ def _build_and_tell(
         ),
         keep=arguments.keep,
     )
-    report = config.read_json(generation / REPORT)
-    counts = report["counts"]
+    _print_results(generation, arguments)
+
+
+def _print_results(
+    generation: pathlib.Path, arguments: argparse.Namespace
+) -> None:
+    found = config.read_json(generation / report.REPORT)
+    counts, classes = found["counts"], found["classes"]
     print(
         f"{counts['products']:,} products of {counts['skus']:,} SKUs from "
         f"{counts['records_read']:,} records; "
         f"{counts['records_rejected']:,} rejected"
     )
-    if report["classes"] is not None:
-        classes = report["classes"]
+    if classes is not None:
         print(
             f"{classes['skus_without_class']['count']:,} SKUs without class, "
             f"{classes['classes_without_sku']['count']:,} classes without SKU"
         )
         if classes["count"] == classes["classes_without_sku"]["count"]:
-            print(
-                f"Warning: no product is of one of the {classes['count']:,} "
-                f"classes of {arguments.labels}.",
-                file=sys.stderr,
+            _log.warning(
+                "no product is of one of the %s classes of %s",
+                f"{classes['count']:,}",
+                arguments.labels,
             )
     if not counts["products"]:
         raise ValueError(
-            f"{generation} holds no product; see its {parse_catalogue.REJECTS} "
+            f"{generation} holds no product; see its rejects.jsonl "
             "for the reasons."
         )
     print(f"Product index: {generation}")

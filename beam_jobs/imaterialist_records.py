@@ -8,238 +8,45 @@ Train is train.json, test is val.json: the labels of test.json were never
 published. The data set has no titles; bring a file of your own.
 """
 
-import argparse
-import math
-import os
 import pathlib
-import posixpath
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from typing import Any
 
-import tqdm
-
+from beam_jobs.pipelines import worker
 from beam_jobs.readers import record_shards
-from beam_jobs.records import raw_records
-from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import command_line
 
 _EPILOG = """\
 titles: JSON Lines, CSV (both also gzipped) or Parquet with id and title
 pictures: anywhere below the root; a file belongs to the id its name starts
 with, up to the first dot
 
-example
+examples:
   python -m beam_jobs.imaterialist_records --root imaterialist \\
       --titles titles.csv --output records
 """
-# Raise it when equal input is to give other records than before.
-_FORMAT_VERSION = 1
-# About 50 MB.
-_SHARD_RECORDS = 200_000
 # The paper's boundary of head and tail (Table 4).
 _HEAD_THRESHOLD = 200
-_TITLE_FIELDS = ("id", "title")
-_LISTS = {"train.json": "train", "val.json": "test"}
 
 
-def build(
-    root: pathlib.Path,
-    output: pathlib.Path,
-    *,
-    titles: pathlib.Path | None = None,
-    encoding: str = "utf-8",
-    shard_records: int = _SHARD_RECORDS,
-) -> None:
-    """Writes the records into a new folder.
-
-    About 0.6 kB of memory a record.
-
-    Args:
-        root: holds train.json, val.json and, somewhere below, the pictures.
-        output: a new folder, or one that an equal call filled.
-        titles: the file of titles; None: all titles are empty.
-        encoding: of the text of the titles, if JSON Lines or CSV.
-        shard_records: how many records a shard has.
-
-    Raises:
-        ValueError: if a file is missing or not what it should be, or
-            `output` holds something else.
-    """
-    inputs = [root / name for name in _LISTS] + ([titles] if titles else [])
-    for path in inputs:
-        if not path.is_file():
-            raise ValueError(f"Expected the file {path}.")
-    notes = record_shards.Notes()
-    rows = sorted(
-        row for name in _LISTS for row in read_list(root / name, notes)
-    )
-    wanted = {bare_id(image_id) for _, image_id, _ in rows}
-    images = find_images(root, wanted)
-    settings = {
-        "format_version": _FORMAT_VERSION,
-        "shard_records": shard_records,
-        "root": record_shards.path_from(output, root),
-        "inputs": {path.name: record_shards.sha256(path) for path in inputs},
-        "encoding": encoding,
-        "pictures": record_shards.digest(sorted(images.items())),
-    }
-    if record_shards.is_written(output, settings):
-        print(f"{output} is already written.")
-        return
-
-    title_by_id = read_titles(titles, wanted, notes, encoding) if titles else {}
-    num_shards = max(1, math.ceil(len(rows) / shard_records))
-    with record_shards.writing(output) as folder:
-        for shard in range(num_shards):
-            shard_rows = rows[shard * shard_records :][:shard_records]
-            made = make_records(
-                shard_rows, settings["root"], images, title_by_id, notes
-            )
-            record_shards.write_shard(folder, shard, num_shards, made, notes)
-        class_names = {sku_id: sku_id for _, _, sku_id in rows}
-        record_shards.write_notes(notes, folder, settings, class_names)
-
-
-def bare_id(name: str) -> str:
-    """The id of a file name, an image or a title: up to the first dot."""
-    return name.partition(".")[0]
-
-
-def read_list(
-    path: pathlib.Path, notes: record_shards.Notes
-) -> Iterator[tuple[str, str, str]]:
-    """Name of the list, id and class of each image of train.json, val.json.
-
-    Raises:
-        ValueError: if the file does not hold a list of images.
-    """
-    content = config.read_json(path)
-    images = content.get("images") if isinstance(content, dict) else None
-    if not isinstance(images, list):
-        raise ValueError(
-            f'Expected {{"images": [{{"id": ..., "class": ...}}]}} in {path}, '
-            f"received {content!r:.100}."
-        )
-    for number, image in enumerate(images):
-        notes.counts[path.name, "images"] += 1
-        row = image if isinstance(image, dict) else {}
-        image_id, label = row.get("id"), row.get("class")
-        if isinstance(image_id, str) and image_id and type(label) is int:
-            yield path.name, image_id, str(label)
-        else:
-            notes.add_problem(
-                "bad_image", list=path.name, number=number, image=image
-            )
-
-
-def find_images(root: pathlib.Path, wanted: set[str]) -> dict[str, str]:
-    """Paths below the root by id: flat, in folders by hash or by class.
-
-    Of several files of one id the first is taken.
-
-    Args:
-        wanted: the ids looked for.
-    """
-    images: dict[str, str] = {}
-    with tqdm.tqdm(desc="Pictures", unit=" files") as progress:
-        for folder, subfolders, names in os.walk(root, followlinks=True):
-            subfolders.sort()
-            below = pathlib.Path(folder).relative_to(root).as_posix()
-            for name in sorted(names):
-                if bare_id(name) in wanted:
-                    path = posixpath.normpath(posixpath.join(below, name))
-                    images.setdefault(bare_id(name), path)
-            progress.update(len(names))
-    return images
-
-
-def read_titles(
-    path: pathlib.Path,
-    wanted: set[str],
-    notes: record_shards.Notes,
-    encoding: str = "utf-8",
-) -> dict[str, str]:
-    """Titles by id, the first of each.
-
-    Args:
-        wanted: the ids whose titles are kept.
-
-    Raises:
-        ValueError: if the file has none of them.
-    """
-    title_by_id: dict[str, str] = {}
-    counts = {name: 0 for name in ("read", "without_record", "second_of_id")}
-    file = record_files.RecordFile(str(path), path.name)
-    record_files.check_encodings([file], encoding, _TITLE_FIELDS, "title file")
-    with record_files.naming(str(path), "title file"), path.open("rb") as file:
-        rows = raw_records.read_rows(
-            file,
-            path.name,
-            encoding=encoding,
-            fields=_TITLE_FIELDS,
-            needed=_TITLE_FIELDS,
-        )
-        for line, row, content in tqdm.tqdm(rows, "Titles", unit=" titles"):
-            counts["read"] += 1
-            fields = row if isinstance(row, dict) else {}
-            image_id, title = fields.get("id"), fields.get("title")
-            if "title" in fields and title is None:
-                title = ""
-            if not isinstance(image_id, str) or not isinstance(title, str):
-                notes.add_problem("bad_title", line=line, text=content[:500])
-            elif bare_id(image_id) not in wanted:
-                counts["without_record"] += 1
-            elif bare_id(image_id) in title_by_id:
-                counts["second_of_id"] += 1
-            else:
-                title_by_id[bare_id(image_id)] = title
-    if not title_by_id:
-        raise ValueError(
-            f"Expected fields id and title in {path}, with ids as in "
-            "train.json and val.json; received none of these."
-        )
-    for name, count in counts.items():
-        notes.counts["titles", name] = count
-    return title_by_id
-
-
-def make_records(
-    rows: Sequence[tuple[str, str, str]],
-    root: str,
-    images: Mapping[str, str],
-    title_by_id: Mapping[str, str],
-    notes: record_shards.Notes,
-) -> Iterator[dict[str, Any]]:
-    """The records of rows of `read_list`, in their order.
-
-    A picture without a file stays: `build_dataset` rejects it as
-    `missing_image`.
-    """
-    for name, image_id, sku_id in rows:
-        bare = bare_id(image_id)
-        title = title_by_id.get(bare, "")
-        notes.counts[name, "pictures_not_there"] += bare not in images
-        notes.counts[name, "records_without_title"] += not title.strip()
-        yield {
-            "record_id": f"{name.removesuffix('.json')}/{bare}",
-            "image": posixpath.join(root, images.get(bare, image_id)),
-            "sku_id": sku_id,
-            "title": title,
-            "split": _LISTS[name],
-            "source": "imaterialist",
-        }
-
-
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, writes the records, prints what came of it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m beam_jobs.imaterialist_records",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    arguments = _make_parser().parse_args(argv)
+    worker.import_beam()
+    command_line.import_tensorflow()
+    from beam_jobs.readers import imaterialist
+
+    imaterialist.build(
+        arguments.root,
+        arguments.output,
+        titles=arguments.titles,
+        encoding=arguments.encoding,
+    )
+    record_shards.print_summary(arguments.output, _HEAD_THRESHOLD)
+
+
+def _make_parser() -> command_line.ArgumentParser:
+    parser = command_line.ArgumentParser(
+        "beam_jobs.imaterialist_records", __doc__, _EPILOG
     )
     parser.add_argument(
         "--root",
@@ -266,17 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         metavar="DIR",
         help="new folder for the records; pictures stay where they are",
     )
-    arguments = parser.parse_args(argv)
-    try:
-        build(
-            arguments.root,
-            arguments.output,
-            titles=arguments.titles,
-            encoding=arguments.encoding,
-        )
-    except (ValueError, OSError) as error:
-        parser.error(str(error))
-    record_shards.print_summary(arguments.output, _HEAD_THRESHOLD)
+    return parser
 
 
 if __name__ == "__main__":

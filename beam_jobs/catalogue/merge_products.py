@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tqdm
 
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.records import raw_records
+from sicot_tf import progress
 from sicot_tf.catalogue import product_index
 
 # DuckDB sorts what is larger on disk.
@@ -164,7 +164,7 @@ def write_store(
         "ORDER BY sku_id, updated_at DESC NULLS LAST, product_id"
     )
     first = 1
-    with tqdm.tqdm(desc="Products", unit=" products") as progress:
+    with progress.bar(description="Products", unit="products") as bar:
         for chunk in _chunks(latest):
             store.executemany(
                 "INSERT INTO products VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -173,7 +173,7 @@ def write_store(
             if work is not None:
                 _list_pictures(work, first, chunk, folders)
             first += len(chunk)
-            progress.update(len(chunk))
+            bar.update(len(chunk))
     tombstones = rows.sql(
         "SELECT product_id, updated_at FROM latest WHERE deleted "
         "ORDER BY product_id"

@@ -34,18 +34,6 @@ CatalogueFile = tuple[int, bytes, str]
 
 REJECTS = "rejects.jsonl"
 
-REJECT_REASONS = {
-    "bad_json": "the line is not a JSON object in UTF-8",
-    "bad_encoding": "text that is not UTF-8, or not of --encoding",
-    "missing_field": "a required field is absent or empty",
-    "bad_field": "a field has the wrong type, or a CSV row the wrong length",
-    "unexpected_error": "an error nobody foresaw; the message names it",
-    "missing_image": "the picture can't be read (only with --saved_model)",
-    "not_an_image": "the file is not a picture",
-    "too_many_pixels": "the picture is too large to decode",
-    "decode_error": "the picture is damaged, or of a format the model can't "
-    "read",
-}
 _OWN_FIELDS = {
     "product_id",
     "sku_id",

@@ -17,7 +17,7 @@ _WORK_PREFIX = ".build-"
 _REMOVED_PREFIX = ".removed-"
 
 
-class ShrinkError(Exception):
+class ShrinkError(ValueError):
     """The new index has far fewer products than the one in use."""
 
 

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import logging
 import pathlib
 import resource
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from gensim.models import word2vec
 
+from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
 from beam_jobs.dataset import store_records
 from beam_jobs.dataset import summary
@@ -33,11 +35,13 @@ from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
 from sicot_tf import config
 
+_log = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
 def stage(name: str, measures: dict[str, dict[str, float]]) -> Iterator[None]:
     """Says what is going on; notes how long it took and the memory's peak."""
-    print(f"{name} ...", flush=True)
+    _log.info("%s ...", name)
     started = time.monotonic()
     yield
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -98,31 +102,31 @@ class BuildStages:
 
     def store_records(self) -> None:
         """Checks, decodes and tokenises, part by part."""
-        parts = self.work / "parts"
+        folder = self.work / "parts"
         with (
             stage("check, decode, tokenise", self.measures),
             progress.watch(
                 "Pictures",
-                parts,
+                folder,
                 "part-*.parquet",
                 total=self.survey.num_records,
-                count=store_records.count_part,
+                count=parts.count,
                 unit="records",
             ),
         ):
             self.counters += self.run_each(
                 _unfinished(
                     range(self.survey.num_parts),
-                    lambda part: store_records.part_files(parts, part)["facts"],
+                    lambda part: parts.files(folder, part)["facts"],
                 ),
                 store_records.StoreRecords(
-                    str(self.work / "rows"), str(parts), self.dataset_config
+                    str(self.work / "rows"), str(folder), self.dataset_config
                 ),
             )
 
     def images_sha256(self) -> str:
         """Names the pictures of all parts."""
-        return store_records.images_sha256(self.work / "parts")
+        return parts.images_sha256(self.work / "parts")
 
     def make_generation(self, memory_megabytes: int) -> dict[str, Any]:
         """Makes `generation` of the parts; returns facts for the manifest."""
@@ -146,7 +150,7 @@ class BuildStages:
                 if self.extras.frozen_test:
                     in_test = resolver.num_frozen_in_test()
                     facts["frozen_test"]["in_test"] = in_test
-            print(f"  {facts['vocabulary_size']:,} words", flush=True)
+            _log.info("%s words", f"{facts['vocabulary_size']:,}")
             self._write_shards(resolver)
             with stage("manifest", self.measures):
                 facts |= summary.describe_generation(
@@ -275,9 +279,9 @@ def _unfinished(
     all_work = list(work)
     left = [each for each in all_work if not marker(each).exists()]
     if len(left) < len(all_work):
-        print(
-            f"  {len(all_work) - len(left)} of {len(all_work)} were finished "
-            "before and are not done again.",
-            flush=True,
+        _log.info(
+            "%d of %d were finished before and are not done again",
+            len(all_work) - len(left),
+            len(all_work),
         )
     return left

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
+from beam_jobs.dataset import parts
 from beam_jobs.dataset import stored_images
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
@@ -36,61 +37,6 @@ from sicot_tf.data import titles
 
 # Pictures that are read ahead of the one being decoded.
 _READ_AHEAD = 16
-
-# What is known of a record that can be used, one row each.
-FACTS_SCHEMA = pa.schema(
-    {
-        # Its place among all records of all files.
-        "row": pa.int64(),
-        "record_id": pa.string(),
-        "sku_id": pa.string(),
-        "sku_name": pa.string(),
-        "title": pa.string(),
-        "words": pa.list_(pa.string()),
-        "source": pa.string(),
-        # As given; null where it is to be found.
-        "split": pa.string(),
-        "group": pa.string(),
-        # The JPEG in the part's file of pictures.
-        "part": pa.int32(),
-        "offset": pa.int64(),
-        "length": pa.int32(),
-        "sha256": pa.binary(32),
-        # By which similar pictures are found.
-        "image_hash_high": pa.uint64(),
-        "image_hash_low": pa.uint64(),
-        # Decide the split, and the place in the order of stored records.
-        "split_hash": pa.uint64(),
-        "order_hash": pa.uint64(),
-    }
-)
-
-
-def part_files(folder: pathlib.Path, part: int) -> dict[str, pathlib.Path]:
-    """The files of a finished part: `facts`, `rejects` and `jpegs`."""
-    return {
-        "facts": folder / f"part-{part:06d}.parquet",
-        "rejects": folder / f"part-{part:06d}.rejects.jsonl",
-        "jpegs": folder / f"part-{part:06d}.jpegs",
-    }
-
-
-def count_part(facts: pathlib.Path) -> dict[str, int]:
-    """How many records of a finished part are `done` and `rejected`."""
-    metadata = pq.read_schema(facts).metadata
-    return {
-        "done": int(metadata[b"read"]),
-        "rejected": int(metadata[b"rejected"]),
-    }
-
-
-def images_sha256(folder: pathlib.Path) -> str:
-    """One hash for the pictures of all parts, however they were divided."""
-    total = sum(
-        int(pq.read_schema(path).metadata[b"images"], 16)
-        for path in folder.glob("part-*.parquet")
-    )
-    return f"{total % 2**256:064x}"
 
 
 def reject_line(row: Mapping[str, Any], reason: str, message: str) -> str:
@@ -146,7 +92,7 @@ class StorePartFn(beam.DoFn):
         self._pool.shutdown()
 
     def process(self, part: int) -> Iterator[None]:
-        files = part_files(self._output_folder, part)
+        files = parts.files(self._output_folder, part)
         if files["facts"].exists():
             self._counters["parts_reused"].inc()
             return
@@ -170,7 +116,7 @@ class StorePartFn(beam.DoFn):
         with temporary["rejects"].open("w", encoding="utf-8") as file:
             for _, line in sorted(part_work.rejects):
                 file.write(line + "\n")
-        table = pa.Table.from_pylist(facts, FACTS_SCHEMA)
+        table = pa.Table.from_pylist(facts, parts.FACTS_SCHEMA)
         table = table.replace_schema_metadata(
             {
                 "read": str(len(rows)),

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from beam_jobs.dataset import word_vector_formats
+from sicot_tf import progress
 from sicot_tf.data import records
 
 MATCHES = ("exact", "folded")
@@ -119,10 +119,10 @@ def load_word_vectors(
     origin = np.full(len(ids) + 1, _MISSING)
     pieces: dict[str, np.ndarray] = {}
     num_duplicates = 0
-    rows = tqdm.tqdm(
+    rows = progress.bar(
         word_vector_formats.read_rows(path, facts),
-        desc=path.name,
-        unit=" vectors",
+        path.name,
+        "vectors",
         leave=False,
     )
     for word, numbers in rows:

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from beam_jobs.dataset import store_records
+from beam_jobs.dataset import parts
 from beam_jobs.pipelines import runners
 from sicot_tf import config
 from sicot_tf.data import records
@@ -101,7 +101,7 @@ class WriteShardFn(beam.DoFn):
                 )
 
     def _read_image(self, record: dict[str, Any]) -> bytes:
-        files = store_records.part_files(self._parts_folder, record["part"])
+        files = parts.files(self._parts_folder, record["part"])
         with files["jpegs"].open("rb") as file:
             file.seek(record["offset"])
             data = file.read(record["length"])

@@ -6,11 +6,14 @@ fetch_packages -> emoji_sources reads them -> licenses_text
 import collections
 import dataclasses
 import json
+import logging
 import pathlib
 import shutil
 import subprocess
 from collections.abc import Iterable
 from collections.abc import Mapping
+
+_log = logging.getLogger(__name__)
 
 # Pinned: other versions have other drawings and other words.
 PACKAGES = {
@@ -161,7 +164,7 @@ def fetch_packages(cache: pathlib.Path) -> None:
     partial = cache / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    print(f"Downloading {len(missing)} npm packages to {cache} ...", flush=True)
+    _log.info("downloading %d npm packages to %s", len(missing), cache)
     finished = subprocess.run(
         [npm, "install", "--prefix", str(partial), "--ignore-scripts"]
         + ["--no-audit", "--no-fund", "--no-save"]

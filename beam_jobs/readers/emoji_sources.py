@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import tqdm
 from PIL import Image
 
 from beam_jobs.readers import emoji_packages
+from sicot_tf import progress
 
 # Firefox's set calls other things by these names: its `wave` is of water and
 # its `dog` is the face. Found by looking; its `tramcar` is a black square.
@@ -347,6 +347,6 @@ def write_images(
             [size] * len(records),
             chunksize=16,
         )
-        progress = tqdm.tqdm(records, "Rendering", unit=" images")
-        for record, png in zip(progress, rendered):
+        bar = progress.bar(records, "Rendering", "images")
+        for record, png in zip(bar, rendered):
             (folder / record["image"]).write_bytes(png)

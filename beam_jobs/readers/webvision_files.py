@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import tqdm
-
 from beam_jobs.readers import record_shards
+from sicot_tf import progress
 
 SOURCES = ("google", "flickr")
 TEXT_FIELDS = ("title", "description", "tags")
@@ -135,8 +134,8 @@ def check_list(image_list: ImageList, num_labels: int) -> int:
             synsets.txt does not have.
     """
     num_lines = 0
-    for number, line in tqdm.tqdm(
-        read_lines(image_list.filelist), image_list.name, unit=" lines"
+    for number, line in progress.bar(
+        read_lines(image_list.filelist), image_list.name, "lines"
     ):
         num_lines += 1
         try:

@@ -18,12 +18,12 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import tqdm
 from apache_beam.io import filesystem
 from apache_beam.io import filesystems
 
 from beam_jobs.records import raw_records
 from beam_jobs.records import text_lines
+from sicot_tf import progress
 from sicot_tf.data import records
 
 _MISSING = "missing"
@@ -183,7 +183,7 @@ def survey(
     parts = _PartWriter(folder, part_records)
     with (
         concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
-        tqdm.tqdm(desc="Record files", unit=" records") as progress,
+        progress.bar(description="Record files", unit="records") as bar,
     ):
         for file in files:
             with naming(file.path):
@@ -191,19 +191,12 @@ def survey(
             inputs.append({"name": file.name, "sha256": sha256})
             file_folder = posixpath.dirname(file.path)
             for rows in _read_chunks(file, encoding, known, unknown_fields):
-                images = []
                 for line, row, content in rows:
                     parts.add(file.name, file_folder, line, row, content)
-                    if isinstance(row, dict):
-                        images.append(row.get("image"))
-                paths = [
-                    raw_records.resolve_image(file_folder, image)
-                    for image in images
-                    if isinstance(image, str)
-                ]
+                paths = _image_paths(rows, file_folder)
                 for pair in zip(paths, pool.map(_state, paths), strict=True):
                     digest.update(json.dumps(pair).encode())
-                progress.update(len(rows))
+                bar.update(len(rows))
     parts.flush()
     return Survey(
         parts.num_rows,
@@ -215,6 +208,15 @@ def survey(
         inputs,
         digest.hexdigest(),
     )
+
+
+def _image_paths(rows: Sequence[Any], folder: str) -> list[str]:
+    images = [row.get("image") for _, row, _ in rows if isinstance(row, dict)]
+    return [
+        raw_records.resolve_image(folder, image)
+        for image in images
+        if isinstance(image, str)
+    ]
 
 
 class _PartWriter:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from beam_jobs.records import raw_records
+from beam_jobs.records import reject_reasons
 from sicot_tf.data import records
 from sicot_tf.pages import page
 from sicot_tf.pages import pieces
@@ -171,7 +171,7 @@ def _reject_rows(rejected: Mapping[str, int]) -> list[tuple[str, str, str]]:
         (
             reason,
             pieces.number(times),
-            raw_records.REJECT_REASONS.get(reason, ""),
+            reject_reasons.OF_DATASET.get(reason, ""),
         )
         for reason, times in sorted(
             rejected.items(), key=lambda pair: (-pair[1], pair[0])

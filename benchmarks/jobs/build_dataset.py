@@ -312,7 +312,7 @@ def measure_titles(rounds: int) -> None:
 
 def _build_small(num_records: int, directory: str) -> None:
     """Builds tiny pictures; prints the memory's peak after each stage."""
-    from beam_jobs import build_dataset
+    from beam_jobs.dataset import build
     from beam_jobs.pipelines import runners
     from sicot_tf import config
 
@@ -328,8 +328,8 @@ def _build_small(num_records: int, directory: str) -> None:
             row = {"record_id": f"record-{i}", "image": path.name}
             row |= {"sku_id": f"sku-{int(rng.zipf(1.4)) % 20_000}"}
             file.write(json.dumps({**row, "title": title}) + "\n")
-    generation = build_dataset.build(
-        build_dataset.Inputs([str(folder / "records.jsonl")]),
+    generation = build.build(
+        build.Inputs([str(folder / "records.jsonl")]),
         folder / "dataset",
         config.from_dict(
             config.DatasetConfig,

@@ -52,6 +52,7 @@ def make_catalogue(folder: pathlib.Path, num_records: int) -> None:
 
 def measure_build(folder: pathlib.Path, num_records: int, processes: int):
     from beam_jobs import build_product_index
+    from beam_jobs.catalogue import build  # noqa: F401
 
     imports = _peak_megabytes()
     started = time.monotonic()

@@ -22,6 +22,8 @@ import tensorflow as tf
 from PIL import Image
 
 from beam_jobs import build_dataset
+from beam_jobs.dataset import build
+from beam_jobs.dataset import identity
 from beam_jobs.dataset import summary
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_files
@@ -107,8 +109,8 @@ def _build(inputs, output, dataset_config=_CONFIG, **settings):
         for name in ("frozen_test", "keep_labels", "word_vectors")
         if name in settings
     }
-    return build_dataset.build(
-        build_dataset.Inputs([str(path) for path in inputs], **extras),
+    return build.build(
+        build.Inputs([str(path) for path in inputs], **extras),
         output,
         dataset_config,
         runners.make_pipeline_options(),
@@ -300,10 +302,7 @@ class BuildDatasetTest(tf.test.TestCase):
     def test_equal_input_gives_equal_bytes(self):
         """If it fails, results depend on the run, or on PYTHONHASHSEED, or on
         the number of processes."""
-        with contextlib.redirect_stdout(io.StringIO()):
-            again = _build(
-                [self._input], self._folder / "again", part_records=5
-            )
+        again = _build([self._input], self._folder / "again", part_records=5)
         parallel = self._folder / "parallel"
         finished = subprocess.run(
             _command(
@@ -323,6 +322,9 @@ class BuildDatasetTest(tf.test.TestCase):
         self.assertRegex(finished.stdout, "written: train +8")
         self.assertRegex(finished.stdout, "rejected: bad_json +1")
         self.assertIn(str(generation), finished.stdout)
+        # Nothing of TensorFlow, Beam and their processes.
+        for line in finished.stderr.splitlines():
+            self.assertRegex(line, r"\A\d\d:\d\d:\d\d INFO ")
         # No work folder is left.
         self.assertCountEqual(
             [path.name for path in parallel.iterdir()],
@@ -665,10 +667,10 @@ class BuildDatasetTest(tf.test.TestCase):
         damaged.mkdir()
         (damaged / "manifest.json").write_text("{")
         config.write_json(damaged / "run.json", {"request": "another"})
-        self.assertEqual(build_dataset.find_finished(output, asked), generation)
+        self.assertEqual(identity.find_finished(output, asked), generation)
         # What it was not asked for, it is not.
         settings["near_duplicate_distance"] = 7
-        self.assertIsNone(build_dataset.find_finished(output, asked))
+        self.assertIsNone(identity.find_finished(output, asked))
 
     def test_mistakes_are_told_before_work_begins(self):
         """If it fails, a typing error costs a night."""

@@ -20,6 +20,7 @@ from beam_jobs.statistics import long_tail
 from beam_jobs.statistics import shard_summaries
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from tests.helpers import mistakes
 from tests.helpers import tiny_road
 
 _VOCABULARY = ["red", "包邮", "bag", "shoe", "hat"]
@@ -381,7 +382,7 @@ class DatasetStatisticsTest(tf.test.TestCase):
 
     def test_refuses_other_folders(self):
         """Breaks if a mistyped --output costs somebody a folder."""
-        with self.assertRaisesRegex(ValueError, "Name another --output"):
+        with mistakes.assert_told(self, "Name another --output"):
             dataset_statistics.main(
                 ["--dataset", str(self.dataset), "--output", str(self.dataset)]
             )
@@ -392,7 +393,7 @@ class DatasetStatisticsTest(tf.test.TestCase):
             generation = pathlib.Path(folder) / "dataset" / "cut"
             _write_generation(generation)
             tfrecords.write(generation / "val-00000-of-00001.tfrecord", [])
-            with self.assertRaisesRegex(ValueError, "'val': 1.* found .*0"):
+            with mistakes.assert_told(self, "'val': 1.* found .*0"):
                 dataset_statistics.main(["--dataset", str(generation.parent)])
             self.assertCountEqual(
                 [path.name for path in generation.parent.iterdir()],

@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from beam_jobs import emoji_records
+from beam_jobs.readers import emoji
+from beam_jobs.readers import emoji_long_tail
 from beam_jobs.readers import emoji_packages
 from beam_jobs.readers import emoji_sources
 from beam_jobs.records import raw_records
@@ -145,7 +147,7 @@ class ClassesTest(unittest.TestCase):
             "a": {"test", "train"},
             "d": {"test"},
         }
-        choose = emoji_records.choose_classes
+        choose = emoji_long_tail.choose_classes
         self.assertEqual(choose(splits, 0, seed=0), ["a", "c"])
         self.assertEqual(choose(splits, 2, seed=5), ["a", "c"])
         with self.assertRaisesRegex(ValueError, "1 to 2, or 0.*received 3"):
@@ -156,14 +158,14 @@ class ClassesTest(unittest.TestCase):
         names = [f"{number:02}" for number in range(40)]
         splits = {name: ("train", "test") for name in names}
         backwards = {name: splits[name] for name in reversed(names)}
-        chosen = emoji_records.choose_classes(splits, 10, seed=0)
+        chosen = emoji_long_tail.choose_classes(splits, 10, seed=0)
         self.assertEqual(
-            chosen, emoji_records.choose_classes(backwards, 10, seed=0)
+            chosen, emoji_long_tail.choose_classes(backwards, 10, seed=0)
         )
         self.assertEqual(chosen, sorted(chosen))
         self.assertEqual(len(set(chosen) & set(names)), 10)
         self.assertNotEqual(
-            chosen, emoji_records.choose_classes(splits, 10, seed=1)
+            chosen, emoji_long_tail.choose_classes(splits, 10, seed=1)
         )
 
 
@@ -176,7 +178,7 @@ class LongTailTest(unittest.TestCase):
         """
         num_drawings = dict.fromkeys("abcdefg", 4) | {"h": 5, "i": 6}
         num_drawings |= dict.fromkeys("jkl", 1)
-        groups = emoji_records.assign_long_tail(num_drawings, seed=0)
+        groups = emoji_long_tail.assign_long_tail(num_drawings, seed=0)
         self.assertEqual(groups["head"], ["h", "i"])
         self.assertEqual(
             [len(groups[name]) for name in ("head", "two", "one")], [2, 4, 6]
@@ -190,7 +192,7 @@ class LongTailTest(unittest.TestCase):
         10 classes: round(3.3) = 3 keep two, 7 keep one.
         """
         num_drawings = dict.fromkeys("abcdefghij", 4)
-        groups = emoji_records.assign_long_tail(num_drawings, seed=0)
+        groups = emoji_long_tail.assign_long_tail(num_drawings, seed=0)
         self.assertEqual(
             [len(groups[name]) for name in ("head", "two", "one")], [0, 3, 7]
         )
@@ -199,18 +201,18 @@ class LongTailTest(unittest.TestCase):
         """Fails when the order of the dict leaks in, or the seed is lost."""
         num_drawings = {f"{number:02}": 6 for number in range(50)}
         backwards = dict(reversed(num_drawings.items()))
-        groups = emoji_records.assign_long_tail(num_drawings, seed=0)
+        groups = emoji_long_tail.assign_long_tail(num_drawings, seed=0)
         self.assertEqual(
-            groups, emoji_records.assign_long_tail(backwards, seed=0)
+            groups, emoji_long_tail.assign_long_tail(backwards, seed=0)
         )
         self.assertNotEqual(
-            groups, emoji_records.assign_long_tail(num_drawings, seed=1)
+            groups, emoji_long_tail.assign_long_tail(num_drawings, seed=1)
         )
 
     def test_kept_drawings(self):
         """Fails when more than the limit is kept, or the order decides."""
         ids = ["a/1", "b/1", "c/1", "d/1", "e/1"]
-        keep = emoji_records.keep_drawings
+        keep = emoji_long_tail.keep_drawings
         self.assertEqual(keep(["b/1", "a/1"], 2, seed=0), ["a/1", "b/1"])
         self.assertEqual(keep(["a/1"], 2, seed=0), ["a/1"])
         kept = keep(ids, 2, seed=0)
@@ -439,18 +441,24 @@ class BuildTest(unittest.TestCase):
     def test_again(self):
         """Fails when a second run works anew, or writes over other records."""
         before = (self.output / "records.jsonl").stat().st_mtime_ns
-        with contextlib.redirect_stdout(io.StringIO()) as printed:
-            emoji_records.main(self.arguments(self.output))
-        self.assertIn("already built", printed.getvalue())
+        with self.assertLogs("beam_jobs", "INFO") as shown:
+            emoji.build(
+                self.output,
+                self.cache,
+                num_classes=0,
+                image_size=16,
+                long_tail="none",
+            )
+        self.assertIn("already built", shown.output[-1])
         after = (self.output / "records.jsonl").stat().st_mtime_ns
         self.assertEqual(before, after)
         with self.assertRaisesRegex(ValueError, "the same settings"):
-            emoji_records.build(self.output, self.cache, seed=1)
+            emoji.build(self.output, self.cache, seed=1)
         other = self.folder / "other"
         other.mkdir()
         (other / "records.jsonl").write_text("mine")
         with self.assertRaisesRegex(ValueError, "has records.jsonl"):
-            emoji_records.build(other, self.cache)
+            emoji.build(other, self.cache)
 
     def test_long_tail_and_equal_bytes(self):
         """Fails when equal settings differ, or the tail isn't cut.
@@ -460,7 +468,7 @@ class BuildTest(unittest.TestCase):
         """
         outputs = [self.folder / name for name in ("first", "second")]
         for output in outputs:
-            emoji_records.build(
+            emoji.build(
                 output,
                 self.cache,
                 num_classes=0,
@@ -496,7 +504,7 @@ class BuildTest(unittest.TestCase):
         (package / "assets" / "2764-fe0f.webp").write_bytes(b"RIFF")
         output = self.folder / "from_damaged"
         with self.assertRaisesRegex(ValueError, "fluent3d/2764"):
-            emoji_records.build(output, cache, num_classes=0, long_tail="none")
+            emoji.build(output, cache, num_classes=0, long_tail="none")
         self.assertFalse((output / "records.jsonl").exists())
 
 
@@ -526,7 +534,7 @@ class NpmTest(unittest.TestCase):
     def test_npm_is_missing(self):
         """Fails when a machine without npm gets a traceback."""
         finished = self.run_command(self.folder / "nothing")
-        self.assertEqual(finished.returncode, 1)
+        self.assertEqual(finished.returncode, 2)
         self.assertIn("npm is missing", finished.stderr)
         self.assertIn("https://nodejs.org", finished.stderr)
         self.assertNotIn("Traceback", finished.stderr)

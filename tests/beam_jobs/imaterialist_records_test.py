@@ -8,13 +8,13 @@ import pathlib
 import tempfile
 import unittest
 
-from beam_jobs import imaterialist_records
+from beam_jobs.readers import imaterialist
 from tests.helpers import fake_imaterialist
 
 
 def _build(root, output, titles=None, **options):
     with contextlib.redirect_stderr(io.StringIO()):
-        imaterialist_records.build(root, output, titles=titles, **options)
+        imaterialist.build(root, output, titles=titles, **options)
 
 
 def _read(output):
@@ -132,9 +132,9 @@ class ImaterialistRecordsTest(unittest.TestCase):
         output = root / "records"
         _build(root, output)
         before = _summary(output)
-        with contextlib.redirect_stdout(io.StringIO()) as shown:
+        with self.assertLogs("beam_jobs", "INFO") as shown:
             _build(root, output)
-        self.assertIn("already written", shown.getvalue())
+        self.assertIn("already written", shown.output[-1])
         missing = next(
             record["image"]
             for record in _read(output)

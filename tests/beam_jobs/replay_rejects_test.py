@@ -13,7 +13,9 @@ import PIL.Image
 
 from beam_jobs import build_dataset
 from beam_jobs import replay_rejects
+from beam_jobs.records import rejects
 from sicot_tf.data import generations
+from tests.helpers import mistakes
 
 
 def _line(record, reason="missing_image", number=1, **others):
@@ -74,7 +76,7 @@ class ReplayRejectsTest(unittest.TestCase):
         with self.subTest("folder in run.json"):
             generation = self._generation(lines, {"shop.jsonl": "/data"})
             self.assertEqual(
-                replay_rejects.write_records(
+                rejects.write_records(
                     generation, ["missing_image"], self._again
                 ),
                 6,
@@ -85,9 +87,7 @@ class ReplayRejectsTest(unittest.TestCase):
         with self.subTest("folder in the line"):
             line = _line(records[0], folder="s3://shop/may")
             generation = self._generation([line], {})
-            replay_rejects.write_records(
-                generation, ["missing_image"], self._again
-            )
+            rejects.write_records(generation, ["missing_image"], self._again)
             self.assertEqual(
                 self._written(),
                 [{"record_id": "0", "image": "s3://shop/may/a.jpg"}],
@@ -96,7 +96,7 @@ class ReplayRejectsTest(unittest.TestCase):
         with self.subTest("no folder"):
             generation = self._generation(lines, {})
             with self.assertRaisesRegex(ValueError, "Build it again"):
-                replay_rejects.write_records(
+                rejects.write_records(
                     generation, ["missing_image"], self._again
                 )
             self.assertEqual(list(self._folder.iterdir()), [generation])
@@ -167,13 +167,13 @@ class ReplayRejectsTest(unittest.TestCase):
             (("--output", self._folder / "again.csv"), "ends in .jsonl"),
             (("--reason", "too_small"), "too_small.*has: missing_image"),
         ):
-            with self.assertRaisesRegex(SystemExit, message):
+            with mistakes.assert_told(self, message):
                 self._run(generation, *arguments)
         self.assertEqual(self._again.read_text(), "precious")
         (generation / "rejects.jsonl").write_text("{")
-        with self.assertRaisesRegex(SystemExit, "line 1, is damaged"):
+        with mistakes.assert_told(self, "line 1, is damaged"):
             self._run(generation)
-        with self.assertRaisesRegex(SystemExit, "Build it first"):
+        with mistakes.assert_told(self, "Build it first"):
             self._run(self._folder / "absent")
 
     def test_there_and_back_again(self):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import status
-from beam_jobs.dataset import store_records
+from beam_jobs.dataset import parts
 from sicot_tf import config
 from sicot_tf.data import generations
 
@@ -41,7 +41,7 @@ def _interrupt(directory):
         (work / name).mkdir(parents=True)
     config.write_json(work / "plan.json", {"records": 300, "parts": 3})
     for part in range(2):
-        path = store_records.part_files(work / "parts", part)["facts"]
+        path = parts.files(work / "parts", part)["facts"]
         table = pa.table({"row": pa.array([], pa.int64())})
         metadata = {"read": "100", "rejected": str(part)}
         pq.write_table(table.replace_schema_metadata(metadata), path)

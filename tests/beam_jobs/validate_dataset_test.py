@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from beam_jobs import validate_dataset
 from beam_jobs.pipelines import runners
+from beam_jobs.validation import check_generation
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
@@ -136,7 +137,7 @@ class ValidateDatasetTest(tf.test.TestCase):
 
     def _find(self, **settings):
         """Checks that found something, with how often."""
-        self._report = validate_dataset.validate(
+        self._report = check_generation.validate(
             self._generation, runners.make_pipeline_options(), **settings
         )
         return {

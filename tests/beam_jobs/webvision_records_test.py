@@ -12,6 +12,7 @@ import unittest
 
 from beam_jobs import webvision_records
 from beam_jobs.pipelines import runners
+from beam_jobs.readers import webvision
 from beam_jobs.readers import webvision_files
 from tests.helpers import fake_webvision
 
@@ -22,7 +23,7 @@ def _build(root, output, num_processes=1, **options):
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
     ):
-        webvision_records.build(
+        webvision.build(
             root,
             output,
             runners.make_pipeline_options(num_processes=num_processes),

@@ -11,8 +11,8 @@ import unittest
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
-from beam_jobs.dataset import store_records
 from beam_jobs.records import record_files
 from sicot_tf import config
 
@@ -64,8 +64,8 @@ class ResolveRecordsTest(unittest.TestCase):
         for part in range(0, len(facts), 2):
             chunk = facts[part : part + 2]
             pq.write_table(
-                pa.Table.from_pylist(chunk, store_records.FACTS_SCHEMA),
-                store_records.part_files(self._work / "parts", part)["facts"],
+                pa.Table.from_pylist(chunk, parts.FACTS_SCHEMA),
+                parts.files(self._work / "parts", part)["facts"],
             )
             rows = [
                 {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.records import raw_records
+from beam_jobs.records import reject_reasons
 from sicot_tf.data import records
 
 _FIELDS = raw_records.known_fields("title")
@@ -120,7 +121,7 @@ class DamagedRecordFilesTest(unittest.TestCase):
         return rows
 
     def _assert_known(self, reasons):
-        unknown = reasons.keys() - raw_records.REJECT_REASONS.keys() - {None}
+        unknown = reasons.keys() - reject_reasons.OF_DATASET.keys() - {None}
         self.assertEqual(unknown, set())
 
     def test_csv(self):

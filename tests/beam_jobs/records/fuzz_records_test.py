@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from beam_jobs import build_dataset
+from beam_jobs.dataset import build
 from beam_jobs.pipelines import runners
-from beam_jobs.records import raw_records
+from beam_jobs.records import reject_reasons
 from sicot_tf import config
 from sicot_tf.data import records
 
@@ -89,8 +89,8 @@ class FuzzRecordsTest(tf.test.TestCase):
         lines = [*_mutated_lines(rng), *_odd_titles(rng)]
         num_lines = sum(bool(line.strip()) for line in lines)
         (folder / "records.jsonl").write_bytes(b"\n".join(lines))
-        generation = build_dataset.build(
-            build_dataset.Inputs([str(folder / "records.jsonl")]),
+        generation = build.build(
+            build.Inputs([str(folder / "records.jsonl")]),
             folder / "dataset",
             dataclasses.replace(
                 config.with_preset(config.DatasetConfig, "demo"),
@@ -108,7 +108,7 @@ class FuzzRecordsTest(tf.test.TestCase):
         rejects = [json.loads(line) for line in lines if line]
         reasons = collections.Counter(each["reason"] for each in rejects)
         self.assertEqual(reasons, counts["rejected"])
-        self.assertContainsSubset(reasons, raw_records.REJECT_REASONS)
+        self.assertContainsSubset(reasons, reject_reasons.OF_DATASET)
         # Nothing was damaged in a way nobody foresaw.
         self.assertNotIn("unexpected_error", reasons)
         # No odd title is a reason to lose a picture.

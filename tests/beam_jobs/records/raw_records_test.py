@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs.records import raw_records
+from beam_jobs.records import reject_reasons
 from sicot_tf.data import records
 
 _RECORD = {
@@ -120,7 +121,7 @@ class ParseRecordTest(unittest.TestCase):
         with self.assertRaises(records.RecordError) as caught:
             raw_records.parse_record({**_RECORD, **changes}, **options)
         self.assertEqual(caught.exception.reason, reason)
-        self.assertIn(reason, raw_records.REJECT_REASONS)
+        self.assertIn(reason, reject_reasons.OF_DATASET)
 
     def test_the_smallest_record(self):
         """If it fails, optional fields are no longer optional."""

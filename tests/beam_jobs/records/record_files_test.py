@@ -17,15 +17,16 @@ import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs import build_dataset
 from beam_jobs import build_product_index
 from beam_jobs import replay_rejects
+from beam_jobs.dataset import build
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from sicot_tf import config
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from tests.beam_jobs.records import damaged_record_files_test
+from tests.helpers import mistakes
 
 _CONFIG = dataclasses.replace(
     config.with_preset(config.DatasetConfig, "demo"),
@@ -39,8 +40,8 @@ _CONFIG = dataclasses.replace(
 
 
 def _build(path, output, **settings):
-    return build_dataset.build(
-        build_dataset.Inputs([str(path)]),
+    return build.build(
+        build.Inputs([str(path)]),
         output,
         dataclasses.replace(_CONFIG, **settings),
         runners.make_pipeline_options(),
@@ -151,7 +152,7 @@ class RecordFilesTest(unittest.TestCase):
             "羊毛", (generation / "vocabulary.txt").read_text("utf-8")
         )
         path.write_text(text.replace("record_id", "product_id"), "utf-16")
-        with self.assertRaisesRegex(SystemExit, "--encoding utf-16"):
+        with mistakes.assert_told(self, "--encoding utf-16"):
             self._build_index(path)
         _, titles = self._build_index(path, "--encoding", "utf-16")
         self.assertEqual(titles["3"], "红色羊毛围巾 3")

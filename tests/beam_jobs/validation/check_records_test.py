@@ -7,9 +7,9 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from beam_jobs import build_dataset
-from beam_jobs import validate_dataset
+from beam_jobs.dataset import build
 from beam_jobs.pipelines import runners
+from beam_jobs.validation import check_generation
 from sicot_tf import config
 from sicot_tf.data import tfrecords
 
@@ -38,15 +38,15 @@ class CheckRecordsTest(tf.test.TestCase):
             )  # fmt: skip
         rows[4]["image"] = "gone.jpg"
         cls._input.write_text("\n".join(map(json.dumps, rows)))
-        cls._generation = build_dataset.build(
-            build_dataset.Inputs([str(cls._input)]),
+        cls._generation = build.build(
+            build.Inputs([str(cls._input)]),
             pathlib.Path(holder.name) / "dataset",
             _CONFIG,
             runners.make_pipeline_options(),
         )
 
     def _validate(self):
-        report = validate_dataset.validate(
+        report = check_generation.validate(
             self._generation, runners.make_pipeline_options()
         )
         return report["checks"]["records"]

@@ -1,0 +1,238 @@
+"""The statistics of a dataset generation as a page, plots, CSV and JSON.
+
+    TFRecord shards -> SummarizeShards (Beam) -> numbers, plots, page,
+        description (Croissant)
+
+Every record is read once; what is kept of it are counts. Equal generations
+give equal bytes.
+"""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from apache_beam.options import pipeline_options as beam_options
+
+from beam_jobs.pipelines import progress
+from beam_jobs.pipelines import runners
+from beam_jobs.statistics import croissant
+from beam_jobs.statistics import long_tail
+from beam_jobs.statistics import page
+from beam_jobs.statistics import shard_summaries
+from beam_jobs.statistics import tables
+from beam_jobs.statistics.plots import balance
+from beam_jobs.statistics.plots import class_sizes
+from beam_jobs.statistics.plots import picture_sizes
+from beam_jobs.statistics.plots import title_lengths
+from sicot_tf import config
+from sicot_tf.data import dataset
+from sicot_tf.data import records
+from sicot_tf.evaluation import plots
+
+
+def write_statistics(
+    generation: pathlib.Path,
+    output: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+) -> dict[str, Any]:
+    """Writes the statistics of a generation; the folder appears as a whole.
+
+    Args:
+        generation: folder of a complete generation.
+        output: the folder to write; what an earlier run wrote is replaced.
+        pipeline_options: from `runners.make_pipeline_options`.
+
+    Returns:
+        What `statistics.json` holds.
+
+    Raises:
+        ValueError: if `output` is something else, or the generation holds no
+            records, or not those of its manifest.
+    """
+    if output.exists() and not (output / "statistics.json").is_file():
+        raise ValueError(
+            f"Expected {output} to be absent or an earlier result, found "
+            "something else there. Name another --output."
+        )
+    manifest = dataset.read_manifest(generation)
+    _check_sizes(generation, manifest)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{output.name}-", dir=output.parent
+    ) as folder:
+        work = pathlib.Path(folder).absolute()
+        finished = work / "statistics"
+        # Unlike the temporary folder, readable by others.
+        finished.mkdir()
+        statistics = _write_all(
+            generation, manifest, finished, work, pipeline_options
+        )
+        config.write_json(finished / "statistics.json", statistics)
+        base = os.path.relpath(generation.resolve(), output.resolve())
+        config.write_json(
+            finished / "croissant.json",
+            croissant.describe(
+                generation.name, manifest, pathlib.Path(base).as_posix()
+            ),
+        )
+        # A folder can't be renamed onto another one.
+        if output.exists():
+            output.rename(work / "replaced")
+        finished.rename(output)
+    return statistics
+
+
+def _write_all(
+    generation: pathlib.Path,
+    manifest: Mapping[str, Any],
+    folder: pathlib.Path,
+    work: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+) -> dict[str, Any]:
+    """Tables, plots and page; returns all numbers."""
+    class_counts, is_head = tables.read_class_counts(generation)
+    seed = manifest["config"]["seed"]
+    sampled = tables.draw_classes(generation, seed)
+    labels = [each["label"] for each in sampled]
+    summary = _summarize(
+        generation, manifest, is_head, labels, work, pipeline_options
+    )
+    counts = summary["counts"]
+    statistics = {
+        "generation": generation.name,
+        **long_tail.describe(manifest, class_counts, is_head, counts),
+    }
+    most_frequent = tables.write_tables(
+        generation, manifest, class_counts, counts, folder
+    )
+    examples = {
+        split: _rows(summary, f"split/{split}") for split in records.SPLITS
+    }
+    for each in sampled:
+        each["records"] = _rows(summary, f"class/{each['label']}")
+    _draw_plots(statistics, class_counts["train"], folder)
+    page.write_page(
+        folder / "statistics.html",
+        statistics=statistics,
+        most_frequent=most_frequent,
+        sampled_classes=sampled,
+        examples=examples,
+        plots=folder,
+    )
+    statistics["most_frequent_words"] = most_frequent
+    statistics["contact_sheet"] = [
+        {**each, "records": [row["record_id"] for row in each["records"]]}
+        for each in sampled
+    ]
+    statistics["examples"] = {
+        split: [
+            {k: v for k, v in row.items() if k != "thumbnail"} for row in rows
+        ]
+        for split, rows in examples.items()
+    }
+    return statistics
+
+
+def _check_sizes(generation: pathlib.Path, manifest: Mapping[str, Any]) -> None:
+    """Raises ValueError if a file that is no shard is missing or cut."""
+    for name, expected in manifest["files"].items():
+        path = generation / name
+        if name.endswith((".tfrecord", ".offsets.npy")):
+            continue
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            raise ValueError(
+                f"Expected {path} with {expected['bytes']:,} bytes, as its "
+                "manifest says; it is missing or cut. Copy the generation "
+                "again, or remove it and build it again."
+            )
+
+
+def _summarize(
+    generation: pathlib.Path,
+    manifest: Mapping[str, Any],
+    is_head: np.ndarray,
+    sampled_labels: list[int],
+    work: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+) -> shard_summaries.Summary:
+    """Reads all shards; checks that they hold what the manifest says."""
+    shards = {
+        stem: count
+        for split in records.SPLITS
+        for stem, count in manifest["splits"][split]["shards"].items()
+        if count
+    }
+    if not shards:
+        raise ValueError(
+            f"{generation} holds no records; see its rejects.jsonl."
+        )
+    done = work / "done"
+    done.mkdir()
+    np.save(work / "is_head.npy", is_head)
+    with progress.watch(
+        "read",
+        done,
+        "*.done",
+        total=sum(shards.values()),
+        count=lambda path: {"done": int(path.read_text())},
+        unit="records",
+    ):
+        runners.run(
+            pipeline_options,
+            sorted(shards),
+            shard_summaries.SummarizeShards(
+                shard_summaries.SummarizeShardFn(
+                    str(generation.absolute()),
+                    str(work / "is_head.npy"),
+                    str(done),
+                    sampled_labels,
+                    manifest["config"]["seed"],
+                ),
+                str(work / "summary.json"),
+            ),
+        )
+    summary = shard_summaries.read_summary(work / "summary.json")
+    _check_counts(generation, manifest, summary)
+    return summary
+
+
+def _check_counts(
+    generation: pathlib.Path,
+    manifest: Mapping[str, Any],
+    summary: shard_summaries.Summary,
+) -> None:
+    expected = {
+        split: manifest["splits"][split]["records"] for split in records.SPLITS
+    }
+    found = {
+        split: summary["counts"]["records"][split] for split in records.SPLITS
+    }
+    if found != expected:
+        raise ValueError(
+            f"Expected {expected} records, as the manifest says, found "
+            f"{found} in {generation}. Copy the generation again, or remove "
+            "it and build it again."
+        )
+
+
+def _rows(summary: shard_summaries.Summary, name: str) -> list[dict[str, Any]]:
+    return [row for _, row in summary["samples"].get(name, ())]
+
+
+def _draw_plots(
+    statistics: Mapping[str, Any],
+    train_counts: np.ndarray,
+    folder: pathlib.Path,
+) -> None:
+    classes = statistics["classes"]
+    threshold = statistics["table_1"]["head_threshold"]
+    plots.long_tail_plot(train_counts, threshold, folder / "long_tail.svg")
+    class_sizes(
+        classes["by_training_images"], threshold, folder / "class_sizes.svg"
+    )
+    balance(classes, statistics["words"], folder / "balance.svg")
+    title_lengths(statistics["splits"], folder / "title_lengths.svg")
+    picture_sizes(statistics["pictures"], folder / "picture_sizes.svg")

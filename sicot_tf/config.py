@@ -11,6 +11,7 @@ import pathlib
 import sys
 import typing
 from typing import Any
+from typing import NamedTuple
 from typing import TypeVar
 
 from sicot_tf import settings
@@ -308,6 +309,14 @@ class WorkersConfig:
         "another worker ends this one",
         least=1,
     )
+
+
+class RunConfig(NamedTuple):
+    """All settings of a training run."""
+
+    model: ModelConfig
+    train: TrainConfig
+    workers: WorkersConfig
 
 
 # Overrides of the defaults by name of the preset and of the dataclass.

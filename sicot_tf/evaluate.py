@@ -198,7 +198,7 @@ def _predict(
     found = prediction.predict_records(
         prediction.make_predict(visual_stream, classifier),
         batches,
-        progress=run.path.name,
+        description=run.path.name,
     )
     found["labels"] = classes.run_labels[found["labels"]]
     kept = np.flatnonzero(found["labels"] >= 0)

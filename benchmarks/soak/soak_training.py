@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.training import runs
 
 _EXAMPLES = """
@@ -107,7 +107,7 @@ def soak_kills(
             # the steps that are left.
             goal = 0
             if rng.random() > 0.1:
-                step = checkpoints.latest_step(killed / "checkpoints") or 0
+                step = step_folders.latest_step(killed / "checkpoints") or 0
                 stride = (last_step - step) // (num_kills - num_done)
                 goal = step + rng.randint(1, max(2, stride))
             if _wait_for(process, lambda: _last_step(killed) >= goal):
@@ -140,7 +140,7 @@ def soak_kills(
 
 def _weights_equal(first: pathlib.Path, second: pathlib.Path) -> bool:
     """Whether the last checkpoints hold the same bits."""
-    step = checkpoints.latest_step(first / "checkpoints")
+    step = step_folders.latest_step(first / "checkpoints")
     readers = [
         tf.train.load_checkpoint(
             str(run / "checkpoints" / f"step-{step:08d}" / "variables")

@@ -13,6 +13,7 @@ from benchmarks.training import classifier_step_ways as steps
 from sicot_tf.model.classifier import costs
 from sicot_tf.workers import cluster
 from sicot_tf.workers.collectives import Collectives
+from sicot_tf.workers.strategy import make_strategy
 
 _STEPS_ON_THE_WIRE = 20
 
@@ -127,7 +128,7 @@ class Wire(NamedTuple):
 
 def measure_wire(case: steps.Case, ways: tuple[str, ...]) -> dict[str, Wire]:
     """Steps of a classifier, or of a whole small model; on every worker."""
-    strategy = cluster.make_strategy()
+    strategy = make_strategy()
     collectives = Collectives(cluster.num_workers(), cluster.worker_index())
     trainer = steps.make_trainer(case, collectives)
     found = {}

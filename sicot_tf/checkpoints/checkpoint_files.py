@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.checkpoints import row_slices
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.workers.collectives import Collectives
 
 _FORMAT = 1
@@ -25,35 +25,13 @@ _FORMAT = 1
 # === Folders ===
 
 
-def step_folder(directory: pathlib.Path, step: int) -> pathlib.Path:
-    """Where the checkpoint of a step lies."""
-    return pathlib.Path(directory) / f"step-{step:08d}"
-
-
-def step_of(folder: pathlib.Path) -> int:
-    """The step that a folder is named after."""
-    return int(folder.name.removeprefix("step-"))
-
-
-def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
-    """The checkpoints of a run, the last one last."""
-    return sorted(
-        (
-            folder
-            for folder in pathlib.Path(directory).glob("step-*")
-            if re.fullmatch(r"step-\d{8,}", folder.name)
-        ),
-        key=step_of,
-    )
-
-
 def last_folder(
     directory: pathlib.Path, collectives: Collectives
 ) -> pathlib.Path | None:
     """The last checkpoint in the eyes of the chief; None without one."""
 
     def last_name() -> str:
-        folders = step_folders(directory)
+        folders = step_folders.in_order(directory)
         # TensorFlow's CheckpointManager keeps its list in this file.
         if not folders and (pathlib.Path(directory) / "checkpoint").exists():
             raise ValueError(
@@ -172,7 +150,8 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
             "it was written by another version of sicot_tf."
         )
     expected = manifest.pop("sha256", None)
-    if expected != sha256(manifest) or manifest["step"] != step_of(folder):
+    step = step_folders.step_of(folder)
+    if expected != sha256(manifest) or manifest["step"] != step:
         raise _damaged(folder, "manifest.json was changed")
     return manifest
 
@@ -243,8 +222,8 @@ def check_files(
 def _damaged(folder: pathlib.Path, problem: str) -> ValueError:
     earlier = [
         other
-        for other in step_folders(folder.parent)
-        if step_of(other) < step_of(folder)
+        for other in step_folders.in_order(folder.parent)
+        if step_folders.step_of(other) < step_folders.step_of(folder)
     ]
     remedy = (
         f"go on from {earlier[-1]}"

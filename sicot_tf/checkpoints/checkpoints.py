@@ -22,6 +22,7 @@ from typing import Any
 from sicot_tf import config
 from sicot_tf.checkpoints import checkpoint_files
 from sicot_tf.checkpoints import row_slices
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.workers.collectives import Collectives
 
 
@@ -75,7 +76,7 @@ class Checkpoints:
             OSError: if a worker can't write.
             ValueError: if the rows of the workers do not make whole tensors.
         """
-        folder = checkpoint_files.step_folder(self._directory, step)
+        folder = step_folders.folder_of(self._directory, step)
         is_chief = self._collectives.is_chief
         call_on_all = self._collectives.call_on_all
         name, *_ = call_on_all(
@@ -163,7 +164,7 @@ class Checkpoints:
         checkpoint_files.sync(unfinished)
         unfinished.rename(folder)
         checkpoint_files.sync(self._directory)
-        complete = checkpoint_files.step_folders(self._directory)
+        complete = step_folders.in_order(self._directory)
         for old in complete[: -self._keep]:
             removed = old.with_name(f".removed-{old.name}")
             old.rename(removed)
@@ -189,7 +190,7 @@ class Checkpoints:
         self._collectives.call_on_all(
             lambda: checkpoint_files.assign(folder, self._slices)
         )
-        return checkpoint_files.step_of(folder)
+        return step_folders.step_of(folder)
 
     def _check(self, folder: pathlib.Path) -> None:
         manifest = checkpoint_files.read_manifest(folder)
@@ -203,12 +204,6 @@ class Checkpoints:
             folder, manifest, self._tensors, nothing_else=True
         )
         checkpoint_files.check_files(folder, manifest, self._collectives)
-
-
-def latest_step(directory: pathlib.Path) -> int | None:
-    """The step of a run's last checkpoint; None without one."""
-    folders = checkpoint_files.step_folders(directory)
-    return checkpoint_files.step_of(folders[-1]) if folders else None
 
 
 def restore_variables(
@@ -251,7 +246,7 @@ def restore_variables(
         folder, manifest, alone, verify_hashes=verify_hashes
     )
     checkpoint_files.assign(folder, slices)
-    return checkpoint_files.step_of(folder)
+    return step_folders.step_of(folder)
 
 
 def restore_grown(

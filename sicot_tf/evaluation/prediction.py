@@ -1,12 +1,12 @@
-"""What the visual stream recognises; the same for validation and tables."""
+"""What the visual stream of a run recognises."""
 
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
-import tqdm
 
+from sicot_tf import progress
 from sicot_tf.model.classifier import class_sharded_dense
 
 Predict = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -35,44 +35,13 @@ def make_predict(
     return predict
 
 
-def make_count_right(
-    visual_stream: keras.Model,
-    classifier: class_sharded_dense.ClassShardedDense,
-    is_head: tf.Tensor,
-) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
-    """A function that counts what is recognised, for validation.
-
-    Args:
-        is_head: `[num_classes]` float32, 1 for head classes.
-
-    Returns:
-        A function of a batch of `dataset.make_evaluation_dataset`, which
-        every worker must call equally often; it returns `[2, 2]` float32 of
-        this worker's rows: for head and tail the number of rows, and of those
-        whose best class is their label.
-    """
-
-    @tf.function(reduce_retracing=True)
-    def count_right(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        x_v = visual_stream({"image": batch["image"]}, training=False)
-        _, best = classifier.top_k(x_v, 1)
-        right = tf.cast(best[:, 0] == batch["label"], tf.float32)
-        in_head = tf.gather(is_head, batch["label"])
-        groups = batch["weight"] * tf.stack([in_head, 1 - in_head])
-        return tf.stack(
-            [tf.reduce_sum(groups, 1), tf.reduce_sum(groups * right, 1)], 1
-        )
-
-    return count_right
-
-
 def predict_records(
-    predict: Predict, batches: tf.data.Dataset, *, progress: str = ""
+    predict: Predict, batches: tf.data.Dataset, description: str
 ) -> dict[str, np.ndarray]:
     """Runs `predict` over an evaluation dataset.
 
     Args:
-        progress: what a progress bar calls it; empty: no bar.
+        description: what the progress bar says.
 
     Returns:
         `labels` `[n]` int64, `record_ids` `[n]` str, `top_labels` `[n, k]`
@@ -84,7 +53,7 @@ def predict_records(
         "top_labels": [],
         "top_scores": [],
     }
-    for batch in tqdm.tqdm(batches, desc=progress, disable=not progress):
+    for batch in progress.bar(batches, description, "batches"):
         scores, labels = predict(batch["image"])
         found["labels"].append(batch["label"].numpy())
         record_ids = [each.decode() for each in batch["record_id"].numpy()]

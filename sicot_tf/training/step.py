@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
+from sicot_tf.training import meters
 from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import example_weights
 from sicot_tf.training.optimizers import StreamsOptimizer
@@ -135,7 +136,11 @@ class TrainingStep:
         )
 
         # === All workers ===
-        scalars = self._sums(batch, outputs, examples, classified, feature_loss)
+        scalars = meters.sums(
+            batch, outputs, examples.weights, classified, self.is_head
+        )
+        if feature_loss is not None:
+            scalars["loss"] += feature_loss
         scalars["asked_to_stop"] = asked_to_stop
         scalars["squared_norm"] = classified.squared_norm
         summed = self._sum_over_workers(
@@ -154,13 +159,11 @@ class TrainingStep:
             lambda: self._update(classified, summed, scale, learning_rate),
             lambda: _assign(self._statistics, old_statistics),
         )
-        results = scalars | {
-            "learning_rate": learning_rate,
-            "is_finite": is_finite,
-        }
+        scalars["learning_rate"] = learning_rate
+        scalars["is_finite"] = is_finite
         if self.clip_norm:
-            results["gradient_norm"] = tf.sqrt(squared_norm)
-        return results
+            scalars["gradient_norm"] = tf.sqrt(squared_norm)
+        return scalars
 
     @property
     def _statistics(self) -> list[Any]:
@@ -213,39 +216,6 @@ class TrainingStep:
         )
         return [tf.convert_to_tensor(each) for each in gradients]
 
-    def _sums(
-        self,
-        batch: Batch,
-        outputs: dict[str, tf.Tensor],
-        examples: _Examples,
-        classified: ClassifierStep,
-        feature_loss: tf.Tensor | None,
-    ) -> dict[str, tf.Tensor]:
-        """Sums over this worker's batch, for the curve."""
-        weights, num_records = batch["weight"], batch["weight"].shape[0]
-        in_head = tf.gather(self.is_head, batch["label"])
-        right = tf.cast(classified.is_best[:num_records], tf.float32)
-        weighted = examples.weights * classified.losses
-        sums = {
-            "loss": tf.reduce_sum(weighted),
-            "loss_visual": tf.reduce_sum(weighted[:num_records]),
-            "num_head": tf.reduce_sum(weights * in_head),
-            "num_tail": tf.reduce_sum(weights * (1 - in_head)),
-            "correct_head": tf.reduce_sum(weights * in_head * right),
-            "correct_tail": tf.reduce_sum(weights * (1 - in_head) * right),
-        }
-        if feature_loss is not None:
-            sums["loss"] += feature_loss
-        if "x_m" in outputs:
-            # Lambda may be 0, the mixed loss is reported all the same.
-            sums["loss_mixed"] = tf.reduce_sum(
-                examples.weights[:num_records] * classified.losses[num_records:]
-            )
-            sums["entropy"], sums["num_titles"] = attention_entropy(
-                outputs["attention"], batch["title_ids"], weights
-            )
-        return sums
-
     def _sum_over_workers(
         self,
         gradients: list[tf.Tensor],
@@ -293,32 +263,6 @@ class TrainingStep:
         if not self.clip_norm:
             return tf.constant(1.0)
         return tf.minimum(1.0, self.clip_norm / tf.sqrt(squared_norm))
-
-
-def attention_entropy(
-    attention: tf.Tensor, title_ids: tf.Tensor, weights: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """How evenly the word weights are spread: 1 is mean pooling, 0 one word.
-
-    Args:
-        attention: `[batch, max_words]` float, word weights.
-        title_ids: `[batch, max_words]` int32, 0 for padding.
-        weights: `[batch]` float32, 0 for records that only pad a batch.
-
-    Returns:
-        The sum over titles of two words or more of `entropy / log(num_words)`
-        and the number of those titles, scalars float32.
-    """
-    attention = tf.cast(attention, tf.float32)
-    num_words = tf.reduce_sum(tf.cast(title_ids != 0, tf.float32), axis=-1)
-    # Weights of sigmoids need not sum to 1.
-    shares = tf.math.divide_no_nan(
-        attention, tf.reduce_sum(attention, axis=-1, keepdims=True)
-    )
-    entropy = -tf.reduce_sum(tf.math.xlogy(shares, shares), axis=-1)
-    counted = weights * tf.cast(num_words > 1, tf.float32)
-    relative = entropy / tf.math.log(tf.maximum(num_words, 2.0))
-    return tf.reduce_sum(counted * relative), tf.reduce_sum(counted)
 
 
 def _squared_norm(gradients: list[tf.Tensor]) -> tf.Tensor:

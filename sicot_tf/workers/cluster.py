@@ -1,65 +1,15 @@
-"""The workers of a training job, from `TF_CONFIG`, and how they meet."""
+"""The workers of a training job, from `TF_CONFIG`, and who of them answers."""
 
 import concurrent.futures
-import contextlib
-import faulthandler
 import json
 import os
 import socket
-import sys
-import time
 from collections.abc import Iterable
-
-import tensorflow as tf
-
-from sicot_tf.workers import exit_codes
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
-_SECONDS_BETWEEN_MESSAGES = 10
-
-
-def make_strategy(
-    start_timeout: float = 300,
-) -> tf.distribute.MultiWorkerMirroredStrategy:
-    """The strategy of every run; without `TF_CONFIG` it is one worker.
-
-    Returns when all workers have started. Late ones are named every 10 s;
-    after `start_timeout` seconds this process ends with
-    `exit_codes.START_AGAIN`.
-
-    Ring collectives over gRPC work on any machine, NCCL only between GPUs,
-    so the choice is left to TensorFlow where there are GPUs.
-
-    Raises:
-        ValueError: if `TF_CONFIG` is broken or there are several GPUs.
-        OSError: if this worker's port is taken.
-    """
-    gpus = tf.config.get_visible_devices("GPU")
-    if len(gpus) > 1:
-        raise ValueError(
-            f"Expected one GPU a worker, this process sees {len(gpus)}. Start "
-            "one worker for each GPU, with CUDA_VISIBLE_DEVICES=0, 1, ..."
-        )
-    implementation = tf.distribute.experimental.CommunicationImplementation
-    options = tf.distribute.experimental.CommunicationOptions(
-        implementation=implementation.AUTO if gpus else implementation.RING
-    )
-    if num_workers() > 1:
-        # TensorFlow 2.21 would wait for late workers without a word and
-        # without an end (seen: 7 minutes), and holds Python's lock meanwhile:
-        # no thread and no signal handler runs. So the workers meet here first.
-        _meet(start_timeout)
-        # Reached only if a worker is lost at this moment.
-        faulthandler.dump_traceback_later(start_timeout, exit=True, file=2)
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy(
-            communication_options=options
-        )
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 def num_workers() -> int:
@@ -183,53 +133,3 @@ def _broken(reason: str) -> ValueError:
         f"{os.environ['TF_CONFIG'][:1000]!r}. Unset it to train with one "
         "worker."
     )
-
-
-def _meet(start_timeout: float) -> None:
-    """Returns when all workers listen, this one in place of its server."""
-    started = said = time.monotonic()
-    me = f"worker {worker_index()} of {num_workers()}"
-    with _listen(addresses()[worker_index()]) as listener:
-        listener.setblocking(False)
-        while late := unreachable():
-            with contextlib.suppress(BlockingIOError):
-                # Otherwise the queue of the others' probes would fill up.
-                while True:
-                    listener.accept()[0].close()
-            now = time.monotonic()
-            waited = f"{now - started:.0f} of {start_timeout:.0f} s"
-            if now - started >= start_timeout:
-                _say(
-                    f"{me}: gave up after {waited}: no answer from "
-                    f"{named(late)}. Start all workers again, or wait longer "
-                    "with --start_timeout. Ends with exit code "
-                    f"{exit_codes.START_AGAIN}."
-                )
-                raise SystemExit(exit_codes.START_AGAIN)
-            if now - said >= _SECONDS_BETWEEN_MESSAGES:
-                said = now
-                _say(
-                    f"{me}: waiting, {waited}: no answer yet from {named(late)}"
-                )
-            time.sleep(0.2)
-
-
-def _listen(address: str) -> socket.socket:
-    """A socket that listens on the port of an address."""
-    port = int(address.rsplit(":", 1)[1])
-    dual = socket.has_dualstack_ipv6()
-    try:
-        return socket.create_server(
-            ("", port),
-            family=socket.AF_INET6 if dual else socket.AF_INET,
-            dualstack_ipv6=dual,
-        )
-    except OSError as error:
-        raise OSError(
-            f"Worker {worker_index()} cannot listen on port {port} ({error}). "
-            "Does it run already, or does another worker have this index?"
-        ) from error
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)

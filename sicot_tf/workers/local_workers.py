@@ -7,8 +7,10 @@ As a program this file is the first thing in a worker's process (see `_main`).
 It must not import TensorFlow.
 """
 
+import contextlib
 import ctypes
 import json
+import logging
 import os
 import pathlib
 import runpy
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from collections.abc import Iterator
 
 from sicot_tf.workers import exit_codes
 
@@ -26,6 +29,7 @@ _SECONDS_TO_END = 30
 _FAILURES_IN_A_ROW = 3
 _LAST_LINES = 20
 _START_OF_LOG = "--- python -m"
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -68,69 +72,89 @@ def run(
             f"{num_workers} workers on this machine."
         )
     log_dir.mkdir(parents=True, exist_ok=True)
-    signals: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: signals.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    workers: list[subprocess.Popen] = []
     failures = 0
-    try:
+    with _signals() as signals:
         while True:
             step = progress()
-            workers = _start(num_workers, [module, *argv], log_dir)
-            failed = _wait(workers, signals)
+            with _started(num_workers, [module, *argv], log_dir) as workers:
+                failed = _wait(workers, signals)
             if failed is None:
                 return 0
             code = workers[failed].returncode
-            _report(failed, code, log_dir)
             failures = failures + 1 if progress() == step else 0
             if code == exit_codes.BAD_INPUT:
-                _say("Not started again: the same input would fail again.")
-            elif failures == _FAILURES_IN_A_ROW:
-                _say(
-                    f"Not started again: {failures} failures in a row without "
-                    f"a new checkpoint. Logs: {log_dir}"
+                # The same input would fail again.
+                _tell_mistake(workers, failed, log_dir)
+                return code
+            _report(failed, code, log_dir)
+            if failures < _FAILURES_IN_A_ROW and not signals:
+                _log.warning(
+                    "Starting all workers again, from step %d.", progress()
                 )
-            elif not signals:
-                _say(f"Starting all workers again, from step {progress()}.")
                 continue
+            if not signals:
+                _log.error(
+                    "Not started again: %d failures in a row without a new "
+                    "checkpoint. Logs: %s",
+                    *(failures, log_dir),
+                )
             return code if code > 0 else 128 - code
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Numbers of SIGTERM and SIGINT, as they come in the block."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield received
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _started(
+    num_workers: int, command: list[str], log_dir: pathlib.Path
+) -> Iterator[list[subprocess.Popen]]:
+    """Workers that do not outlive the block."""
+    workers: list[subprocess.Popen] = []
+    try:
+        for worker in _start(num_workers, command, log_dir):
+            workers.append(worker)
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
 def _start(
     num_workers: int, command: list[str], log_dir: pathlib.Path
-) -> list[subprocess.Popen]:
+) -> Iterator[subprocess.Popen]:
     """Starts the workers on ports that nobody uses now."""
     addresses = _free_addresses(num_workers)
-    workers = []
     for index in range(num_workers):
         output = None
         if index > 0:
-            output = open(log_dir / f"worker-{index}.log", "ab")
+            output = open(_log_path(index, log_dir), "ab")
             output.write(f"{_START_OF_LOG} {' '.join(command)}\n".encode())
             output.flush()
-        workers.append(
-            subprocess.Popen(
-                [sys.executable, "-m", __name__, str(os.getpid())] + command,
-                env=_environment(addresses, index),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=None if output is None else subprocess.STDOUT,
-                # Away from Ctrl-C, which would interrupt every worker at a
-                # different step.
-                start_new_session=True,
-            )
+        yield subprocess.Popen(
+            [sys.executable, "-m", __name__, str(os.getpid())] + command,
+            env=_environment(addresses, index),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            # Away from Ctrl-C, which would interrupt every worker at a
+            # different step.
+            start_new_session=True,
         )
         if output is not None:
             output.close()
-    return workers
 
 
 def _free_addresses(number: int) -> list[str]:
@@ -191,10 +215,12 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
                 continue
             failed.append(index)
             if running and len(failed) == 1:
-                _say(
-                    f"Worker {index} {_in_words(worker.returncode)}; the "
-                    f"others have {_SECONDS_TO_END} s to end."
-                )
+                if worker.returncode != exit_codes.BAD_INPUT:
+                    _log.warning(
+                        "Worker %d %s; the others have %g s to end.",
+                        *(index, _in_words(worker.returncode)),
+                        _SECONDS_TO_END,
+                    )
                 deadline = time.monotonic() + _SECONDS_TO_END
         if not running:
             break
@@ -206,7 +232,9 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
             num_passed_on = len(signals)
         if time.monotonic() > deadline:
             for worker in running:
-                _say(f"Worker {workers.index(worker)} does not end: killed.")
+                _log.warning(
+                    "Worker %d does not end: killed.", workers.index(worker)
+                )
                 worker.kill()
             deadline = float("inf")
         time.sleep(0.1)
@@ -219,16 +247,42 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
     return min(failed, key=consequence) if failed else None
 
 
+def _tell_mistake(
+    workers: list[subprocess.Popen], index: int, log_dir: pathlib.Path
+) -> None:
+    """Tells the user's mistake, unless worker 0 has done so on the terminal."""
+    if workers[0].returncode == exit_codes.BAD_INPUT:
+        return
+    _, found, mistake = _log_of(index, log_dir).rpartition("\nerror: ")
+    if found:
+        print(f"error: worker {index}: {mistake.rstrip()}", file=sys.stderr)
+    else:
+        _report(index, exit_codes.BAD_INPUT, log_dir)
+
+
 def _report(index: int, code: int, log_dir: pathlib.Path) -> None:
     """Says who failed, with the last lines of its log."""
-    message = f"The job failed because worker {index} {_in_words(code)}"
     if index == 0:
-        _say(f"{message}; its output is above.")
+        _log.error(
+            "The job failed: worker 0 %s; its output is above.", _in_words(code)
+        )
         return
-    log = log_dir / f"worker-{index}.log"
-    text = log.read_text("utf-8", "replace").rpartition(_START_OF_LOG)[2]
-    lines = text.splitlines()[-_LAST_LINES:]
-    _say("\n".join([f"{message}. The end of {log}:", *lines]))
+    lines = _log_of(index, log_dir).splitlines()[-_LAST_LINES:]
+    _log.error(
+        "The job failed: worker %d %s. The end of %s:\n%s",
+        *(index, _in_words(code), _log_path(index, log_dir)),
+        "\n".join(lines),
+    )
+
+
+def _log_path(index: int, log_dir: pathlib.Path) -> pathlib.Path:
+    return log_dir / f"worker-{index}.log"
+
+
+def _log_of(index: int, log_dir: pathlib.Path) -> str:
+    """What a worker has logged since it was started."""
+    text = _log_path(index, log_dir).read_text("utf-8", "replace")
+    return text.rpartition(_START_OF_LOG)[2]
 
 
 def _in_words(code: int) -> str:
@@ -236,10 +290,6 @@ def _in_words(code: int) -> str:
     if code < 0:
         return f"was ended by {signal.Signals(-code).name}"
     return f"ended with exit code {code}"
-
-
-def _say(message: str) -> None:
-    print(f"\n{message}", file=sys.stderr, flush=True)
 
 
 def _main() -> None:

@@ -12,6 +12,7 @@ but only inside a collective: a worker that reads or validates goes on.
 import collections
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
@@ -130,7 +131,7 @@ def worker_failures() -> Iterator[None]:
     wait for them instead. With one worker exceptions pass as usual.
 
     - A lost worker: one message, `exit_codes.START_AGAIN`.
-    - ValueError: `exit_codes.BAD_INPUT`.
+    - ValueError, FloatingPointError: `exit_codes.BAD_INPUT`.
     - Another exception: 1.
     - A mistake of the user is told in a sentence, the others by a traceback.
     - SystemExit passes.
@@ -155,12 +156,14 @@ def worker_failures() -> Iterator[None]:
                 )
                 + f". {_NEXT}\nTensorFlow said: {said}"
             )
-        text = str(error)
-        if not command_line.is_mistake(error):
-            text = "".join(traceback.format_exception(error))
-        if isinstance(error, ValueError):
-            _end(text, exit_codes.BAD_INPUT)
-        _end(text, 1)
+        if isinstance(error, KeyboardInterrupt):
+            _end_with("error: interrupted.", 128 + signal.SIGINT)
+        # A run that has diverged would do so again.
+        again = not isinstance(error, ValueError | FloatingPointError)
+        code = 1 if again else exit_codes.BAD_INPUT
+        if command_line.is_mistake(error):
+            _end_with(f"error: {error}", code)
+        _end("".join(traceback.format_exception(error)), code)
 
 
 def is_lost_worker(error: BaseException) -> bool:
@@ -171,14 +174,19 @@ def is_lost_worker(error: BaseException) -> bool:
 
 
 def _end(message: str, code: int = exit_codes.START_AGAIN) -> None:
+    """Ends the process with a message as it is logged."""
+    _end_with(f"{time.strftime('%H:%M:%S')} ERROR {_me()}: {message}", code)
+
+
+def _end_with(text: str, code: int) -> None:
     """Writes to stderr and ends the process; the first one who comes."""
     if not _ending.acquire(blocking=False):
         # Another thread is already ending the process with its message.
         threading.Event().wait()
-    me = _me()
-    # Past Python's buffers, whose locks another thread may hold; on a line
-    # of its own below a progress bar.
-    os.write(2, f"\n{me}: {message}\n".encode())
+    # A progress bar may stand on this line of the terminal.
+    below = "\n" if os.isatty(2) else ""
+    # Past Python's buffers, whose locks another thread may hold.
+    os.write(2, f"{below}{text.rstrip()}\n".encode())
     os._exit(code)
 
 

@@ -17,7 +17,7 @@ import PIL.Image
 import PIL.ImageDraw
 import tensorflow as tf
 
-from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.data import generations
 
 COLOURS = {
@@ -50,7 +50,16 @@ def _folder() -> pathlib.Path:
 
 
 def run_command(module: str, *arguments: object) -> str:
-    """Runs `python -m module`; its output, or an error that shows it."""
+    """Runs `python -m module`; what it printed, or an error that shows it."""
+    return _run(module, *arguments).stdout
+
+
+def log_of_command(module: str, *arguments: object) -> str:
+    """Runs `python -m module`; what it logged, or an error that shows it."""
+    return _run(module, *arguments).stderr
+
+
+def _run(module: str, *arguments: object) -> subprocess.CompletedProcess:
     finished = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
@@ -63,7 +72,7 @@ def run_command(module: str, *arguments: object) -> str:
             f"{module} {arguments}: exit {finished.returncode}\n"
             f"{finished.stdout}\n{finished.stderr}"
         )
-    return finished.stdout
+    return finished
 
 
 def draw(colour: str, shape: str, seed: int) -> PIL.Image.Image:
@@ -135,7 +144,7 @@ def trained(streams: str) -> pathlib.Path:
 
 def read_checkpoint(run_dir: pathlib.Path) -> dict[str, np.ndarray]:
     """Every tensor of a run's last checkpoint, whole, by its name."""
-    step = checkpoints.latest_step(run_dir / "checkpoints")
+    step = step_folders.latest_step(run_dir / "checkpoints")
     reader = tf.train.load_checkpoint(
         str(run_dir / "checkpoints" / f"step-{step:08d}" / "variables")
     )

@@ -128,12 +128,13 @@ def _wait(
 def _run_as_worker(call: pathlib.Path, index: int) -> None:
     """Calls the function in a worker process and leaves its result."""
     from sicot_tf.workers import cluster
-    from sicot_tf.workers import collectives as collectives_module
+    from sicot_tf.workers.collectives import Collectives
+    from sicot_tf.workers.strategy import make_strategy
 
     function_path, arguments = pickle.loads(call.read_bytes())
     module, function = function_path.split(":")
-    strategy = cluster.make_strategy()
-    collectives = collectives_module.Collectives(cluster.num_workers(), index)
+    strategy = make_strategy()
+    collectives = Collectives(cluster.num_workers(), index)
     result = getattr(importlib.import_module(module), function)(
         collectives, strategy, *arguments
     )

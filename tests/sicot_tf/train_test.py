@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.training import runs
 from tests.helpers import tiny_road
 
@@ -88,8 +89,8 @@ class TrainTest(tf.test.TestCase):
             _wait_for_step(process, run_dir, step)
             process.kill()
             process.wait()
-        output = tiny_road.run_command("sicot_tf.train", *_command(run_dir)[3:])
-        self.assertIn("resumed at step", output)
+        log = tiny_road.log_of_command("sicot_tf.train", *_command(run_dir)[3:])
+        self.assertIn("resumed at step", log)
         self._assert_same_run(run_dir)
 
     def test_sigterm_saves_and_exits_with_zero(self):
@@ -109,8 +110,8 @@ class TrainTest(tf.test.TestCase):
         """Breaks if running twice trains twice."""
         run_dir = self._copy("finished")
         before = (run_dir / "metrics.jsonl").read_bytes()
-        output = tiny_road.run_command("sicot_tf.train", *_command(run_dir)[3:])
-        self.assertIn("Already trained", output)
+        log = tiny_road.log_of_command("sicot_tf.train", *_command(run_dir)[3:])
+        self.assertIn("Already trained", log)
         self.assertEqual((run_dir / "metrics.jsonl").read_bytes(), before)
 
     def test_other_settings_need_another_folder(self):
@@ -132,7 +133,7 @@ class TrainTest(tf.test.TestCase):
                 "sicot_tf.train",
                 *_command(run_dir, "--learning_rate", "1e30")[3:],
             )
-        self.assertIsNone(checkpoints.latest_step(run_dir / "checkpoints"))
+        self.assertIsNone(step_folders.latest_step(run_dir / "checkpoints"))
         rows = runs.read_curve(run_dir / "metrics.jsonl")
         self.assertTrue(rows[-1]["skipped"])
 

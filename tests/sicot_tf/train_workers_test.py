@@ -11,7 +11,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf.checkpoints import checkpoints
+from sicot_tf.checkpoints import step_folders
 from sicot_tf.training import runs
 from tests.helpers import tiny_road
 from tests.helpers import worker_processes
@@ -33,7 +33,8 @@ def _command(run_dir, *flags):
 
 
 def _train(run_dir, *flags):
-    return tiny_road.run_command(
+    """Trains; what was logged."""
+    return tiny_road.log_of_command(
         "sicot_tf.train", *_command(run_dir, *flags)[3:]
     )
 
@@ -63,7 +64,7 @@ class TrainWorkersTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = tiny_road.generation().parent.parent / "train_workers"
         cls.whole = cls.folder / "whole"
-        cls.output = _train(cls.whole, "--epochs", "6", "--num_workers", "2")
+        cls.log = _train(cls.whole, "--epochs", "6", "--num_workers", "2")
 
     def test_two_workers_train_like_one(self):
         """Breaks if the curve depends on how many work on it.
@@ -71,7 +72,7 @@ class TrainWorkersTest(tf.test.TestCase):
         Loss and validation of two processes, sharded, against one: every
         step within 1e-5.
         """
-        self.assertIn("2 workers, sharded classifier", self.output)
+        self.assertIn("2 workers, sharded classifier", self.log)
         one = self.folder / "one"
         _train(one, "--epochs", "6")
         self.assertLen(_losses(self.whole), 24)
@@ -106,8 +107,8 @@ class TrainWorkersTest(tf.test.TestCase):
             for folder in (run_dir / "checkpoints").glob("step-*"):
                 if int(folder.name[5:]) > 12:
                     shutil.rmtree(folder)
-            output = _train(run_dir, "--epochs", "6", *flags)
-            self.assertIn("resumed at step 12", output)
+            log = _train(run_dir, "--epochs", "6", *flags)
+            self.assertIn("resumed at step 12", log)
             self.assertAllClose(
                 _losses(run_dir), _losses(self.whole), rtol=1e-5
             )
@@ -171,7 +172,7 @@ class TrainWorkersTest(tf.test.TestCase):
             [each.returncode for each in workers], [0, 0], msg=outputs
         )
         self.assertIn("the same command goes on", outputs[0])
-        step = checkpoints.latest_step(run_dir / "checkpoints")
+        step = step_folders.latest_step(run_dir / "checkpoints")
         self.assertBetween(step, 2, 199)
         rows = runs.read_curve(run_dir / "metrics.jsonl")
         self.assertEqual(rows[-1]["step"], step)
@@ -183,18 +184,21 @@ class TrainWorkersTest(tf.test.TestCase):
         generation; two workers share the rows.
         """
         run_dir = self.folder / "grown"
-        output = _train(
+        log = _train(
             run_dir,
             *("--epochs", "1", "--num_workers", "2"),
             *("--init_from", str(self.whole)),
         )
-        self.assertIn("classes: 8 from", output)
+        self.assertIn("classes: 8 from", log)
         # It starts where the other one ended, not at log(8) for each stream.
         self.assertLess(_losses(run_dir)[0], _losses(self.whole)[0] / 2)
 
     def test_order_by_files_needs_files(self):
-        """Breaks if a worker without records of its own waits for ever."""
-        with self.assertRaisesRegex(RuntimeError, "smaller --shard_megabytes"):
+        """Breaks if a worker without records of its own waits for ever, or
+        if several workers tell one mistake several times."""
+        with self.assertRaisesRegex(
+            RuntimeError, r"exit 2\n\nerror: [^\n]*smaller --shard_m[^\n]*\n$"
+        ):
             _train(
                 self.folder / "files",
                 *("--epochs", "1", "--num_workers", "2", "--order", "files"),

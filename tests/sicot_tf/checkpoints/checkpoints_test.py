@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.checkpoints import row_slices
+from sicot_tf.checkpoints import step_folders
 from tests.helpers import worker_processes
 
 _NUM_CLASSES = 1003
@@ -303,13 +304,13 @@ class CheckpointsTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "keep 1 or more, received 0"):
             _make(self.folder, keep=0)
         saved, slices, _ = _make(self.folder, keep=2)
-        self.assertIsNone(checkpoints.latest_step(self.folder))
+        self.assertIsNone(step_folders.latest_step(self.folder))
         self.assertEqual(saved.restore_latest(), 0)
         for step in (8, 9, 10):
             saved.save(epoch=0, step=step)
         names = ["step-00000009", "step-00000010"]
         self.assertEqual(sorted(os.listdir(self.folder)), names)
-        self.assertEqual(checkpoints.latest_step(self.folder), 10)
+        self.assertEqual(step_folders.latest_step(self.folder), 10)
         slices[0].variable.assign(-slices[0].variable)
         saved.save(epoch=0, step=10)
         saved.restore_latest()
@@ -326,12 +327,12 @@ class CheckpointsTest(tf.test.TestCase):
         moments = random.Random(0)
         _, slices, _ = _make(self.folder)
         for _ in range(12):
-            before = checkpoints.latest_step(self.folder) or 0
+            before = step_folders.latest_step(self.folder) or 0
             process = context.Process(
                 target=_save_until_killed, args=(self.folder,)
             )
             process.start()
-            while (checkpoints.latest_step(self.folder) or 0) < before + 2:
+            while (step_folders.latest_step(self.folder) or 0) < before + 2:
                 self.assertTrue(process.is_alive())
                 time.sleep(0.002)
             time.sleep(moments.uniform(0, 0.05))
@@ -356,7 +357,7 @@ class CheckpointsTest(tf.test.TestCase):
         saved.save(epoch=0, step=1)
         for name in (".unfinished-step-00000002-ab12cd34", ".removed-step-0"):
             (self.folder / name / "worker-0").mkdir(parents=True)
-        self.assertEqual(checkpoints.latest_step(self.folder), 1)
+        self.assertEqual(step_folders.latest_step(self.folder), 1)
         saved.save(epoch=0, step=3)
         self.assertEqual(
             sorted(os.listdir(self.folder)), ["step-00000001", "step-00000003"]
@@ -517,7 +518,7 @@ class CheckpointsTest(tf.test.TestCase):
         saved = checkpoints.Checkpoints(self.folder, [], slices=slices[:4])
         with self.assertRaisesRegex(ValueError, "make up all 1003"):
             saved.save(epoch=0, step=1)
-        self.assertIsNone(checkpoints.latest_step(self.folder))
+        self.assertIsNone(step_folders.latest_step(self.folder))
 
     def test_more_and_other_classes(self):
         """Breaks if a product loses its row when others are added."""

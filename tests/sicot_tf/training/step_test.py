@@ -10,10 +10,10 @@ from sicot_tf import config
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training.losses import make_losses
+from sicot_tf.training.meters import attention_entropy
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
 from sicot_tf.training.step import TrainingStep
-from sicot_tf.training.step import attention_entropy
 from sicot_tf.training.step import make_repeatable
 from tests.helpers import traced_graph
 

@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from sicot_tf.workers import cluster
 from sicot_tf.workers import exit_codes
+from sicot_tf.workers.strategy import make_strategy
 from tests.helpers import worker_processes
 
 _WORKERS = ["host0:2222", "host1:2222"]
 _WAITS = """
-from sicot_tf.workers import cluster
-cluster.make_strategy(start_timeout=3)
+from sicot_tf.workers.strategy import make_strategy
+make_strategy(start_timeout=3)
 """
 
 
@@ -96,7 +97,7 @@ class ClusterTest(tf.test.TestCase):
                 _tf_config(cluster=workers),
                 self.assertRaisesRegex(OSError, f"listen on port {port}"),
             ):
-                cluster.make_strategy(start_timeout=1)
+                make_strategy(start_timeout=1)
 
     def test_late_worker(self):
         """Breaks if a worker waits for ever, or does not say for whom."""

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from sicot_tf.workers import collectives as collectives_module
+from sicot_tf.workers.collectives import Collectives
 from tests.helpers import classifier_workers
 
 _TYPES = ("float32", "float64", "int32", "int64")
@@ -118,7 +118,7 @@ class CollectivesTest(parameterized.TestCase, tf.test.TestCase):
 
     def test_alone(self):
         """Breaks if one worker pays for, or waits in, a collective."""
-        alone = collectives_module.Collectives()
+        alone = Collectives()
         tensor = tf.constant([[1.0, 2.0]])
         self.assertIs(alone.gather(tensor), tensor)
         self.assertIs(alone.all_reduce(tensor), tensor)
@@ -131,7 +131,7 @@ class CollectivesTest(parameterized.TestCase, tf.test.TestCase):
     def test_index_outside(self, num_workers, worker_index):
         """Breaks if a wrong TF_CONFIG hangs instead of failing."""
         with self.assertRaisesRegex(ValueError, f"received {worker_index}"):
-            collectives_module.Collectives(num_workers, worker_index)
+            Collectives(num_workers, worker_index)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def _worker(folder, behaviour):
     if behaviour == "ends":
         sys.exit(0)
     if behaviour == "bad input" and index == 1:
+        print("error: no such file.", file=sys.stderr)
         sys.exit(exit_codes.BAD_INPUT)
     if behaviour == "is killed" and index == 1:
         # Each time but the last it gets one step further.
@@ -181,10 +182,12 @@ class LocalWorkersTest(unittest.TestCase):
         self.assertEqual(len(self._started()), 6)
 
     def test_bad_input_is_not_tried_again(self):
-        """Breaks if a wrong path costs three starts."""
+        """Breaks if a wrong path costs three starts, or has to be looked up
+        in a worker's log."""
         output = self._output("bad input")
         self.assertIn(f"code {exit_codes.BAD_INPUT}", output)
-        self.assertIn("Not started again", output)
+        self.assertIn("error: worker 1: no such file.\n", output)
+        self.assertNotIn("The job failed", output)
         self.assertEqual(len(self._started()), 2)
 
     def test_hung_worker_is_killed(self):

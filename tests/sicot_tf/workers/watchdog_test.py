@@ -13,9 +13,10 @@ from unittest import mock
 import tensorflow as tf
 
 from sicot_tf.workers import cluster
-from sicot_tf.workers import collectives as collectives_module
 from sicot_tf.workers import exit_codes
 from sicot_tf.workers import watchdog
+from sicot_tf.workers.collectives import Collectives
+from sicot_tf.workers.strategy import make_strategy
 from tests.helpers import worker_processes
 
 # The promise is 30 s; the machine of a test may be busy.
@@ -25,11 +26,9 @@ _TIMEOUT = 60
 def _work(folder, behaviour, limit):
     """A worker of a test: works as it is told, until somebody is gone."""
     with watchdog.worker_failures():
-        strategy = cluster.make_strategy()
+        strategy = make_strategy()
         index = cluster.worker_index()
-        collectives = collectives_module.Collectives(
-            cluster.num_workers(), index
-        )
+        collectives = Collectives(cluster.num_workers(), index)
 
         @tf.function
         def step():

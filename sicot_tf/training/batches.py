@@ -1,0 +1,106 @@
+"""The records of a job, and which of them a step takes."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import config
+from sicot_tf.data import dataset
+from sicot_tf.data.schedule import Schedule
+from sicot_tf.workers import cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """What this worker reads.
+
+    num_classes: of the generation. train_counts: `[num_classes]` training
+    records of each class. is_head: `[num_classes]` float32, 1 for head.
+    """
+
+    generation: pathlib.Path
+    files: dataset.RecordFiles
+    val_files: dataset.RecordFiles
+    schedule: Schedule
+    num_classes: int
+    train_counts: np.ndarray
+    is_head: np.ndarray
+    model_config: config.ModelConfig
+    train_config: config.TrainConfig
+
+    @classmethod
+    def open(
+        cls,
+        generation: pathlib.Path,
+        model_config: config.ModelConfig,
+        train_config: config.TrainConfig,
+    ) -> "Batches":
+        """Opens the files that this worker reads."""
+        own_files = {}
+        if train_config.order == "files":
+            own_files = _share()
+        files = dataset.RecordFiles(generation, "train", **own_files)
+        train_counts, is_head = np.array(
+            [
+                (each["train"], each["head"])
+                for each in dataset.iterate_classes(
+                    generation / "classes.jsonl"
+                )
+            ]
+        ).T
+        return cls(
+            generation=generation,
+            files=files,
+            val_files=dataset.RecordFiles(generation, "val"),
+            schedule=Schedule(
+                files.record_counts,
+                train_config.global_batch_size,
+                cluster.num_workers(),
+            ),
+            num_classes=len(train_counts),
+            train_counts=train_counts,
+            is_head=is_head.astype(np.float32),
+            model_config=model_config,
+            train_config=train_config,
+        )
+
+    @property
+    def last_step(self) -> int:
+        """The step that ends the last epoch."""
+        return self.train_config.epochs * self.schedule.steps_per_epoch
+
+    def training(self, first_step: int) -> tf.data.Dataset:
+        """This worker's batches from a step to the end of the last epoch."""
+        return dataset.make_training_dataset(
+            self.files,
+            first_step=first_step,
+            last_step=self.last_step,
+            global_batch_size=self.train_config.global_batch_size,
+            seed=self.train_config.seed,
+            image_size=self.model_config.image_size,
+            max_words=self.model_config.max_words,
+            augmentation=self.train_config.augmentation,
+            min_crop_area=self.train_config.min_crop_area,
+            shuffle_titles=self.train_config.shuffle_titles,
+            **_share(),
+        )
+
+    def validation(self) -> tf.data.Dataset:
+        """This worker's share of the validation records."""
+        return dataset.make_evaluation_dataset(
+            self.val_files,
+            image_size=self.model_config.image_size,
+            batch_size=self.train_config.global_batch_size,
+            max_records=self.train_config.val_records,
+            **_share(),
+        )
+
+
+def _share() -> dict[str, int]:
+    """Which share of what all workers read is this worker's."""
+    return {
+        "num_workers": cluster.num_workers(),
+        "worker_index": cluster.worker_index(),
+    }

@@ -1,0 +1,212 @@
+"""Trains a run until its last epoch; read from top to bottom.
+
+The loop is an explicit step under `strategy.run`. What a step sees depends on
+(seed, epoch, step) alone, so a run that was killed goes on from its last
+checkpoint with the same loss curve.
+"""
+
+import logging
+import pathlib
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf import config
+from sicot_tf.data import dataset
+from sicot_tf.data import generations
+from sicot_tf.training import meters
+from sicot_tf.training import runs
+from sicot_tf.training.batches import Batches
+from sicot_tf.training.job import Job
+from sicot_tf.training.job import build
+from sicot_tf.training.step import make_repeatable
+from sicot_tf.training.validation import validate
+from sicot_tf.workers import cluster
+from sicot_tf.workers.collectives import Collectives
+from sicot_tf.workers.strategy import make_strategy
+from sicot_tf.workers.watchdog import Watchdog
+
+# One step that is not finite may be a bad batch, ten in a row are the model.
+_MAX_SKIPPED_STEPS = 10
+_log = logging.getLogger(__name__)
+
+
+def train(
+    dataset_dir: pathlib.Path,
+    run_dir: pathlib.Path,
+    settings: config.RunConfig,
+    init_from: pathlib.Path | None = None,
+) -> bool:
+    """Trains until the last epoch, resuming where `run_dir` left off.
+
+    Args:
+        dataset_dir: a dataset generation, or the folder of generations.
+        run_dir: where configuration, checkpoints and logs lie; all workers
+            see it.
+        init_from: a run whose weights a new one starts from.
+
+    Returns:
+        Whether the last epoch is done; False after SIGTERM.
+
+    Raises:
+        ValueError: if `run_dir` holds a run with other settings.
+        FloatingPointError: if steps stay not finite.
+    """
+    # === Records and workers ===
+    collectives = Collectives(cluster.num_workers(), cluster.worker_index())
+    generation = generations.resolve_generation(dataset_dir)
+    batches = Batches.open(generation, settings.model, settings.train)
+    runs.create(
+        run_dir,
+        generation,
+        dataset.read_manifest(generation),
+        settings.model,
+        settings.train,
+        write=collectives.is_chief,
+    )
+    make_repeatable(settings.train.seed)
+    strategy = make_strategy(settings.workers.start_timeout)
+
+    with Watchdog() as guard:
+        # === Model, from a checkpoint if there is one ===
+        with guard.limit(settings.workers.start_timeout, "The start"):
+            job = build(batches, run_dir, settings, strategy, collectives)
+            step = job.checkpoints.restore_latest()
+            kept_rows = {}
+            if init_from and not step:
+                kept_rows = job.restore_from(init_from)
+        if collectives.is_chief:
+            _log.info("%s", _summary(batches, job, step))
+            for axis, (old, new) in kept_rows.items():
+                _log.info("%s: %d from %s, %d new", axis, old, init_from, new)
+
+        # === Steps ===
+        if step < batches.last_step:
+            with meters.Report(
+                run_dir, step, batches.last_step, enabled=collectives.is_chief
+            ) as report:
+                step = _train_steps(batches, job, settings, guard, report, step)
+        # Who leaves first is gone for the others.
+        collectives.wait_for_all()
+    if step < batches.last_step and collectives.is_chief:
+        _log.info("Stopped at step %d; the same command goes on.", step)
+    return step >= batches.last_step
+
+
+def _summary(batches: Batches, job: Job, step: int) -> str:
+    """What is trained now, in a line."""
+    model_config, last_step = batches.model_config, batches.last_step
+    if step >= last_step:
+        return f"Already trained, at step {step} of {last_step}."
+    num_workers = job.collectives.num_workers
+    parts = [
+        f"{model_config.streams}: {sum(batches.files.record_counts)} records",
+        f"{batches.num_classes} classes",
+        f"{batches.train_config.epochs} epochs of "
+        f"{batches.schedule.steps_per_epoch} steps",
+    ]
+    if num_workers > 1:
+        parts += [f"{num_workers} workers", f"{job.layout} classifier"]
+    if step:
+        parts.append(f"resumed at step {step}")
+    if model_config.freeze_backbone:
+        parts.append("backbone frozen")
+    return ", ".join(parts)
+
+
+def _train_steps(
+    batches: Batches,
+    job: Job,
+    settings: config.RunConfig,
+    guard: Watchdog,
+    report: meters.Report,
+    step: int,
+) -> int:
+    """Trains up to the last step; returns an earlier one if asked to stop."""
+    steps_per_epoch = batches.schedule.steps_per_epoch
+    checkpoint_steps = settings.train.checkpoint_steps or steps_per_epoch
+    patience = settings.workers.start_timeout
+    stop = _StopSignal()
+    num_skipped = 0
+    for batch in batches.training(step):
+        started = time.monotonic()
+        with guard.limit(patience, f"Step {step + 1}"):
+            results = _take_step(batches, job, batch, step, stop)
+        # The first step compiled; from now on only workers are waited for.
+        patience = settings.workers.worker_timeout
+        step += 1
+        is_last = step == batches.last_step
+        num_skipped = 0 if results["is_finite"] else num_skipped + 1
+        report.progress.update()
+        if step % settings.train.log_steps == 0 or is_last or num_skipped:
+            records = settings.train.global_batch_size
+            report.write(
+                meters.curve_row(results, step, steps_per_epoch),
+                images_per_second=records / (time.monotonic() - started),
+            )
+        _expect_finite(num_skipped, step)
+        if step % steps_per_epoch == 0 and len(batches.val_files):
+            found = validate(
+                job.count_right,
+                batches.validation(),
+                job.collectives,
+                lambda: guard.limit(patience, "Validation"),
+            )
+            report.write(
+                found | {"step": step, "epoch": step / steps_per_epoch}
+            )
+        # One worker was asked; all stop together.
+        stops = results["asked_to_stop"] > 0
+        saves = step % checkpoint_steps == 0 or is_last or stops
+        # Weights that lead to no finite step are not worth keeping.
+        if saves and not num_skipped:
+            # A disk may be slow without a worker being lost.
+            with guard.limit(
+                settings.workers.start_timeout, f"The checkpoint of step {step}"
+            ):
+                job.checkpoints.save(epoch=step // steps_per_epoch, step=step)
+        if stops:
+            break
+    return step
+
+
+def _expect_finite(num_skipped: int, step: int) -> None:
+    """Ends a run that takes no step any more."""
+    if num_skipped == _MAX_SKIPPED_STEPS:
+        raise FloatingPointError(
+            f"The {num_skipped} steps up to step {step} were skipped: loss or "
+            "gradient was not finite. Start again from the last checkpoint "
+            "with a lower --learning_rate, with --warmup_epochs 1, or with "
+            "--clip_norm."
+        )
+
+
+def _take_step(
+    batches: Batches,
+    job: Job,
+    batch: dict[str, tf.Tensor],
+    step: int,
+    stop: "_StopSignal",
+) -> dict[str, np.ndarray]:
+    """One step on all workers; what it measured."""
+    results = job.step(
+        batch,
+        tf.constant(batches.schedule.total_weight(step), tf.float32),
+        tf.constant(step, tf.int64),
+        tf.constant(stop.asked, tf.float32),
+    )
+    return {name: each.numpy() for name, each in results.items()}
+
+
+class _StopSignal:
+    """Turns SIGTERM into a request to save and stop after this step."""
+
+    def __init__(self):
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, *_: Any) -> None:
+        self.asked = True

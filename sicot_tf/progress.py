@@ -50,7 +50,9 @@ class _Lines(tqdm.tqdm):
             rest = "/{total_fmt}{unit}, {elapsed}<{remaining}"
             if self.total is None:
                 rest = "{unit}, {elapsed}"
-            self.bar_format = "{desc}: {n_fmt}" + rest + ", {rate_fmt}{postfix}"
+            self.bar_format = (
+                "{desc}: {n_fmt}" + rest + ", {rate_noinv_fmt}{postfix}"
+            )
             _log.info("%s", msg or self)
         return True
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from typing import TextIO
 
 MANIFEST = "manifest.json"
+# Of the records of a dataset.
+SPLITS = ("train", "val", "test")
 LATEST = "LATEST"
 _WORK = ".work-"
 _LOCK = ".lock"

@@ -12,6 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from sicot_tf.data import generations
+
 REQUIRED_FIELDS = ("record_id", "image", "sku_id", "title")
 OPTIONAL_FIELDS = (
     "sku_name",
@@ -25,7 +27,7 @@ OPTIONAL_FIELDS = (
     "lang",
     "license",
 )
-SPLITS = ("train", "val", "test")
+SPLITS = generations.SPLITS
 
 # Id 0 pads short titles and stands for words outside the vocabulary: both
 # are masked out, so neither moves the global context nor takes attention.

@@ -18,6 +18,7 @@ import shutil
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 import sicot_tf
@@ -42,6 +43,11 @@ class Run:
     def classes(self) -> list[dict[str, Any]]:
         """The classes in the order of their labels."""
         return dataset.read_classes(self.path / "classes.jsonl")
+
+    @functools.cached_property
+    def train_counts(self) -> np.ndarray:
+        """`[num_classes]` int64, training records of each class."""
+        return np.array([each["train"] for each in self.classes])
 
     @functools.cached_property
     def row_names(self) -> dict[str, list[str]]:

@@ -4,24 +4,21 @@ Runs the commands an engineer would run, one after the other, and prints each
 before it runs. What is finished is not done again.
 """
 
-import argparse
 import contextlib
-import io
 import json
+import logging
 import pathlib
 import random
-import re
 import shlex
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import NamedTuple
 
 from sicot_tf import command_line
-from sicot_tf.evaluation import report
+from sicot_tf.workers import exit_codes
 
 _EXAMPLES = """
 examples:
@@ -32,131 +29,120 @@ examples:
 # Over the demo preset, which trains end to end for 10 epochs.
 _QUICK = ("--freeze_backbone", "--epochs", "6", "--learning_rate", "0.02")
 _NUM_PHOTOS = 12
-_START_UP_NOISE = re.compile(
-    rb"WARNING: All log messages before absl|To enable the following"
-    rb"|[IE]0000 .*(port|cudart_stub|cuda_platform|cpu_feature_guard"
-    rb"|mlir_graph_optimization_pass|tf_record_dataset_op)\.cc"
-    rb"|WARNING:root:apitools not found"
-    rb"|WARNING:tensorflow:From .* load \(from .*loader_impl\)"
-    rb"|Instructions for updating:|Use `tf.saved_model.load` instead"
-)
+_log = logging.getLogger(__name__)
 
 
-def run_road(
-    directory: pathlib.Path,
-    saved_models: pathlib.Path,
-    *,
-    num_classes: int,
-    quick: bool,
-) -> None:
+class _Places(NamedTuple):
+    """Where the road's artefacts lie."""
+
+    records: pathlib.Path
+    dataset: pathlib.Path
+    statistics: pathlib.Path
+    runs: pathlib.Path
+    model: pathlib.Path
+
+
+def run_road(places: _Places, *, num_classes: int, quick: bool) -> None:
     """Goes from drawings to products recognised over gRPC.
 
     Args:
-        directory: where everything but the SavedModel is written.
-        saved_models: the folder of served models.
         num_classes: how many things to tell apart; 0: all.
         quick: trains with a frozen backbone.
     """
-    records = directory / "records"
-    dataset = directory / "dataset"
-    run_root = directory / ("runs-quick" if quick else "runs")
-    model = saved_models / ("sicot-quick" if quick else "sicot")
-    settings = _QUICK if quick else ()
-
     _run(
         "1. Raw records from drawings and annotators' words",
         "beam_jobs.emoji_records",
-        *("--output", records, "--num_classes", num_classes),
+        *("--output", places.records, "--num_classes", num_classes),
     )
     _run(
         "2. Raw records to TFRecords",
         "beam_jobs.build_dataset",
-        *("--input", records / "records.jsonl", "--output", dataset),
+        *("--input", places.records / "records.jsonl"),
+        *("--output", places.dataset),
     )
     _run(
         "2b. Look at the data",
         "beam_jobs.dataset_statistics",
-        *("--dataset", dataset, "--output", directory / "statistics"),
+        *("--dataset", places.dataset, "--output", places.statistics),
     )
     for number, streams in (("3a", "visual"), ("3b", "cotrain")):
         _run(
             f"{number}. Train: {streams}"
             + (" (quick: the backbone is frozen)" if quick else ""),
             "sicot_tf.train",
-            *("--dataset", dataset, "--run_dir", run_root / streams),
+            *("--dataset", places.dataset, "--run_dir", places.runs / streams),
             *("--streams", streams),
-            *settings,
+            *(_QUICK if quick else ()),
         )
+    cotrain = places.runs / "cotrain"
     _run(
         "4. Evaluate on artists that training never saw",
         "sicot_tf.evaluate",
-        *("--run_dir", run_root / "cotrain"),
-        *("--compare_to", run_root / "visual"),
+        *("--run_dir", cotrain, "--compare_to", places.runs / "visual"),
     )
     _run(
         "5. Explain: which words the attention trusts",
         "sicot_tf.explain",
-        *("--run_dir", run_root / "cotrain"),
+        *("--run_dir", cotrain),
     )
     _run(
         "6. Export the visual stream",
         "sicot_tf.export",
-        *("--run_dir", run_root / "cotrain", "--output", model),
+        *("--run_dir", cotrain, "--output", places.model),
     )
-    photos = _held_out_photos(records, dataset)
+    photos = _held_out_photos(places.records, places.dataset)
     _headline("7. Serve, and recognise held-out photos over gRPC")
-    with _server(model) as address:
-        _recognize(photos, address, model.name, run_root / "cotrain")
+    with _server(places.model) as address:
+        _recognize(photos, address, places.model.name, cotrain)
 
-    evaluation = run_root / "cotrain" / "evaluation-test"
+
+def _print_outcome(places: _Places) -> None:
+    """The accuracies of both runs, and where everything lies."""
+    from sicot_tf.evaluation import report
+
+    evaluation = places.runs / "cotrain" / "evaluation-test"
     _headline("What came of it")
     metrics = json.loads((evaluation / "metrics.json").read_text("utf-8"))
     tables = {name: metrics["runs"][name] for name in ("visual", "cotrain")}
     print(report.format_table(tables))
     sentences = report.headline(tables, metrics["comparison"])
     print("\n" + "\n".join(sentences) + "\n")
-    print(f"The data        {directory / 'statistics' / 'statistics.html'}")
+    print(f"The data        {places.statistics / 'statistics.html'}")
     print(f"Report          {evaluation / 'report.html'}")
     print(f"Plots           {evaluation}/*.svg")
-    print(f"Attention page  {run_root / 'cotrain' / 'attention.html'}")
-    print(f"TensorBoard     tensorboard --logdir {run_root}")
-    print(f"SavedModel      {model}")
-    print(f"Licences        {records / 'LICENSES.md'}")
+    print(f"Attention page  {places.runs / 'cotrain' / 'attention.html'}")
+    print(f"TensorBoard     tensorboard --logdir {places.runs}")
+    print(f"SavedModel      {places.model}")
+    print(f"Licences        {places.records / 'LICENSES.md'}")
+
+
+def _headline(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
 
 
 def _run(headline: str, module: str, *arguments: object) -> None:
     """Runs one command of the project and stops the road if it fails."""
     _headline(headline)
-    words = ["-m", module, *map(str, arguments)]
-    print("$ python " + shlex.join(words), flush=True)
     started = time.monotonic()
-    command = [sys.executable, *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        _pass_on(process.stderr)
-    if process.returncode:
-        raise SystemExit(f"{module} failed; see its message above.")
+    command = _show("-m", module, *map(str, arguments))
+    _expect_success(module, subprocess.run(command, check=False).returncode)
     print(f"[{time.monotonic() - started:.0f} s]", flush=True)
 
 
-def _pass_on(errors: BinaryIO) -> None:
-    """Passes a command's stderr on, without what TensorFlow says at start.
-
-    Five lines from each of ten commands on oneDNN and missing GPUs, which no
-    environment variable turns off, would hide what the commands say.
-    """
-    waiting = b""
-    while content := errors.read1():
-        *lines, waiting = re.split(rb"(?<=[\r\n])", waiting + content)
-        for line in lines:
-            if not _START_UP_NOISE.match(line):
-                sys.stderr.buffer.write(line)
-        sys.stderr.flush()
-    sys.stderr.buffer.write(waiting)
-    sys.stderr.flush()
+def _show(*words: str) -> list[str]:
+    """Prints a command; returns it for `subprocess`."""
+    print("$ python " + shlex.join(words), flush=True)
+    return [sys.executable, *words]
 
 
-def _headline(text: str) -> None:
-    print(f"\n=== {text}", flush=True)
+def _expect_success(module: str, code: int) -> None:
+    """Ends the road with a command that failed."""
+    if code == exit_codes.BAD_INPUT:
+        # It has said what to do.
+        raise SystemExit(code)
+    if code:
+        _log.error("%s failed; see its message above.", module)
+        raise SystemExit(1)
 
 
 def _held_out_photos(
@@ -185,18 +171,15 @@ def _server(model: pathlib.Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    words = ["-m", "sicot_tf.serve", "--model_name", model.name]
-    words += ["--model_base_path", str(model.resolve()), "--port", str(port)]
-    print("$ python " + shlex.join(words), flush=True)
-    command = [sys.executable, *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-        reader = threading.Thread(target=_pass_on, args=[process.stderr])
-        reader.start()
+    command = _show(
+        *("-m", "sicot_tf.serve", "--model_name", model.name),
+        *("--model_base_path", str(model.resolve()), "--port", str(port)),
+    )
+    with subprocess.Popen(command) as process:
         try:
             yield f"localhost:{port}"
         finally:
             process.terminate()
-            reader.join()
 
 
 def _recognize(
@@ -211,11 +194,10 @@ def _recognize(
     words += ["--product_names", str(run_dir / "classes.jsonl")]
     # The server loads the model and warms it up first.
     words += ["--top_k", "1", "--timeout", "120"]
-    command = [sys.executable, *words]
-    finished = subprocess.run(command, capture_output=True, check=False)
-    _pass_on(io.BytesIO(finished.stderr))
-    if finished.returncode:
-        raise SystemExit("sicot_tf.client failed; see its message above.")
+    finished = subprocess.run(
+        [sys.executable, *words], stdout=subprocess.PIPE, check=False
+    )
+    _expect_success("sicot_tf.client", finished.returncode)
     shown = shlex.join(words[:3] + words[2 + len(photos) :])
     print(f"$ python {shown}   # and {len(photos) - 1} more photos\n")
     print(f"{'photo':<30}{'true':<27}{'recognised':<40}score")
@@ -234,15 +216,8 @@ def _recognize(
     print(f"{num_right} of {len(photos)} right", flush=True)
 
 
-@command_line.mistakes_in_a_sentence()
-def main(argv: list[str] | None = None) -> None:
-    """`python -m sicot_tf.demo`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sicot_tf.demo",
-        description=__doc__,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _make_parser() -> command_line.ArgumentParser:
+    parser = command_line.ArgumentParser("sicot_tf.demo", __doc__, _EXAMPLES)
     parser.add_argument(
         "--directory",
         type=pathlib.Path,
@@ -266,14 +241,24 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="about 3 minutes: frozen backbone, fewer epochs",
     )
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+@command_line.mistakes_in_a_sentence()
+def main(argv: list[str] | None = None) -> None:
+    """`python -m sicot_tf.demo`."""
+    arguments = _make_parser().parse_args(argv)
     started = time.monotonic()
-    run_road(
-        arguments.directory,
-        arguments.saved_models,
-        num_classes=arguments.num_classes,
-        quick=arguments.quick,
+    directory, end = arguments.directory, "-quick" if arguments.quick else ""
+    places = _Places(
+        records=directory / "records",
+        dataset=directory / "dataset",
+        statistics=directory / "statistics",
+        runs=directory / f"runs{end}",
+        model=arguments.saved_models / f"sicot{end}",
     )
+    run_road(places, num_classes=arguments.num_classes, quick=arguments.quick)
+    _print_outcome(places)
     print(f"The road took {time.monotonic() - started:.0f} s.")
 
 

@@ -76,12 +76,8 @@ def measure(
     # === Runs and records ===
     compared = _load(run_dir, compare_to)
     run = compared[-1]
-    generation = generations.resolve_generation(
-        dataset_dir or pathlib.Path(run.dataset["path"])
-    )
-    files = dataset.RecordFiles(generation, split)
-    if not len(files):
-        raise ValueError(f"{generation} holds no records of split {split!r}.")
+    files = _open(dataset_dir or pathlib.Path(run.dataset["path"]), split)
+    generation = files.generation
     classes = known_classes.KnownClasses.join(
         run.sku_ids, runs.read_row_names(generation)["classes"]
     )
@@ -134,6 +130,14 @@ def _load(
             "only runs on one dataset generation can be compared."
         )
     return [other, run]
+
+
+def _open(dataset_dir: pathlib.Path, split: str) -> dataset.RecordFiles:
+    generation = generations.resolve_generation(dataset_dir)
+    files = dataset.RecordFiles(generation, split)
+    if not len(files):
+        raise ValueError(f"{generation} holds no records of split {split!r}.")
+    return files
 
 
 def _predict(

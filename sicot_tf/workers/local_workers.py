@@ -63,14 +63,7 @@ def run(
     Raises:
         ValueError: if num_workers < 1 or `TF_CONFIG` is set.
     """
-    if num_workers < 1:
-        raise ValueError(f"Expected num_workers >= 1, received {num_workers}.")
-    if os.environ.get("TF_CONFIG"):
-        raise ValueError(
-            "TF_CONFIG is set: this process is one worker of a job already. "
-            "Start it without --num_workers, or unset TF_CONFIG to start "
-            f"{num_workers} workers on this machine."
-        )
+    _check_alone(num_workers)
     log_dir.mkdir(parents=True, exist_ok=True)
     failures = 0
     with _signals() as signals:
@@ -99,6 +92,18 @@ def run(
                     *(failures, log_dir),
                 )
             return code if code > 0 else 128 - code
+
+
+def _check_alone(num_workers: int) -> None:
+    """Raises ValueError if no workers can be started here."""
+    if num_workers < 1:
+        raise ValueError(f"Expected num_workers >= 1, received {num_workers}.")
+    if os.environ.get("TF_CONFIG"):
+        raise ValueError(
+            "TF_CONFIG is set: this process is one worker of a job already. "
+            "Start it without --num_workers, or unset TF_CONFIG to start "
+            f"{num_workers} workers on this machine."
+        )
 
 
 @contextlib.contextmanager

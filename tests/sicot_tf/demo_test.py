@@ -1,9 +1,7 @@
 """Parts of the demo; the road itself runs in end_to_end_test.py."""
 
-import io
 import json
 import pathlib
-import sys
 
 import tensorflow as tf
 
@@ -11,25 +9,22 @@ from sicot_tf import demo
 
 
 class DemoTest(tf.test.TestCase):
-    def test_start_up_noise_is_left_out(self):
-        """Breaks if a command's own words are swallowed, or progress bars
-        arrive only at the end of a line."""
-        noise = (
-            b"WARNING: All log messages before absl::InitializeLog() is\n"
-            b"I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations\n"
-        )
-        passed = (
-            b"E0000 00:00:1.2 3 memory.cc:1] something real\n"
-            b"  1%|   | 1/9\r  2%|   | 2/9\r100%| | 9/9\n"
-            b"ValueError: no line end"
-        )
-        stream = io.TextIOWrapper(io.BytesIO())
-        before, sys.stderr = sys.stderr, stream
-        try:
-            demo._pass_on(io.BytesIO(noise + passed))
-        finally:
-            sys.stderr = before
-        self.assertEqual(stream.buffer.getvalue(), passed)
+    def test_a_failed_command(self):
+        """Breaks if the road goes on without what a command should have made,
+        or tells a mistake twice."""
+        with (
+            self.assertNoLogs("sicot_tf.demo"),
+            self.assertRaises(SystemExit) as ended,
+        ):
+            demo._run("Train", "sicot_tf.train", "--epochs", "3")
+        self.assertEqual(ended.exception.code, 2)
+        with (
+            self.assertLogs("sicot_tf.demo") as logged,
+            self.assertRaises(SystemExit) as ended,
+        ):
+            demo._run("Count", "sicot_tf.nothing")
+        self.assertEqual(ended.exception.code, 1)
+        self.assertIn("sicot_tf.nothing failed", logged.output[0])
 
     def test_held_out_photos(self):
         """Breaks if a photo was trained on, or its class is unknown."""

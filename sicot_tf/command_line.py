@@ -62,6 +62,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Also sets the log up, so that no command forgets it."""
+        _log_to_stderr()  # For what renamed flags say while they are read.
         arguments, unknown = super().parse_known_args(args, namespace)
         set_up_logging(arguments.verbosity)
         return arguments, unknown
@@ -76,6 +77,15 @@ class ArgumentParser(argparse.ArgumentParser):
 
 def set_up_logging(verbosity: str = "info") -> None:
     """Time, level and message of our packages, warnings of all others."""
+    _log_to_stderr()
+    for package in _PACKAGES:
+        logging.getLogger(package).setLevel(verbosity.upper())
+    if verbosity != "debug":
+        # Processes that are started here inherit it.
+        os.environ.setdefault(_TENSORFLOW_LEVEL, "2")
+
+
+def _log_to_stderr() -> None:
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
@@ -83,11 +93,6 @@ def set_up_logging(verbosity: str = "info") -> None:
         handlers=[_AboveBars()],
         force=True,
     )
-    for package in _PACKAGES:
-        logging.getLogger(package).setLevel(verbosity.upper())
-    if verbosity != "debug":
-        # Processes that are started here inherit it.
-        os.environ.setdefault(_TENSORFLOW_LEVEL, "2")
 
 
 class _AboveBars(logging.Handler):

@@ -7,8 +7,8 @@ A field's default is the product's choice; what the paper says stands in
 import argparse
 import dataclasses
 import json
+import logging
 import pathlib
-import sys
 import typing
 from typing import Any
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from sicot_tf import settings
 
 Config = TypeVar("Config")
 _setting = settings.setting
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -454,10 +455,9 @@ class _OldFlag(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        print(
-            f"warning: {option_string} is called {self.const} now; the old "
-            "name is gone in the next version.",
-            file=sys.stderr,
+        _log.warning(
+            "%s is called %s now; the old name is gone in the next version.",
+            *(option_string, self.const),
         )
         setattr(namespace, self.dest, values)
 

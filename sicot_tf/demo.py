@@ -32,101 +32,102 @@ _NUM_PHOTOS = 12
 _log = logging.getLogger(__name__)
 
 
-class _Places(NamedTuple):
-    """Where the road's artefacts lie."""
+class _Road(NamedTuple):
+    """Where the artefacts lie, and how much the commands say."""
 
     records: pathlib.Path
     dataset: pathlib.Path
     statistics: pathlib.Path
     runs: pathlib.Path
     model: pathlib.Path
+    # For every command.
+    log_flags: tuple[str, ...] = ()
+
+    def run(self, headline: str, module: str, *arguments: object) -> None:
+        """Runs one command of the project and stops the road if it fails."""
+        _headline(headline)
+        started = time.monotonic()
+        command = _show(*("-m", module, *map(str, arguments), *self.log_flags))
+        _expect_success(module, subprocess.run(command, check=False).returncode)
+        print(f"[{time.monotonic() - started:.0f} s]", flush=True)
 
 
-def run_road(places: _Places, *, num_classes: int, quick: bool) -> None:
+def _go(road: _Road, *, num_classes: int, quick: bool) -> None:
     """Goes from drawings to products recognised over gRPC.
 
     Args:
         num_classes: how many things to tell apart; 0: all.
         quick: trains with a frozen backbone.
     """
-    _run(
+    road.run(
         "1. Raw records from drawings and annotators' words",
         "beam_jobs.emoji_records",
-        *("--output", places.records, "--num_classes", num_classes),
+        *("--output", road.records, "--num_classes", num_classes),
     )
-    _run(
+    road.run(
         "2. Raw records to TFRecords",
         "beam_jobs.build_dataset",
-        *("--input", places.records / "records.jsonl"),
-        *("--output", places.dataset),
+        *("--input", road.records / "records.jsonl"),
+        *("--output", road.dataset),
     )
-    _run(
+    road.run(
         "2b. Look at the data",
         "beam_jobs.dataset_statistics",
-        *("--dataset", places.dataset, "--output", places.statistics),
+        *("--dataset", road.dataset, "--output", road.statistics),
     )
     for number, streams in (("3a", "visual"), ("3b", "cotrain")):
-        _run(
+        road.run(
             f"{number}. Train: {streams}"
             + (" (quick: the backbone is frozen)" if quick else ""),
             "sicot_tf.train",
-            *("--dataset", places.dataset, "--run_dir", places.runs / streams),
+            *("--dataset", road.dataset, "--run_dir", road.runs / streams),
             *("--streams", streams),
             *(_QUICK if quick else ()),
         )
-    cotrain = places.runs / "cotrain"
-    _run(
+    cotrain = road.runs / "cotrain"
+    road.run(
         "4. Evaluate on artists that training never saw",
         "sicot_tf.evaluate",
-        *("--run_dir", cotrain, "--compare_to", places.runs / "visual"),
+        *("--run_dir", cotrain, "--compare_to", road.runs / "visual"),
     )
-    _run(
+    road.run(
         "5. Explain: which words the attention trusts",
         "sicot_tf.explain",
         *("--run_dir", cotrain),
     )
-    _run(
+    road.run(
         "6. Export the visual stream",
         "sicot_tf.export",
-        *("--run_dir", cotrain, "--output", places.model),
+        *("--run_dir", cotrain, "--output", road.model),
     )
-    photos = _held_out_photos(places.records, places.dataset)
+    photos = _held_out_photos(road.records, road.dataset)
     _headline("7. Serve, and recognise held-out photos over gRPC")
-    with _server(places.model) as address:
-        _recognize(photos, address, places.model.name, cotrain)
+    with _server(road) as address:
+        _recognize(photos, address, road)
 
 
-def _print_outcome(places: _Places) -> None:
+def _print_outcome(road: _Road) -> None:
     """The accuracies of both runs, and where everything lies."""
     from sicot_tf.evaluation import report
 
-    evaluation = places.runs / "cotrain" / "evaluation-test"
+    evaluation = road.runs / "cotrain" / "evaluation-test"
     _headline("What came of it")
     metrics = json.loads((evaluation / "metrics.json").read_text("utf-8"))
     tables = {name: metrics["runs"][name] for name in ("visual", "cotrain")}
     print(report.format_table(tables))
     sentences = report.headline(tables, metrics["comparison"])
     print("\n" + "\n".join(sentences) + "\n")
-    print(f"The data        {places.statistics / 'statistics.html'}")
+    print(f"The data        {road.statistics / 'statistics.html'}")
     print(f"Report          {evaluation / 'report.html'}")
     print(f"Plots           {evaluation}/*.svg")
-    print(f"Attention page  {places.runs / 'cotrain' / 'attention.html'}")
-    print(f"TensorBoard     tensorboard --logdir {places.runs}")
-    print(f"SavedModel      {places.model}")
-    print(f"Licences        {places.records / 'LICENSES.md'}")
+    print(f"Attention page  {road.runs / 'cotrain' / 'attention.html'}")
+    print(f"TensorBoard     tensorboard --logdir {road.runs}")
+    print(f"SavedModel      {road.model}")
+    print(f"Licences        {road.records / 'LICENSES.md'}")
 
 
 def _headline(text: str) -> None:
     print(f"\n=== {text}", flush=True)
-
-
-def _run(headline: str, module: str, *arguments: object) -> None:
-    """Runs one command of the project and stops the road if it fails."""
-    _headline(headline)
-    started = time.monotonic()
-    command = _show("-m", module, *map(str, arguments))
-    _expect_success(module, subprocess.run(command, check=False).returncode)
-    print(f"[{time.monotonic() - started:.0f} s]", flush=True)
 
 
 def _show(*words: str) -> list[str]:
@@ -166,14 +167,15 @@ def _rows(path: pathlib.Path) -> list[dict[str, str]]:
 
 
 @contextlib.contextmanager
-def _server(model: pathlib.Path) -> Iterator[str]:
+def _server(road: _Road) -> Iterator[str]:
     """The embedded server as a process of its own; its address."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     command = _show(
-        *("-m", "sicot_tf.serve", "--model_name", model.name),
-        *("--model_base_path", str(model.resolve()), "--port", str(port)),
+        *("-m", "sicot_tf.serve", "--model_name", road.model.name),
+        *("--model_base_path", str(road.model.resolve())),
+        *("--port", str(port), *road.log_flags),
     )
     with subprocess.Popen(command) as process:
         try:
@@ -182,18 +184,14 @@ def _server(model: pathlib.Path) -> Iterator[str]:
             process.terminate()
 
 
-def _recognize(
-    photos: list[dict[str, str]],
-    address: str,
-    model_name: str,
-    run_dir: pathlib.Path,
-) -> None:
+def _recognize(photos: list[dict[str, str]], address: str, road: _Road) -> None:
     """Prints what the server sees in each photo beside what it is."""
     words = ["-m", "sicot_tf.client", *[photo["image"] for photo in photos]]
-    words += ["--server", address, "--model_name", model_name]
-    words += ["--product_names", str(run_dir / "classes.jsonl")]
+    words += ["--server", address, "--model_name", road.model.name]
+    names = road.runs / "cotrain" / "classes.jsonl"
+    words += ["--product_names", str(names)]
     # The server loads the model and warms it up first.
-    words += ["--top_k", "1", "--timeout", "120"]
+    words += ["--top_k", "1", "--timeout", "120", *road.log_flags]
     finished = subprocess.run(
         [sys.executable, *words], stdout=subprocess.PIPE, check=False
     )
@@ -250,15 +248,20 @@ def main(argv: list[str] | None = None) -> None:
     arguments = _make_parser().parse_args(argv)
     started = time.monotonic()
     directory, end = arguments.directory, "-quick" if arguments.quick else ""
-    places = _Places(
+    road = _Road(
         records=directory / "records",
         dataset=directory / "dataset",
         statistics=directory / "statistics",
         runs=directory / f"runs{end}",
         model=arguments.saved_models / f"sicot{end}",
+        log_flags=(
+            ()
+            if arguments.verbosity == "info"
+            else ("--verbosity", arguments.verbosity)
+        ),
     )
-    run_road(places, num_classes=arguments.num_classes, quick=arguments.quick)
-    _print_outcome(places)
+    _go(road, num_classes=arguments.num_classes, quick=arguments.quick)
+    _print_outcome(road)
     print(f"The road took {time.monotonic() - started:.0f} s.")
 
 

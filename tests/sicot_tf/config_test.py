@@ -74,24 +74,19 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_old_flags(self):
         """Breaks if a script of the last version stops, or is not told."""
-        error = io.StringIO()
-        with contextlib.redirect_stderr(error):
+        with self.assertLogs("sicot_tf.config", "WARNING") as logged:
             found = _parse(
                 config.WorkersConfig,
                 "demo",
                 *("--head", "replicated", "--head_memory=8"),
             )
         self.assertEqual(
-            (found.classifier, found.logit_memory),
-            (
-                "replicated",
-                8,
-            ),
+            (found.classifier, found.logit_memory), ("replicated", 8)
         )
-        warnings = error.getvalue().splitlines()
-        self.assertIn("--head is called --classifier now", warnings[0])
-        self.assertIn("--head_memory is called --logit_memory", warnings[1])
-        with contextlib.redirect_stderr(error):
+        first, second = logged.output
+        self.assertIn("--head is called --classifier now", first)
+        self.assertIn("--head_memory is called --logit_memory", second)
+        with contextlib.redirect_stderr(io.StringIO()):
             with self.assertRaises(SystemExit):
                 _parse(config.WorkersConfig, "demo", "--head", "halved")
         # Nobody learns them from the help.

@@ -12,17 +12,19 @@ class DemoTest(tf.test.TestCase):
     def test_a_failed_command(self):
         """Breaks if the road goes on without what a command should have made,
         or tells a mistake twice."""
+        folder = pathlib.Path(self.get_temp_dir())
+        road = demo._Road(*[folder] * 5)
         with (
             self.assertNoLogs("sicot_tf.demo"),
             self.assertRaises(SystemExit) as ended,
         ):
-            demo._run("Train", "sicot_tf.train", "--epochs", "3")
+            road.run("Train", "sicot_tf.train", "--epochs", "3")
         self.assertEqual(ended.exception.code, 2)
         with (
             self.assertLogs("sicot_tf.demo") as logged,
             self.assertRaises(SystemExit) as ended,
         ):
-            demo._run("Count", "sicot_tf.nothing")
+            road.run("Count", "sicot_tf.nothing")
         self.assertEqual(ended.exception.code, 1)
         self.assertIn("sicot_tf.nothing failed", logged.output[0])
 

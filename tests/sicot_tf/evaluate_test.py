@@ -11,6 +11,7 @@ from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf.data import dataset
 from sicot_tf.data import tfrecords
+from sicot_tf.evaluation import accuracy
 from tests.helpers import tiny_road
 
 
@@ -99,7 +100,8 @@ class EvaluateTest(tf.test.TestCase):
         before = dict(np.load(self.output / "predictions.npz"))
         run_dir = folder / "cotrain"
         shutil.copytree(self.run_dir, run_dir)
-        output = evaluate.evaluate(run_dir, dataset_dir=changed)
+        evaluate.main(["--run_dir", str(run_dir), "--dataset", str(changed)])
+        output = run_dir / "evaluation-test"
         after = dict(np.load(output / "predictions.npz"))
         for name, value in before.items():
             self.assertAllEqual(value, after[name], msg=name)
@@ -116,7 +118,8 @@ class EvaluateTest(tf.test.TestCase):
         kept = before["labels"] < 7
         run_dir = folder / "cotrain"
         shutil.copytree(self.run_dir, run_dir)
-        output = evaluate.evaluate(run_dir, dataset_dir=changed)
+        evaluate.main(["--run_dir", str(run_dir), "--dataset", str(changed)])
+        output = run_dir / "evaluation-test"
         after = dict(np.load(output / "predictions.npz"))
         for name, value in before.items():
             self.assertAllEqual(value[kept], after[name], msg=name)
@@ -148,19 +151,19 @@ class EvaluateTest(tf.test.TestCase):
         copy = folder / "cotrain"
         shutil.copytree(self.run_dir, copy)
         with self.assertRaisesRegex(ValueError, "same folder name"):
-            evaluate.evaluate(copy, compare_to=self.run_dir)
+            accuracy.measure(copy, compare_to=self.run_dir)
         other = folder / "other"
         shutil.copytree(self.run_dir, other)
         rows = (other / "classes.jsonl").read_text().splitlines(keepends=True)
         (other / "classes.jsonl").write_text("".join(rows[::-1]))
         with self.assertRaisesRegex(ValueError, "the same SKUs with other"):
-            evaluate.evaluate(copy, compare_to=other)
+            accuracy.measure(copy, compare_to=other)
         # Labels of the checkpoint and lines of its class list.
         with self.assertRaisesRegex(ValueError, "another list of classes"):
-            evaluate.evaluate(other)
+            accuracy.measure(other)
         shutil.rmtree(copy / "checkpoints")
         with self.assertRaisesRegex(ValueError, "Train first"):
-            evaluate.evaluate(copy)
+            accuracy.measure(copy)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import export
 from sicot_tf.data import dataset
 from sicot_tf.data import records
+from sicot_tf.training import exporting
 from tests.helpers import tiny_road
 
 # Runs where the package can't be imported; prints answers as JSON.
@@ -88,11 +88,11 @@ class ExportTest(tf.test.TestCase):
     def test_a_second_export_of_the_same_checkpoint_is_the_first(self):
         """Breaks if every call makes a new version of the same model."""
         directory = tiny_road.exported()
-        again = export.export(
+        again = exporting.export(
             tiny_road.trained("cotrain"), directory.parent, top_k=3
         )
         self.assertEqual(again, directory)
-        other = export.export(
+        other = exporting.export(
             tiny_road.trained("visual"), directory.parent, top_k=3
         )
         self.assertEqual(other.name, "2")

@@ -290,14 +290,7 @@ def restore_grown(
 
     def check() -> None:
         manifest = checkpoint_files.read_manifest(folder)
-        for axis, names in old_row_names.items():
-            stored = manifest["row_axes"].get(axis, {"count": "unnamed"})
-            if stored.get("sha256") != checkpoint_files.sha256(list(names)):
-                raise ValueError(
-                    f"{folder} holds {stored['count']} {axis}; the "
-                    f"{len(names)} old ones given are others, or in another "
-                    "order. Take the list that its run was trained with."
-                )
+        _check_old_names(folder, manifest, old_row_names)
         checkpoint_files.check_tensors(folder, manifest, tensors, any_rows=True)
         checkpoint_files.check_files(folder, manifest, collectives)
 
@@ -318,6 +311,22 @@ def restore_grown(
         axis: (int((rows >= 0).sum()), int((rows < 0).sum()))
         for axis, rows in old_rows.items()
     }
+
+
+def _check_old_names(
+    folder: pathlib.Path,
+    manifest: Mapping[str, Any],
+    old_row_names: Mapping[str, Sequence[str]],
+) -> None:
+    """Raises ValueError if the rows of a checkpoint had other names."""
+    for axis, names in old_row_names.items():
+        stored = manifest["row_axes"].get(axis, {"count": "unnamed"})
+        if stored.get("sha256") != checkpoint_files.sha256(list(names)):
+            raise ValueError(
+                f"{folder} holds {stored['count']} {axis}; the {len(names)} "
+                "old ones given are others, or in another order. Take the "
+                "list that its run was trained with."
+            )
 
 
 def _row_axes(

@@ -266,11 +266,9 @@ def restore_grown(
 
     Args:
         directory: the checkpoints of the other run.
-        variables: restored as they are.
         slices: the rows that this worker holds.
         old_row_names: by row axis, the names of the rows in the checkpoint.
         new_row_names: by row axis, their names now.
-        collectives: the workers of the job.
 
     Returns:
         For each row axis how many rows were found and how many are new.

@@ -91,8 +91,8 @@ def compare(
 ) -> dict[str, Any]:
     """Accuracy of run b minus run a on the same records, paired.
 
-    Both runs are resampled together, so what makes a class hard for both
-    cancels out. Arguments are those of `accuracy_table`.
+    Both are resampled together: what makes a class hard for both cancels out.
+    Arguments are those of `accuracy_table`.
 
     Returns:
         `groups[group][metric][average]` holds `a`, `b`, `difference`
@@ -141,8 +141,8 @@ def compare(
 ) -> dict[str, Any]:
     """Accuracy of run b minus run a on the same records, paired.
 
-    Both runs are resampled together, so what makes a class hard for both
-    cancels out. Arguments are those of `accuracy_table`.
+    Both are resampled together: what makes a class hard for both cancels out.
+    Arguments are those of `accuracy_table`.
 
     Returns:
         `groups[group][metric][average]` holds `a`, `b`, `difference`

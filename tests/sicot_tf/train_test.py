@@ -44,7 +44,9 @@ class TrainTest(tf.test.TestCase):
         super().setUpClass()
         cls.folder = pathlib.Path(tiny_road.generation()).parent.parent
         cls.whole = cls.folder / "train_test" / "whole"
-        tiny_road.run_command("sicot_tf.train", *_command(cls.whole)[3:])
+        cls.printed = tiny_road.run_command(
+            "sicot_tf.train", *_command(cls.whole)[3:]
+        )
 
     def _copy(self, name):
         copy = self.folder / "train_test" / name
@@ -63,6 +65,13 @@ class TrainTest(tf.test.TestCase):
         self.assertEqual(set(first), set(second))
         for name, value in first.items():
             self.assertAllEqual(value, second[name], msg=name)
+
+    def test_results_alone_are_printed(self):
+        """Breaks if a script has to look for results among messages."""
+        self.assertRegex(
+            self.printed,
+            r"\ARun: .*/whole \(.*\)\nNext: python -m sicot_tf.evaluate .*\n\Z",
+        )
 
     def test_the_curve(self):
         """Breaks if steps are lost, or nothing is learned."""
@@ -107,11 +116,12 @@ class TrainTest(tf.test.TestCase):
         self._assert_same_run(run_dir)
 
     def test_a_finished_run_is_left_alone(self):
-        """Breaks if running twice trains twice."""
+        """Breaks if running twice trains twice, or if TensorFlow says at
+        every start what nobody can act on."""
         run_dir = self._copy("finished")
         before = (run_dir / "metrics.jsonl").read_bytes()
         log = tiny_road.log_of_command("sicot_tf.train", *_command(run_dir)[3:])
-        self.assertIn("Already trained", log)
+        self.assertRegex(log, r"\A[\d:]{8} INFO Already trained, .* 24\.\n\Z")
         self.assertEqual((run_dir / "metrics.jsonl").read_bytes(), before)
 
     def test_other_settings_need_another_folder(self):

@@ -91,58 +91,8 @@ def compare(
 ) -> dict[str, Any]:
     """Accuracy of run b minus run a on the same records, paired.
 
-    Both are resampled together: what makes a class hard for both cancels out.
-    Arguments are those of `accuracy_table`.
-
-    Returns:
-        `groups[group][metric][average]` holds `a`, `b`, `difference`
-        (b - a), `low`, `high`, and two shares: `share_not_above_zero` of the
-        resamples have a difference of zero or less; `two_sided_share` is
-        twice the smaller of the shares at or below and at or above zero, at
-        most 1. It reads like a two-sided p-value, but it is not one:
-        resamples scatter around the observed difference, not around zero.
-        At 2000 resamples 0.0 means below 0.001.
-
-    Raises:
-        ValueError: if the arguments do not fit each other.
-    """
-    sums = _class_sums(labels, [top_labels], train_counts, head_threshold)
-    groups = {}
-    for group, members in _members(train_counts, head_threshold):
-        points, drawn = _accuracies(sums[members], num_resamples, seed)
-        low, high = np.quantile(drawn, _QUANTILES, axis=0)
-        groups[group] = _count(sums, train_counts, members)
-        for metric, average, at in _cells():
-            groups[group].setdefault(metric, {})[average] = {
-                "value": _plain(points[0][at]),
-                "low": _plain(low[0][at]),
-                "high": _plain(high[0][at]),
-            }
-    return {
-        "head_threshold": int(head_threshold),
-        "num_resamples": num_resamples,
-        "seed": seed,
-        "groups": groups,
-        "reference": _reference(labels, train_counts),
-    }
-
-
-def compare(
-    labels: np.ndarray,
-    top_labels_a: np.ndarray,
-    top_labels_b: np.ndarray,
-    train_counts: np.ndarray,
-    head_threshold: int,
-    *,
-    name_a: str,
-    name_b: str,
-    num_resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Accuracy of run b minus run a on the same records, paired.
-
-    Both are resampled together: what makes a class hard for both cancels out.
-    Arguments are those of `accuracy_table`.
+    Both runs are resampled together, so what makes a class hard for both
+    cancels out. Arguments are those of `accuracy_table`.
 
     Returns:
         `groups[group][metric][average]` holds `a`, `b`, `difference`

@@ -23,12 +23,11 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 from sicot_tf.workers import exit_codes
+from sicot_tf.workers import log_files
 
 # TensorFlow notices a lost worker after about 10 s, the watchdog after 4.
 _SECONDS_TO_END = 30
 _FAILURES_IN_A_ROW = 3
-_LAST_LINES = 20
-_START_OF_LOG = "--- python -m"
 _log = logging.getLogger(__name__)
 
 
@@ -76,10 +75,10 @@ def run(
             code = workers[failed].returncode
             failures = failures + 1 if progress() == step else 0
             if code == exit_codes.BAD_INPUT:
-                # The same input would fail again.
-                _tell_mistake(workers, failed, log_dir)
+                if workers[0].returncode != exit_codes.BAD_INPUT:
+                    log_files.tell_mistake(failed, log_dir)
                 return code
-            _report(failed, code, log_dir)
+            log_files.report(failed, code, log_dir)
             if failures < _FAILURES_IN_A_ROW and not signals:
                 _log.warning(
                     "Starting all workers again, from step %d.", progress()
@@ -145,8 +144,8 @@ def _start(
     for index in range(num_workers):
         output = None
         if index > 0:
-            output = open(_log_path(index, log_dir), "ab")
-            output.write(f"{_START_OF_LOG} {' '.join(command)}\n".encode())
+            output = open(log_files.path_of(index, log_dir), "ab")
+            output.write(f"{log_files.START} {' '.join(command)}\n".encode())
             output.flush()
         yield subprocess.Popen(
             [sys.executable, "-m", __name__, str(os.getpid())] + command,
@@ -223,7 +222,7 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
                 if worker.returncode != exit_codes.BAD_INPUT:
                     _log.warning(
                         "Worker %d %s; the others have %g s to end.",
-                        *(index, _in_words(worker.returncode)),
+                        *(index, log_files.in_words(worker.returncode)),
                         _SECONDS_TO_END,
                     )
                 deadline = time.monotonic() + _SECONDS_TO_END
@@ -250,51 +249,6 @@ def _wait(workers: list[subprocess.Popen], signals: list[int]) -> int | None:
 
     # A worker that lost another one is not the one that failed first.
     return min(failed, key=consequence) if failed else None
-
-
-def _tell_mistake(
-    workers: list[subprocess.Popen], index: int, log_dir: pathlib.Path
-) -> None:
-    """Tells the user's mistake, unless worker 0 has done so on the terminal."""
-    if workers[0].returncode == exit_codes.BAD_INPUT:
-        return
-    _, found, mistake = _log_of(index, log_dir).rpartition("\nerror: ")
-    if found:
-        print(f"error: worker {index}: {mistake.rstrip()}", file=sys.stderr)
-    else:
-        _report(index, exit_codes.BAD_INPUT, log_dir)
-
-
-def _report(index: int, code: int, log_dir: pathlib.Path) -> None:
-    """Says who failed, with the last lines of its log."""
-    if index == 0:
-        _log.error(
-            "The job failed: worker 0 %s; its output is above.", _in_words(code)
-        )
-        return
-    lines = _log_of(index, log_dir).splitlines()[-_LAST_LINES:]
-    _log.error(
-        "The job failed: worker %d %s. The end of %s:\n%s",
-        *(index, _in_words(code), _log_path(index, log_dir)),
-        "\n".join(lines),
-    )
-
-
-def _log_path(index: int, log_dir: pathlib.Path) -> pathlib.Path:
-    return log_dir / f"worker-{index}.log"
-
-
-def _log_of(index: int, log_dir: pathlib.Path) -> str:
-    """What a worker has logged since it was started."""
-    text = _log_path(index, log_dir).read_text("utf-8", "replace")
-    return text.rpartition(_START_OF_LOG)[2]
-
-
-def _in_words(code: int) -> str:
-    """How a process ended, of its exit code."""
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def _main() -> None:

@@ -103,17 +103,17 @@ def _write_plots(
 
 def _dataset_facts(measured: accuracy.Measured) -> dict[str, Any]:
     """What a reader wants to know of the data first."""
-    files, run = measured.files, measured.run
-    unknown = f"{files.split} images of unknown classes, left out"
+    tested, run = measured.files, measured.run
+    unknown = f"{tested.split} images of unknown classes, left out"
     heads = sum(each["head"] for each in run.classes)
     return {
-        "dataset generation": files.generation.name,
+        "dataset generation": tested.generation.name,
         "classes": len(run.classes),
         "head classes": heads,
         "tail classes": len(run.classes) - heads,
         "head from": f"{run.dataset['head_threshold']} training images",
         "training images": int(run.train_counts.sum()),
-        f"{files.split} images": len(files),
+        f"{tested.split} images": len(tested),
         unknown: measured.num_left_out,
         "words in the vocabulary": run.dataset["vocabulary_size"],
     }

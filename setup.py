@@ -91,7 +91,7 @@ setuptools.setup(
         "console_scripts": [
             "sicot-build-dataset = beam_jobs.build_dataset:main",
             "sicot-build-product-index = beam_jobs.build_product_index:main",
-            "sicot-dataset-statistics = beam_jobs.dataset_statistics:command",
+            "sicot-dataset-statistics = beam_jobs.dataset_statistics:main",
             "sicot-dataset-status = beam_jobs.status:main",
             "sicot-imaterialist-records = beam_jobs.imaterialist_records:main",
             "sicot-replay-rejects = beam_jobs.replay_rejects:main",

@@ -1,4 +1,4 @@
-"""A bounded queue of batches, with TensorFlow Serving's sizes and texts.
+"""A bounded queue of batches, with TensorFlow Serving's sizes.
 
 Not safe for threads: `batching` holds a lock around it.
 """
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from concurrent import futures
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf import message
 
+from sicot_tf.serving import errors
 from sicot_tf.serving.inference import batch_tensors
 
 # run(feeds, fetches, timeout_seconds or None) -> values of the fetches.
@@ -52,52 +52,37 @@ class BatchingOptions:
     @classmethod
     def from_proto(cls, parameters: message.Message) -> "BatchingOptions":
         """Reads a BatchingParameters message; what is not set, is default."""
-        values = {}
+        values = {
+            "allowed_batch_sizes": tuple(parameters.allowed_batch_sizes),
+            "pad_variable_length_inputs": parameters.pad_variable_length_inputs,
+        }
         for field in dataclasses.fields(cls):
-            value = getattr(parameters, field.name)
-            if field.name == "allowed_batch_sizes":
-                values[field.name] = tuple(value)
-            elif field.name == "pad_variable_length_inputs":
-                values[field.name] = value
-            elif parameters.HasField(field.name):
-                values[field.name] = value.value
+            if field.name not in values and parameters.HasField(field.name):
+                values[field.name] = getattr(parameters, field.name).value
         return cls(**values)
 
     def __post_init__(self):
-        for received, least, text in (
-            (self.num_batch_threads, 1, "num_batch_threads must be positive"),
-            (self.max_batch_size, 1, "input_batch_size_limit must be positive"),
-            (
-                self.batch_timeout_micros,
-                0,
-                "batch_timeout_micros must be non-negative",
-            ),
-            (
-                self.max_enqueued_batches,
-                1,
-                "max_enqueued_batches must be positive",
-            ),
+        for name, least in (
+            ("num_batch_threads", 1),
+            ("max_batch_size", 1),
+            ("batch_timeout_micros", 0),
+            ("max_enqueued_batches", 1),
         ):
-            if received < least:
-                raise tf.errors.InvalidArgumentError(
-                    None, None, f"{text}; was {received}"
+            value = getattr(self, name)
+            if value < least:
+                raise errors.invalid_argument(
+                    f"Expected {name} of {least} or more, received {value}"
                 )
         sizes = self.allowed_batch_sizes
         if sizes and sizes[-1] != self.max_batch_size:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+            raise errors.invalid_argument(
                 "Last entry in allowed_batch_sizes must match max_batch_size; "
-                f"last entry was {sizes[-1]}; expected {self.max_batch_size}",
+                f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
             )
         if not 0 < self.execution_batch_size <= self.max_batch_size:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "When enable_large_batch_splitting is true, "
-                "input_batch_size_limit must be greater than or equal to "
-                "max_execution_batch_size, and that positive; were "
-                f"{self.max_batch_size} and {self.execution_batch_size}",
+            raise errors.invalid_argument(
+                "Expected max_execution_batch_size from 1 to max_batch_size, "
+                f"{self.max_batch_size}, received {self.execution_batch_size}"
             )
 
     @property
@@ -186,42 +171,25 @@ class Queue:
         return self.options.execution_batch_size - size
 
     def _check_room(self, size: int) -> None:
-        limit = self.options.max_batch_size
-        if size > limit:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+        options = self.options
+        if size > options.max_batch_size:
+            raise errors.invalid_argument(
                 f"Task size {size} is larger than maximum input batch size "
-                f"{limit}",
+                f"{options.max_batch_size}"
             )
         # TensorFlow Serving's queue always has an open batch.
         num_batches = max(1, len(self.batches))
-        most_batches = self.options.max_enqueued_batches
-        full = (
-            "The batch scheduling queue to which this task was submitted is "
-            "full; "
-        )
-        if self.options.enable_large_batch_splitting:
-            execution_size = self.options.execution_batch_size
-            capacity = (
-                most_batches - num_batches
-            ) * execution_size + self._room()
-            if size > capacity:
-                raise tf.errors.UnavailableError(
-                    None,
-                    None,
-                    f"{full}task size is {size} but scheduling capacity is "
-                    f"only {capacity} (num_enqueued_batches={num_batches}, "
-                    f"max_enqueued_batches={most_batches}, "
-                    f"open_batch_size={execution_size - self._room()}, "
-                    f"max_execution_batch_size={execution_size})",
-                )
-        elif size > self._room() and num_batches >= most_batches:
-            raise tf.errors.UnavailableError(
-                None,
-                None,
-                f"{full}currently {num_batches} batches enqueued and "
-                f"max_enqueued_batches is {most_batches}",
+        num_free = options.max_enqueued_batches - num_batches
+        if options.enable_large_batch_splitting:
+            rows = num_free * options.execution_batch_size + self._room()
+            is_full = size > rows
+        else:
+            is_full = size > self._room() and num_free <= 0
+        if is_full:
+            raise errors.unavailable(
+                "The batch scheduling queue to which this task was submitted "
+                f"is full; currently {num_batches} batches enqueued and "
+                f"max_enqueued_batches is {options.max_enqueued_batches}"
             )
 
 

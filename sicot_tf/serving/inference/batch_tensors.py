@@ -1,17 +1,17 @@
 """Joins the tensors of several requests into one batch, and cuts the results.
 
-Codes and texts are those of TensorFlow Serving's BatchingSession.
+Codes are those of TensorFlow Serving's BatchingSession.
 """
 
 from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
+
+from sicot_tf.serving import errors
 
 # Tensors by name, the first dimension of each is the batch.
 Feeds = Mapping[str, np.ndarray]
-_MAX_PADDED_RANK = 6
 
 
 def batch_size(feeds: Feeds) -> int:
@@ -20,26 +20,15 @@ def batch_size(feeds: Feeds) -> int:
     Raises:
         tf.errors.InvalidArgumentError: if there is no such number.
     """
-    if not feeds:
-        raise tf.errors.InvalidArgumentError(
-            None, None, "Batching Run() must have at least one input tensor"
+    shapes = {name: array.shape for name, array in feeds.items()}
+    sizes = {shape[:1] for shape in shapes.values()}
+    if len(sizes) != 1 or () in sizes:
+        raise errors.invalid_argument(
+            "Expected one or more input tensors with equal first dimensions, "
+            f"the batch, received the shapes {shapes}"
         )
-    sizes = set()
-    for array in feeds.values():
-        if array.ndim == 0:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "Batching Run() input tensors must have at least one dimension",
-            )
-        sizes.add(array.shape[0])
-    if len(sizes) > 1:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            "Batching Run() input tensors must have equal 0th-dimension size",
-        )
-    return sizes.pop()
+    [[size]] = sizes
+    return size
 
 
 def merge(
@@ -60,16 +49,22 @@ def merge(
             longest in the batch, by the tensor's own first element.
 
     Raises:
-        tf.errors.FailedPreconditionError: if the shapes don't fit.
+        tf.errors.FailedPreconditionError: if shapes or types don't fit.
         tf.errors.InvalidArgumentError: if a tensor can't be lengthened.
-        tf.errors.InternalError: if the element types differ.
     """
     merged = {}
     for name in sorted(requests[0]):
         arrays = [feeds[name] for feeds in requests]
-        if pad_variable_length_inputs:
-            arrays = _pad_to_longest(name, arrays)
-        _check_alike(name, arrays)
+        if pad_variable_length_inputs and len({a.ndim for a in arrays}) == 1:
+            longest = np.max([array.shape[1:] for array in arrays], axis=0)
+            arrays = [_pad(array, tuple(map(int, longest))) for array in arrays]
+        # NumPy would quietly find a common type.
+        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+            raise errors.failed_precondition(
+                f"Tensors with name '{name}' from different tasks have "
+                "different shapes or types. Set pad_variable_length_inputs, "
+                "or send equal dimensions after the first."
+            )
         num_missing = padded_size - sum(len(array) for array in arrays)
         if num_missing > 0:
             filled = [array for array in arrays if len(array)]
@@ -79,61 +74,15 @@ def merge(
     return merged
 
 
-def _check_alike(name: str, arrays: list[np.ndarray]) -> None:
-    """Raises unless the arrays differ in the number of rows only."""
-    first = arrays[0]
-    for array in arrays[1:]:
-        if array.shape[1:] != first.shape[1:]:
-            raise tf.errors.FailedPreconditionError(
-                None,
-                None,
-                f"Tensors with name '{name}' from different tasks have "
-                "different shapes and padding is turned off. Set "
-                "pad_variable_length_inputs to true, or ensure that all "
-                "tensors with the same name have equal dimensions starting "
-                "with the first dim.",
-            )
-        # NumPy would quietly find a common type.
-        if array.dtype != first.dtype:
-            raise tf.errors.InternalError(
-                None,
-                None,
-                "Tensor concat operation failed: tensors with name "
-                f"'{name}' are of {first.dtype} and {array.dtype}",
-            )
-
-
-def _pad_to_longest(name: str, arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Equal dimensions but for the first; each array's own first element."""
-    ranks = {array.ndim for array in arrays}
-    if max(ranks) > _MAX_PADDED_RANK:
-        raise tf.errors.InvalidArgumentError(
-            None, None, "Only tensors with rank from 1 to 6 can be padded."
-        )
-    if len(ranks) > 1:
-        # TensorFlow Serving aborts here.
-        raise tf.errors.FailedPreconditionError(
-            None,
-            None,
-            f"Tensors with name '{name}' from different tasks have different "
-            f"ranks: {sorted(ranks)}",
-        )
-    longest = np.max([array.shape[1:] for array in arrays], axis=0)
-    return [_pad(array, longest) for array in arrays]
-
-
-def _pad(array: np.ndarray, shape: np.ndarray) -> np.ndarray:
+def _pad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Lengthens each row to `shape`."""
-    missing = shape - array.shape[1:]
-    if not missing.any() or not len(array):
-        return array.reshape(len(array), *shape.astype(int))
+    if array.shape[1:] == shape or not len(array):
+        return array.reshape(len(array), *shape)
     if array.size == 0:
-        raise tf.errors.InvalidArgumentError(
-            None, None, "Got empty tensor in batch of non-empty tensors."
+        raise errors.invalid_argument(
+            "Got empty tensor in batch of non-empty tensors."
         )
-    padded = np.full(
-        (len(array), *shape.astype(int)), array.flat[0], array.dtype
-    )
+    padded = np.full((len(array), *shape), array.flat[0], array.dtype)
     padded[tuple(slice(length) for length in array.shape)] = array
     return padded
 
@@ -148,16 +97,10 @@ def split(
             each row of the input.
     """
     for output in outputs:
-        if np.ndim(output) == 0:
-            raise tf.errors.FailedPreconditionError(
-                None, None, "Batched output tensor has 0 dimensions"
-            )
-        if len(output) != padded_size:
-            raise tf.errors.FailedPreconditionError(
-                None,
-                None,
-                "Batched output tensor's 0th dimension does not equal the sum "
-                "of the 0th dimension sizes of the input tensors",
+        if np.shape(output)[:1] != (padded_size,):
+            raise errors.failed_precondition(
+                f"Expected outputs of {padded_size} rows, one for each row of "
+                f"the batch, received the shape {np.shape(output)}"
             )
     ends = np.cumsum(sizes)
     return [

@@ -1,6 +1,6 @@
 """Runs requests of several clients as one batch, as TensorFlow Serving does.
 
-Parameters, codes and texts are those of its BatchingSession. Three things
+Parameters and codes are those of its BatchingSession. Three things
 are better, and no client sees them otherwise: with nothing running a request
 never waits for company; a request that is bad, late or cancelled neither fails
 nor slows the others of its batch; each caller is released at its own deadline.
@@ -20,10 +20,11 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
+from sicot_tf.serving import errors
 from sicot_tf.serving.inference import batch_queue
 from sicot_tf.serving.inference import batch_tensors
 
-_logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 # Receives thread_pool_name of the parameters, rows of the batch, rows with
 # padding, seconds that each request waited.
@@ -149,9 +150,7 @@ class BatchScheduler:
     ) -> list[batch_queue.Task]:
         with self._condition:
             if self._closed:
-                raise tf.errors.UnavailableError(
-                    None, None, "The batch scheduler is closed"
-                )
+                raise errors.unavailable("The batch scheduler is closed")
             tasks = queue.add(task)
             if queue not in self._waiting:
                 self._waiting.append(queue)
@@ -179,7 +178,7 @@ class BatchScheduler:
                 for task in batch.tasks:
                     if not task.future.done():
                         task.future.set_exception(error)
-                _logger.exception("%s: batch failed", queue.name)
+                _log.exception("%s: batch failed", queue.name)
             finally:
                 with self._condition:
                     self._num_running -= 1
@@ -243,9 +242,7 @@ def _still_wanted(task: batch_queue.Task) -> bool:
         task.future.set_exception(_timed_out_in_queue())
         return False
     if not task.is_active():
-        task.future.set_exception(
-            tf.errors.CancelledError(None, None, "The caller has left")
-        )
+        task.future.set_exception(errors.cancelled("The caller has left"))
         return False
     return True
 
@@ -262,7 +259,7 @@ def _run_tasks(queue: batch_queue.Queue, tasks: list[batch_queue.Task]) -> None:
             for task in tasks:
                 task.future.set_exception(error)
             return
-        _logger.info(
+        _log.info(
             "%s: %d requests run one by one: %s", queue.name, len(tasks), error
         )
         for task in tasks:
@@ -306,9 +303,7 @@ def _wait_for(
         # Every piece, even after one that already runs.
         if all([task.future.cancel() for task in tasks]):
             raise _timed_out_in_queue() from None
-        raise tf.errors.DeadlineExceededError(
-            None, None, "Timed out waiting for notification"
-        ) from None
+        raise errors.deadline_exceeded() from None
     finally:
         # After an error nobody wants the other pieces.
         for task in tasks:
@@ -317,8 +312,6 @@ def _wait_for(
 
 
 def _timed_out_in_queue() -> tf.errors.OpError:
-    return tf.errors.ResourceExhaustedError(
-        None,
-        None,
-        "Run() timeout exceeded while waiting in batching queue",
+    return errors.resource_exhausted(
+        "Run() timeout exceeded while waiting in batching queue"
     )

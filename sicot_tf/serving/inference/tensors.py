@@ -12,6 +12,8 @@ from google.protobuf import message
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
 
+from sicot_tf.serving import errors
+
 # A shape can promise more than was sent: the last value then stands for all
 # that are missing. A few bytes must not be able to take all memory.
 _MAX_REPEATED_ELEMENTS = 1 << 24
@@ -20,36 +22,29 @@ _FIXED_WIDTH_FIELDS = {
     types_pb2.DT_FLOAT: (5, np.dtype("<f4")),  # float_val
     types_pb2.DT_DOUBLE: (6, np.dtype("<f8")),  # double_val
 }
-# Types whose `tensor_content` is the array's memory.
-_PLAIN_TYPES = {
-    dtype.as_datatype_enum: np.dtype(dtype.as_numpy_dtype)
-    for dtype in (
-        tf.bfloat16,
-        tf.complex64,
-        tf.complex128,
-        tf.float16,
-        tf.float32,
-        tf.float64,
-        tf.int8,
-        tf.int16,
-        tf.int32,
-        tf.int64,
-        tf.uint8,
-        tf.uint16,
-        tf.uint32,
-        tf.uint64,
-    )
-}
-_INTEGER_FIELDS = {
+_VALUE_FIELDS = {
     types_pb2.DT_BOOL: "bool_val",
     types_pb2.DT_INT8: "int_val",
     types_pb2.DT_INT16: "int_val",
     types_pb2.DT_INT32: "int_val",
     types_pb2.DT_INT64: "int64_val",
+    types_pb2.DT_STRING: "string_val",
     types_pb2.DT_UINT8: "int_val",
     types_pb2.DT_UINT16: "int_val",
     types_pb2.DT_UINT32: "uint32_val",
     types_pb2.DT_UINT64: "uint64_val",
+}
+# Types whose `tensor_content` is the array's memory.
+_PLAIN_TYPES = {
+    datatype: np.dtype(tf.as_dtype(datatype).as_numpy_dtype)
+    for datatype in (
+        types_pb2.DT_BFLOAT16,
+        types_pb2.DT_COMPLEX64,
+        types_pb2.DT_COMPLEX128,
+        types_pb2.DT_HALF,
+        *_FIXED_WIDTH_FIELDS,
+        *(_VALUE_FIELDS.keys() - {types_pb2.DT_BOOL, types_pb2.DT_STRING}),
+    )
 }
 
 
@@ -69,13 +64,12 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         shape = _parse_shape(proto)
         # Read once: every access copies it.
         content = proto.tensor_content
-        if not math.prod(shape) and proto.dtype in _PLAIN_TYPES:
-            return np.empty(shape, _PLAIN_TYPES[proto.dtype])
-        if content and proto.dtype in _PLAIN_TYPES:
+        if proto.dtype in _PLAIN_TYPES and (content or not math.prod(shape)):
+            dtype = _PLAIN_TYPES[proto.dtype]
+            if not math.prod(shape):
+                return np.empty(shape, dtype)
             # Raises if the size differs from the shape's.
-            return np.frombuffer(content, _PLAIN_TYPES[proto.dtype]).reshape(
-                shape
-            )
+            return np.frombuffer(content, dtype).reshape(shape)
         if proto.dtype == types_pb2.DT_STRING and not content:
             return _parse_strings(proto, shape)
         if proto.dtype in _FIXED_WIDTH_FIELDS and not content:
@@ -87,8 +81,8 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         TypeError,
         ValueError,
     ) as error:
-        raise tf.errors.InvalidArgumentError(
-            None, None, f"tensor parsing error: {alias}"
+        raise errors.invalid_argument(
+            f"tensor parsing error: {alias}"
         ) from error
 
 
@@ -100,7 +94,8 @@ def make_tensor(
     Args:
         datatype: element of the enumeration `DataType`.
         value: array, or what can be made one.
-        as_content: bytes in `tensor_content` rather than typed values.
+        as_content: bytes in `tensor_content` rather than typed values;
+            strings have no such form in Python's clients and stay typed.
     """
     proto = tensor_pb2.TensorProto()
     fill_tensor(proto, datatype, value, as_content=as_content)
@@ -122,12 +117,8 @@ def fill_tensor(
         proto.tensor_shape.dim.add(size=size)
     if not array.size:
         return
-    if as_content:
-        proto.tensor_content = (
-            _string_content(array)
-            if datatype == types_pb2.DT_STRING
-            else array.tobytes()
-        )
+    if as_content and datatype != types_pb2.DT_STRING:
+        proto.tensor_content = array.tobytes()
     elif datatype in _FIXED_WIDTH_FIELDS:
         field, dtype = _FIXED_WIDTH_FIELDS[datatype]
         # The packed form of the field on the wire is the array's memory:
@@ -136,10 +127,8 @@ def fill_tensor(
         proto.MergeFromString(
             bytes([field << 3 | 2]) + _varint(len(content)) + content
         )
-    elif datatype == types_pb2.DT_STRING:
-        proto.string_val.extend(array.ravel().tolist())
-    elif datatype in _INTEGER_FIELDS:
-        getattr(proto, _INTEGER_FIELDS[datatype]).extend(array.ravel().tolist())
+    elif datatype in _VALUE_FIELDS:
+        getattr(proto, _VALUE_FIELDS[datatype]).extend(array.ravel().tolist())
     elif datatype in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
         proto.half_val.extend(array.view(np.uint16).ravel().tolist())
     else:
@@ -180,43 +169,36 @@ def _parse_fixed_width(
 ) -> np.ndarray:
     """`float_val` or `double_val` out of the bytes on the wire.
 
-    Python sees such a field as a list of numbers, of which NumPy reads 30 in a
+    Python sees such a field as a list of numbers, of which NumPy reads 7 in a
     microsecond. Its packed form on the wire is an array already.
     """
     field, dtype = _FIXED_WIDTH_FIELDS[proto.dtype]
     content = _packed_bytes(proto.SerializeToString(), field)
-    if content is None:
-        return _parse_generic(proto, shape)
-    values = np.frombuffer(content, dtype)
     size = math.prod(shape)
-    if len(values) < size:
-        last = values[-1] if len(values) else 0
-        filled = np.full(size, last, dtype)
-        filled[: len(values)] = values
-        values = filled
-    return values[:size].reshape(shape)
+    if content is None or len(content) < size * dtype.itemsize:
+        return _parse_generic(proto, shape)
+    return np.frombuffer(content, dtype, size).reshape(shape)
 
 
 def _packed_bytes(serialized: bytes, wanted: int) -> memoryview | None:
-    """Content of one packed field of a TensorProto; None: can't be found."""
+    """Content of one packed field of a TensorProto; None: not found.
+
+    The fields before it are numbers or have a length. Others, which old
+    clients may send, end the search.
+    """
     view = memoryview(serialized)
     position = 0
     while position < len(view):
         tag, position = _read_varint(view, position)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, position = _read_varint(view, position)
-        elif wire_type == 2:
-            length, position = _read_varint(view, position)
-            if tag >> 3 == wanted:
-                return view[position : position + length]
-            position += length
-        elif wire_type in (1, 5):
-            position += 8 if wire_type == 1 else 4
-        else:
-            # Unknown to TensorProto; old clients sent such groups of fields.
+        # The number itself, or the length of what follows.
+        value, position = _read_varint(view, position)
+        if tag == wanted << 3 | 2:
+            return view[position : position + value]
+        if tag & 7 == 2:
+            position += value
+        elif tag & 7:
             return None
-    return view[:0]
+    return None
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:
@@ -253,9 +235,3 @@ def _parse_generic(
         .numpy()
         .reshape(shape)
     )
-
-
-def _string_content(array: np.ndarray) -> bytes:
-    """Lengths of all strings, then the strings."""
-    values = array.ravel().tolist()
-    return b"".join([_varint(len(value)) for value in values] + values)

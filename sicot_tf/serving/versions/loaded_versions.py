@@ -6,6 +6,7 @@ its last request has left, so that no request sees it go.
 
 import ctypes
 import gc
+import logging
 import pathlib
 import queue
 import sys
@@ -13,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from typing import NamedTuple
 from typing import Protocol
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import get_model_status_pb2
+
+from sicot_tf.serving import errors
+
+_log = logging.getLogger(__name__)
 
 State = get_model_status_pb2.ModelVersionStatus
 
@@ -27,17 +30,6 @@ class Closable(Protocol):
     """What a load gives: a servable."""
 
     def close(self) -> None: ...
-
-
-class VersionStatus(NamedTuple):
-    """What GetModelStatus tells of one version."""
-
-    version: int
-    # A value of ModelVersionStatus.State: START 10 to END 50.
-    state: int
-    # 0, or the code of the error that ended the version.
-    error_code: int
-    message: str
 
 
 class Version:
@@ -60,6 +52,17 @@ class Version:
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
+
+    def status(self) -> get_model_status_pb2.ModelVersionStatus:
+        """What GetModelStatus tells of it."""
+        return get_model_status_pb2.ModelVersionStatus(
+            version=self.number,
+            state=self.state,
+            status={
+                "error_code": self.error_code,
+                "error_message": self.message,
+            },
+        )
 
 
 class LoadedVersions:
@@ -125,14 +128,10 @@ class LoadedVersions:
             if version is not None:
                 version.num_users += 1
                 return version
-        wanted = (
-            f"Latest({name})"
-            if number is None
-            else f"Specific({name}, {number})"
-        )
-        raise tf.errors.NotFoundError(
-            None, None, f"Servable not found for request: {wanted}"
-        )
+        wanted = f"Latest({name})"
+        if number is not None:
+            wanted = f"Specific({name}, {number})"
+        raise errors.not_found(f"Servable not found for request: {wanted}")
 
     def release(self, version: Version) -> None:
         """One user less."""
@@ -141,19 +140,15 @@ class LoadedVersions:
             if not version.num_users and version.state == State.UNLOADING:
                 self.changed.notify_all()
 
-    def statuses(self, name: str) -> list[VersionStatus]:
+    def statuses(
+        self, name: str
+    ) -> list[get_model_status_pb2.ModelVersionStatus]:
         """All versions of a model there ever were, highest first."""
         with self.changed:
-            return [
-                VersionStatus(
-                    number, version.state, version.error_code, version.message
-                )
-                for number, version in sorted(
-                    self._history.get(name, {}).items(), reverse=True
-                )
-            ]
+            history = self._history.get(name, {})
+            return [history[key].status() for key in sorted(history)[::-1]]
 
-    # With the lock held by the caller.
+    # Below, the caller holds the lock.
 
     def available(self, name: str) -> Mapping[int, Version]:
         """Versions of a model that take requests."""
@@ -214,7 +209,7 @@ class LoadedVersions:
             self._latest.pop(version.name, None)
         self.changed.notify_all()
 
-    # In threads, without the lock.
+    # Below, nobody holds the lock.
 
     def stop(self, timeout_seconds: float) -> None:
         """Ends the loading threads after their present load."""
@@ -237,7 +232,7 @@ class LoadedVersions:
                 self._set_state(version, State.END)
                 return
             self._set_state(version, State.LOADING)
-        _log(f"Loading servable: {version} from {version.directory}")
+        _log.info("Loading servable: %s from %s", version, version.directory)
         try:
             servable = self._load(
                 version.name, version.number, version.directory
@@ -249,7 +244,7 @@ class LoadedVersions:
             with self.changed:
                 version.servable = servable
                 self._set_state(version, State.AVAILABLE)
-            _log(f"Successfully loaded servable version {version}")
+            _log.info("Successfully loaded servable version %s", version)
             return
         _free_memory()
 
@@ -257,29 +252,27 @@ class LoadedVersions:
         """Has the load repeated later, or ends the version."""
         code = error_code(error)
         message = getattr(error, "message", "") or str(error)
-        _log(
-            f"Loading servable: {version} failed: "
-            f"{error_codes_pb2.Code.Name(code)}: {message}"
-        )
         with self.changed:
             version.num_attempts += 1
-            is_last = (
-                version.num_attempts > self._max_num_retries
-                or not version.is_wanted
-            )
-            if is_last:
+            if version.num_attempts > self._max_num_retries or (
+                not version.is_wanted
+            ):
                 version.error_code = code
                 version.message = message
                 self._set_state(version, State.END)
+                next_step = "it is not tried again"
             else:
                 version.retry_time = (
                     time.monotonic() + self._retry_interval_seconds
                 )
-        if not is_last:
-            _log(
-                f"Loading servable: {version} retry: {version.num_attempts} "
-                f"in {self._retry_interval_seconds} seconds"
-            )
+                next_step = f"again in {self._retry_interval_seconds} seconds"
+        _log.error(
+            "Loading servable: %s failed: %s: %s; %s",
+            version,
+            errors.code_name(code),
+            message,
+            next_step,
+        )
 
     def _unload(self, version: Version) -> None:
         with self.changed:
@@ -290,12 +283,12 @@ class LoadedVersions:
             servable.close()
         # The version is gone for requests either way.
         except Exception as error:
-            _log(f"Unloading servable: {version} failed: {error!r}")
+            _log.warning("Unloading servable: %s failed: %r", version, error)
         del servable
         _free_memory()
         with self.changed:
             self._set_state(version, State.END)
-        _log(f"Done unloading servable version {version}")
+        _log.info("Done unloading servable version %s", version)
         self._on_change()
 
 
@@ -322,7 +315,3 @@ def _free_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -1,28 +1,33 @@
 """Requests stored with a model, answered before anyone else's."""
 
-import re
-
 import tensorflow as tf
 from google.protobuf import message
 from tensorflow_serving.apis import prediction_log_pb2
 
+from sicot_tf.serving import errors
 from sicot_tf.serving.inference import inference
-from sicot_tf.serving.inference import servable as servable_lib
+from sicot_tf.serving.inference import servable
 
 _MAX_RECORDS = 1000
+_CALLS = {
+    "predict_log": inference.predict,
+    "classify_log": inference.classify,
+    "regress_log": inference.regress,
+    "multi_inference_log": inference.multi_inference,
+}
 
 
-def warm_up(servable: servable_lib.Servable, num_iterations: int = 1) -> int:
+def warm_up(model: servable.Servable, num_iterations: int = 1) -> int:
     """Answers the requests stored with the model; returns their number.
 
     Args:
-        servable: the loaded version.
+        model: the loaded version.
         num_iterations: how often each request is answered.
 
     Raises:
         tf.errors.OpError: if one fails, or the file is no TFRecord file.
     """
-    path = servable.directory / servable_lib.WARMUP_FILE
+    path = model.directory / servable.WARMUP_FILE
     if not path.exists():
         return 0
     num_records = 0
@@ -30,48 +35,32 @@ def warm_up(servable: servable_lib.Servable, num_iterations: int = 1) -> int:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             num_records += 1
             if num_records > _MAX_RECORDS:
-                raise tf.errors.InvalidArgumentError(
-                    None,
-                    None,
+                raise errors.invalid_argument(
                     "Number of warmup records exceeds the maximum "
-                    f"({_MAX_RECORDS}) at {path}",
+                    f"({_MAX_RECORDS}) at {path}"
                 )
-            try:
-                log = prediction_log_pb2.PredictionLog.FromString(record)
-            except message.DecodeError as error:
-                raise tf.errors.InvalidArgumentError(
-                    None,
-                    None,
-                    f"Failed to parse warmup record: {record} from {path}",
-                ) from error
             for _ in range(num_iterations):
-                _answer_logged(servable, log)
+                _answer(model, record)
     except tf.errors.DataLossError as error:
-        # Without what the Python iterator puts around it.
-        text = re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", error.message)
         raise tf.errors.DataLossError(
             None,
             None,
-            f"{text}. Please verify your warmup data is in TFRecord format.",
+            f"{error.message}. Please verify your warmup data is in TFRecord "
+            "format.",
+        ) from error
+    except message.DecodeError as error:
+        raise errors.invalid_argument(
+            f"Failed to parse warmup record {num_records} of {path}"
         ) from error
     return num_records
 
 
-def _answer_logged(
-    servable: servable_lib.Servable, log: prediction_log_pb2.PredictionLog
-) -> None:
+def _answer(model: servable.Servable, record: bytes) -> None:
     """Answers one stored request; a record without any counts as answered."""
+    log = prediction_log_pb2.PredictionLog.FromString(record)
     kind = log.WhichOneof("log_type")
-    if kind == "predict_log":
-        inference.predict(servable, log.predict_log.request)
-    elif kind == "classify_log":
-        inference.classify(servable, log.classify_log.request)
-    elif kind == "regress_log":
-        inference.regress(servable, log.regress_log.request)
-    elif kind == "multi_inference_log":
-        inference.multi_inference(servable, log.multi_inference_log.request)
-    elif kind is not None:
-        number = log.DESCRIPTOR.fields_by_name[kind].number
-        raise tf.errors.UnimplementedError(
-            None, None, f"Unsupported log_type for warmup: {number}"
-        )
+    if kind is None:
+        return
+    if kind not in _CALLS:
+        raise errors.unimplemented(f"Unsupported log_type for warmup: {kind}")
+    _CALLS[kind](model, getattr(log, kind).request)

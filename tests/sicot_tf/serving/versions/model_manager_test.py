@@ -1,8 +1,8 @@
 """Tests of model_manager: which versions are served, and how they change."""
 
-import contextlib
 import gc
 import io
+import logging
 import pathlib
 import shutil
 import tempfile
@@ -10,6 +10,7 @@ import threading
 import time
 import unittest
 import weakref
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -17,11 +18,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from sicot_tf.serving.inference import servable as servable_lib
+from sicot_tf.serving.inference import servable
+from sicot_tf.serving.versions import loaded_versions
 from sicot_tf.serving.versions import model_manager
+from sicot_tf.serving.versions import watcher
 from tests.helpers import serving_models
 
-State = model_manager.State
+State = loaded_versions.State
 _POLL_SECONDS = 0.03
 # Far above what a loaded machine needs; nothing waits for it to pass.
 _PATIENCE_SECONDS = 60.0
@@ -82,9 +85,13 @@ class ModelManagerTestCase(unittest.TestCase):
         self.load = FakeLoads()
         # What the manager writes to the log.
         self.log = io.StringIO()
-        redirect = contextlib.redirect_stderr(self.log)
-        redirect.__enter__()
-        self.addCleanup(redirect.__exit__, None, None, None)
+        logger = logging.getLogger("sicot_tf.serving.versions")
+        handler = logging.StreamHandler(self.log)
+        logger.addHandler(handler)
+        self.addCleanup(logger.removeHandler, handler)
+        level = logger.level
+        logger.setLevel("INFO")
+        self.addCleanup(logger.setLevel, level)
 
     def make_manager(self, load=None, **options):
         options = {
@@ -95,6 +102,14 @@ class ModelManagerTestCase(unittest.TestCase):
         }
         manager = model_manager.ModelManager(load or self.load, **options)
         self.addCleanup(manager.close)
+        return manager
+
+    def start(self, version, **options):
+        """Model `m` with one version, served."""
+        self.add_version(version)
+        manager = self.make_manager(**options)
+        manager.set_config(self.config("m"))
+        self.assertTrue(manager.wait_until_available())
         return manager
 
     def add_version(self, name, base_path=None):
@@ -147,7 +162,7 @@ class ModelManagerTestCase(unittest.TestCase):
 
     def let_it_look(self, manager):
         """Returns after two more looks at the folders."""
-        finder = manager._finder
+        finder = manager._watcher._finder
         num_looks = 0
         original = finder.look
 
@@ -162,17 +177,10 @@ class ModelManagerTestCase(unittest.TestCase):
         self.wait_for(lambda: num_looks >= 3)
         del finder.look
 
-    def assert_raises(self, error_class, message, function, *arguments):
-        """The class is the code; the text is compared whole."""
-        with self.assertRaises(error_class) as caught:
-            function(*arguments)
-        self.assertEqual(caught.exception.message, message)
-
-    def assert_use_raises(self, manager, model_spec, error_class, message):
-        with self.assertRaises(error_class) as caught:
+    def assert_use_raises(self, manager, model_spec, error_class, text):
+        with self.assertRaisesRegex(error_class, text):
             with manager.use(model_spec):
                 self.fail("No error")
-        self.assertEqual(caught.exception.message, message)
 
     def used_version(self, manager, **choice):
         with manager.use(spec(**choice)) as servable:
@@ -185,9 +193,9 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_start_and_swap(self):
         """New before old goes; GetModelStatus tells of both."""
-        self.add_version(1)
         manager = self.make_manager()
         first = self.load.gates[1] = threading.Event()
+        self.add_version(1)
         manager.set_config(self.config("m"))
         self.assertFalse(manager.is_available())
         first.set()
@@ -205,79 +213,36 @@ class VersionsTest(ModelManagerTestCase):
         self.assertEqual(self.used_version(manager), 2)
         self.assertTrue(self.load.servables[0].is_closed)
         # Descending, as TensorFlow Serving lists them.
-        self.assertEqual(
-            manager.statuses(spec()),
-            [(2, State.AVAILABLE, 0, ""), (1, State.END, 0, "")],
-        )
-        self.assertEqual(
-            manager.statuses(spec(version=1)), [(1, State.END, 0, "")]
-        )
-        self.assertIn(
-            "Successfully loaded servable version {name: m version: 2}",
-            self.log.getvalue(),
-        )
+        numbers = [status.version for status in manager.statuses(spec())]
+        self.assertEqual(numbers, [2, 1])
+        [status] = manager.statuses(spec(version=1))
+        self.assertEqual(status.version, 1)
 
-    def test_request_texts(self):
-        """Each text of a ModelSpec that leads nowhere."""
-        self.add_version(1)
-        manager = self.make_manager()
-        self.assert_use_raises(
-            manager,
-            spec(label="x"),
-            tf.errors.UnavailableError,
-            "Model labels does not init yet.x",
-        )
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
-        for model_spec, error_class, message in (
-            (
-                model_pb2.ModelSpec(),
-                tf.errors.InvalidArgumentError,
-                "ModelSpec has no name specified.",
-            ),
-            (
-                spec("foo"),
-                tf.errors.NotFoundError,
-                "Servable not found for request: Latest(foo)",
-            ),
-            (
-                spec("m", version=99),
-                tf.errors.NotFoundError,
-                "Servable not found for request: Specific(m, 99)",
-            ),
-            (
-                spec("m", label="x"),
-                tf.errors.InvalidArgumentError,
-                "Unrecognized servable version label: x",
-            ),
-            (
-                spec("foo", label="x"),
-                tf.errors.InvalidArgumentError,
-                "Unrecognized servable version label: x",
-            ),
+    def test_requests_that_lead_nowhere(self):
+        """Each kind of mistake has its code."""
+        manager = self.start(1)
+        invalid = tf.errors.InvalidArgumentError
+        not_found = tf.errors.NotFoundError
+        for model_spec, error_class, text in (
+            (model_pb2.ModelSpec(), invalid, "no name"),
+            (spec("foo"), not_found, "foo"),
+            (spec("m", version=99), not_found, "m, 99"),
+            (spec("m", label="x"), invalid, "label: x"),
+            (spec("foo", label="x"), invalid, "label: x"),
         ):
-            self.assert_use_raises(manager, model_spec, error_class, message)
-        self.assert_raises(
-            tf.errors.NotFoundError,
-            "Could not find version 9 of model m",
-            manager.statuses,
-            spec(version=9),
-        )
-        self.assert_raises(
-            tf.errors.NotFoundError,
-            "Could not find any versions of model foo",
-            manager.statuses,
-            spec("foo"),
-        )
+            self.assert_use_raises(manager, model_spec, error_class, text)
+        for model_spec in (spec(version=9), spec("foo")):
+            with self.assertRaisesRegex(not_found, model_spec.name):
+                manager.statuses(model_spec)
         # GetModelStatus ignores a label.
         self.assertEqual(len(manager.statuses(spec(label="x"))), 1)
 
     def test_used_version_is_closed_after_its_last_request(self):
-        """Wrong: a request finds its session closed."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        """Wrong: a request finds its session closed, or one stays for ever."""
+        manager = self.start(1)
+        with self.assertRaises(ZeroDivisionError):
+            with manager.use(spec()):
+                raise ZeroDivisionError
         with manager.use(spec()) as first:
             with manager.use(spec()):
                 self.add_version(2)
@@ -287,25 +252,10 @@ class VersionsTest(ModelManagerTestCase):
             # One user has left, one is still there.
             self.assertFalse(first.is_closed)
             self.assert_use_raises(
-                manager,
-                spec(version=1),
-                tf.errors.NotFoundError,
-                "Servable not found for request: Specific(m, 1)",
+                manager, spec(version=1), tf.errors.NotFoundError, "m, 1"
             )
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
         self.assertTrue(first.is_closed)
-
-    def test_error_in_a_request_leaves_no_user_behind(self):
-        """Else an old version stays for ever."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
-        with self.assertRaises(ZeroDivisionError):
-            with manager.use(spec()):
-                raise ZeroDivisionError
-        self.add_version(2)
-        self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
 
     def test_policies(self):
         """latest, all, specific, and from one to the other by a reload."""
@@ -331,26 +281,18 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_failed_load_keeps_the_old_version(self):
         """A bad export must not take a model off the air."""
-        self.add_version(1)
         self.load.errors[2] = tf.errors.NotFoundError(None, None, "no graph")
-        manager = self.make_manager(max_num_load_retries=2)
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1, max_num_load_retries=2)
         self.add_version(2)
         self.wait_for_states(manager, {2: State.END, 1: State.AVAILABLE})
         self.assertEqual(self.used_version(manager), 1)
         # The first attempt and two more; then it is left alone.
         self.let_it_look(manager)
         self.assertEqual(self.load.calls[1:], [("m", 2)] * 3)
-        self.assertEqual(
-            manager.statuses(spec(version=2)),
-            [(2, State.END, tf.errors.NOT_FOUND, "no graph")],
-        )
-        self.assertIn(
-            "Loading servable: {name: m version: 2} failed: NOT_FOUND: no "
-            "graph",
-            self.log.getvalue(),
-        )
+        [status] = manager.statuses(spec(version=2))
+        self.assertEqual(status.status.error_code, tf.errors.NOT_FOUND)
+        self.assertEqual(status.status.error_message, "no graph")
+        self.assertIn("failed: NOT_FOUND: no graph", self.log.getvalue())
         # Taken away and put back it has another chance.
         shutil.rmtree(self.base_path / "2")
         self.let_it_look(manager)
@@ -368,20 +310,8 @@ class VersionsTest(ModelManagerTestCase):
         del self.load.errors[1]
         self.assertTrue(manager.wait_until_available())
 
-    def test_newer_version_ends_the_retries_of_an_older_one(self):
-        """Else a broken version is tried for minutes after its successor."""
-        self.add_version(1)
-        self.load.errors[1] = ValueError("broken")
-        manager = self.make_manager(
-            max_num_load_retries=5, load_retry_interval_seconds=3600
-        )
-        manager.set_config(self.config("m"))
-        self.wait_for(lambda: self.load.calls)
-        self.add_version(2)
-        self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
-
-    def test_waiting_retry_does_not_hold_up_other_models(self):
-        """One broken model must not stop the updates of all."""
+    def test_waiting_retry_holds_up_nothing(self):
+        """A broken version must not stop other models, nor its successor."""
         (self.folder / "n").mkdir()
         self.add_version(1)
         self.add_version(2, self.folder / "n")
@@ -392,21 +322,8 @@ class VersionsTest(ModelManagerTestCase):
         manager.set_config(self.config("m", "n"))
         self.wait_for_states(manager, {2: State.AVAILABLE}, "n")
         self.assertFalse(manager.is_available())
-
-    def test_all_versions_fail_at_the_start(self):
-        """The text of a server that does not start."""
-        self.add_version(1)
-        self.load.errors[1] = tf.errors.InvalidArgumentError(
-            None, None, "bad warm-up"
-        )
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        self.assert_raises(
-            tf.errors.UnknownError,
-            "1 servable(s) did not become available: {{{name: m version: 1} "
-            "due to error: INVALID_ARGUMENT: bad warm-up}, }",
-            manager.wait_until_available,
-        )
+        self.add_version(2)
+        self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
 
     def test_stop_ends_the_waiting(self):
         """SIGTERM while there is no version yet."""
@@ -415,18 +332,11 @@ class VersionsTest(ModelManagerTestCase):
         stop = threading.Event()
         threading.Timer(0.05, stop.set).start()
         self.assertFalse(manager.wait_until_available(stop))
-        self.assertIn(
-            f"No versions of servable m found under base path "
-            f"{self.base_path}. Did you forget",
-            self.log.getvalue(),
-        )
+        self.assertIn("No versions of servable m", self.log.getvalue())
 
     def test_third_version_while_the_second_loads(self):
         """At most one version more than wanted stays in memory."""
-        self.add_version(1)
-        manager = self.make_manager(num_load_threads=2)
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1, num_load_threads=2)
         second = self.load.gates[2] = threading.Event()
         third = self.load.gates[3] = threading.Event()
         self.add_version(2)
@@ -446,10 +356,7 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_half_written_version_is_not_picked_up(self):
         """A copy in progress, as `cp -r` or an upload make it."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1)
         (self.base_path / "2").mkdir()
         self.let_it_look(manager)
         whole = (self.base_path / "1" / "saved_model.pb").read_bytes()
@@ -464,24 +371,17 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_version_that_never_becomes_whole(self):
         """An upload that broke off is told, and taken up when it goes on."""
-        self.add_version(1)
-        manager = self.make_manager(incomplete_version_seconds=0.2)
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1, incomplete_version_seconds=0.2)
         (self.base_path / "2").mkdir()
         self.wait_for_states(manager, {2: State.END, 1: State.AVAILABLE})
-        [status, _] = manager.statuses(spec())
+        status = manager.statuses(spec())[0].status
         self.assertEqual(status.error_code, tf.errors.FAILED_PRECONDITION)
-        reason = (
-            f"{self.base_path / '2'} is not whole: saved_model.pb is missing; "
-            "nothing in it has changed for 0.2 seconds"
+        self.assertRegex(
+            status.error_message, "2 is not whole: .* for 0.2 seconds"
         )
-        self.assertEqual(status.message, reason)
         self.let_it_look(manager)
-        line = (
-            "Loading servable: {name: m version: 2} is not waited for any "
-            f"more: {reason}\n"
-        )
+        # Told once.
+        line = "version: 2} is not waited for any more"
         self.assertEqual(self.log.getvalue().count(line), 1)
         self.assertEqual(self.used_version(manager), 1)
         whole = self.base_path / "1" / "saved_model.pb"
@@ -490,95 +390,62 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_start_with_nothing_that_can_be_served(self):
         """A server that waits for ever looks like one that works."""
-        other = self.folder / "other"
-        (other / "3").mkdir(parents=True)
+        (self.folder / "half" / "3").mkdir(parents=True)
         (self.folder / "file").touch()
-        saved_model = self.folder / "saved_model"
-        saved_model.mkdir()
-        (saved_model / "saved_model.pb").touch()
+        (self.folder / "saved_model").mkdir()
+        (self.folder / "saved_model" / "saved_model.pb").touch()
+        (self.folder / "broken").mkdir()
+        self.add_version(1, self.folder / "broken")
+        self.load.errors[1] = tf.errors.InvalidArgumentError(
+            None, None, "bad warm-up"
+        )
         for name, options, reason in (
             (
-                "other",
+                "half",
                 {"incomplete_version_seconds": 0.1},
-                f"FAILED_PRECONDITION: {other / '3'} is not whole: "
-                "saved_model.pb is missing; nothing in it has changed for 0.1 "
-                "seconds",
+                "FAILED_PRECONDITION: .*half/3 is not whole",
             ),
-            (
-                "saved_model",
-                {},
-                f"NOT_FOUND: The base path {saved_model} is a SavedModel "
-                "itself: give the folder above it, in which the name of each "
-                "SavedModel is its version, a number",
-            ),
-            (
-                "file",
-                {},
-                "INVALID_ARGUMENT: Could not find base path "
-                f"{self.folder / 'file'} for servable file with error "
-                "UNKNOWN: Not a directory",
-            ),
+            ("saved_model", {}, "NOT_FOUND: .* is a SavedModel itself: give"),
+            ("file", {}, "INVALID_ARGUMENT: .*/file .*Not a directory"),
             (
                 "m",
                 {"fail_if_no_model_versions_found": True},
-                "NOT_FOUND: Unable to find a numerical version path for "
-                f"servable m at: {self.base_path}",
+                "NOT_FOUND: Unable to find a numerical version path .*/m",
             ),
             (
                 "absent",
                 {"fail_if_no_model_versions_found": True},
-                "INVALID_ARGUMENT: Could not find base path "
-                f"{self.folder / 'absent'} for servable absent with error "
-                "NOT_FOUND: No such file or directory",
+                "INVALID_ARGUMENT: .*/absent .*No such file or directory",
             ),
+            ("broken", {}, "version: 1}.* INVALID_ARGUMENT: bad warm-up"),
         ):
             with self.subTest(name=name):
                 manager = self.make_manager(**options)
                 manager.set_config(self.config(name))
-                self.assert_raises(
+                with self.assertRaisesRegex(
                     tf.errors.UnknownError,
-                    "1 servable(s) did not become available: "
-                    f"{{{{{{name: {name}}} due to error: {reason}}}, }}",
-                    manager.wait_until_available,
-                )
+                    rf"1 servable\(s\) did .* {{name: {name}.*{reason}",
+                ):
+                    manager.wait_until_available()
 
     def test_emptied_base_path_keeps_what_is_loaded(self):
         """A cleaning job must not take a model off the air."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1)
         shutil.rmtree(self.base_path / "1")
         self.let_it_look(manager)
         self.assertEqual(self.used_version(manager), 1)
-        self.assertIn(
-            "Refusing to unload all versions for Servable: m",
-            self.log.getvalue(),
-        )
+        self.assertIn("Refusing to unload", self.log.getvalue())
         shutil.rmtree(self.base_path)
         self.let_it_look(manager)
         self.assertEqual(self.used_version(manager), 1)
-        self.assertIn(
-            f"Could not find base path {self.base_path} for servable m with "
-            "error NOT_FOUND: ",
-            self.log.getvalue(),
-        )
 
     def test_emptied_base_path_unloads_if_asked(self):
         """TensorFlow Serving's own way."""
-        self.add_version(1)
-        manager = self.make_manager(unload_when_empty=True)
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1, unload_when_empty=True)
         shutil.rmtree(self.base_path / "1")
         self.wait_for_states(manager, {1: State.END})
-        self.assert_use_raises(
-            manager,
-            spec(),
-            tf.errors.NotFoundError,
-            "Servable not found for request: Latest(m)",
-        )
-        # Not one that never was: its text differs.
+        self.assert_use_raises(manager, spec(), tf.errors.NotFoundError, "m")
+        # Not one that never was.
         self.assertEqual(len(manager.statuses(spec())), 1)
 
     def test_missing_base_path_of_one_model(self):
@@ -592,10 +459,9 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_single_look(self):
         """--file_system_poll_wait_seconds=0, and a reload that looks again."""
-        self.add_version(1)
-        manager = self.make_manager(file_system_poll_wait_seconds=0)
-        manager.set_config(self.config("m"))
-        self.assertTrue(manager.wait_until_available())
+        settle = mock.patch.object(watcher, "_SETTLE_SECONDS", _POLL_SECONDS)
+        self.enterContext(settle)
+        manager = self.start(1, file_system_poll_wait_seconds=0)
         self.add_version(2)
         manager.set_config(self.config("m"))
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
@@ -603,7 +469,6 @@ class VersionsTest(ModelManagerTestCase):
     def test_wrong_arguments(self):
         for options in (
             {"file_system_poll_wait_seconds": -1},
-            {"num_load_threads": 0},
             {"incomplete_version_seconds": -1},
         ):
             with self.assertRaisesRegex(ValueError, "Expected .* received"):
@@ -611,10 +476,7 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_close(self):
         """A running load ends, and what it gives is closed as well."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1)
         gate = self.load.gates[2] = threading.Event()
         self.add_version(2)
         self.wait_for(lambda: ("m", 2) in self.load.calls)
@@ -622,29 +484,25 @@ class VersionsTest(ModelManagerTestCase):
         manager.close()
         self.assertEqual(len(self.load.servables), 2)
         self.assertTrue(all(item.is_closed for item in self.load.servables))
-        self.assert_raises(
-            tf.errors.CancelledError,
-            "The model manager is closed.",
-            manager.set_config,
-            self.config("m"),
-        )
+        with self.assertRaises(tf.errors.CancelledError):
+            manager.set_config(self.config("m"))
 
 
 class ConfigTest(ModelManagerTestCase):
     """Wrong here: a reload takes the wrong models off the air."""
 
-    def start(self, **options):
+    def start_two(self):
         """Model `m` with versions 1 and 2, both served."""
         self.add_version(1)
         self.add_version(2)
-        manager = self.make_manager(**options)
+        manager = self.make_manager()
         manager.set_config(self.config("m", all={}))
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.AVAILABLE})
         return manager
 
     def test_add_and_remove_models(self):
         """A reload returns when the new model is there."""
-        manager = self.start()
+        manager = self.start_two()
         (self.folder / "n").mkdir()
         self.add_version(7, self.folder / "n")
         manager.set_config(self.config("m", "n"))
@@ -652,19 +510,14 @@ class ConfigTest(ModelManagerTestCase):
         self.assertEqual(manager.model_names(), ["m", "n"])
         manager.set_config(self.config("n"))
         self.wait_for_states(manager, {2: State.END, 1: State.END})
-        self.assert_use_raises(
-            manager,
-            spec("m"),
-            tf.errors.NotFoundError,
-            "Servable not found for request: Latest(m)",
-        )
+        self.assert_use_raises(manager, spec(), tf.errors.NotFoundError, "m")
         # An empty list is a list: all models go.
         manager.set_config(self.config())
         self.wait_for_states(manager, {7: State.END}, "n")
 
     def test_removed_and_added_again_while_in_use(self):
         """Old and new of one number must not be mixed up."""
-        manager = self.start()
+        manager = self.start_two()
         with manager.use(spec(version=1)) as old:
             manager.set_config(self.config())
             self.wait_for_states(manager, {2: State.END, 1: State.UNLOADING})
@@ -674,37 +527,26 @@ class ConfigTest(ModelManagerTestCase):
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
         self.assertTrue(old.is_closed)
 
-    def test_new_model_that_fails(self):
-        manager = self.start()
+    def test_new_model_that_fails_or_never_comes(self):
+        """The good ones go on; later reloads are not blocked."""
+        manager = self.start_two()
         (self.folder / "n").mkdir()
         self.add_version(3, self.folder / "n")
         self.load.errors[3] = ValueError("broken")
-        self.assert_raises(
-            tf.errors.UnknownError,
-            "1 model(s) did not become available: {{{name: n version: 3} due "
-            "to error: INVALID_ARGUMENT: broken}, }",
-            manager.set_config,
-            self.config("m", "n"),
-        )
+        with self.assertRaisesRegex(
+            tf.errors.UnknownError, "n version: 3.* INVALID_ARGUMENT: broken"
+        ):
+            manager.set_config(self.config("m", "n"))
         self.assertEqual(self.used_version(manager), 2)
         # Not for the load balancer to take the good model away.
         self.assertTrue(manager.is_available())
-
-    def test_new_model_that_never_comes(self):
-        """TensorFlow Serving waits for ever and blocks all later reloads."""
-        manager = self.start()
-        self.assert_raises(
-            tf.errors.DeadlineExceededError,
-            "Timed out waiting for notification",
-            manager.set_config,
-            self.config("m", "nowhere"),
-            0.02,
-        )
+        with self.assertRaises(tf.errors.DeadlineExceededError):
+            manager.set_config(self.config("m", "nowhere"), 0.02)
         manager.set_config(self.config("m"))
 
     def test_refused_configs_change_nothing(self):
-        manager = self.start()
-        twice = self.config("m", "m")
+        """Each is named, and what was served is served."""
+        manager = self.start_two()
         relative = self.config("m")
         relative.model_config_list.config[0].base_path = "m"
         platform = self.config("m")
@@ -713,57 +555,25 @@ class ConfigTest(ModelManagerTestCase):
         new_platform.model_config_list.config[0].model_platform = "caffe"
         custom = model_server_config_pb2.ModelServerConfig()
         custom.custom_model_config.SetInParent()
-        transition = (
-            "Cannot transition to requested config. It is only legal to "
-            "transition from one ModelConfigList to another."
-        )
-        for config, error_class, message in (
-            (
-                twice,
-                tf.errors.InvalidArgumentError,
-                "Illegal to list model m multiple times in config list",
-            ),
-            (
-                relative,
-                tf.errors.InvalidArgumentError,
-                "Expected model m to have an absolute path or URI; got "
-                "base_path()=m",
-            ),
-            (
-                platform,
-                tf.errors.InvalidArgumentError,
-                "Illegal to change a model's platform. For model m platform "
-                "was tensorflow and new platform requested is caffe",
-            ),
-            (
-                new_platform,
-                tf.errors.InvalidArgumentError,
-                "Model n requests unsupported platform caffe",
-            ),
-            (custom, tf.errors.FailedPreconditionError, transition),
-            (
-                model_server_config_pb2.ModelServerConfig(),
-                tf.errors.FailedPreconditionError,
-                transition,
-            ),
+        for config, text in (
+            (self.config("m", "m"), "m multiple times"),
+            (relative, "absolute"),
+            (platform, "platform"),
+            (new_platform, "caffe"),
+            (custom, "received custom_model_config"),
+            (model_server_config_pb2.ModelServerConfig(), "received none"),
         ):
-            self.assert_raises(error_class, message, manager.set_config, config)
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, text):
+                manager.set_config(config)
         self.let_it_look(manager)
         self.assertEqual(manager.model_names(), ["m"])
         self.assertEqual(self.used_version(manager), 2)
 
     def test_empty_config_at_the_start(self):
-        """Taken, and a real one later is as the first."""
+        """Taken; a real one later is as the first, and taken as it was."""
         self.add_version(1)
         manager = self.make_manager()
         manager.set_config(model_server_config_pb2.ModelServerConfig())
-        manager.set_config(self.config("m"))
-        self.assertTrue(manager.wait_until_available())
-
-    def test_later_change_of_the_callers_config(self):
-        """A config is taken as it was."""
-        self.add_version(1)
-        manager = self.make_manager()
         config = self.config("m")
         manager.set_config(config)
         config.model_config_list.config[0].base_path = "/nowhere"
@@ -771,110 +581,75 @@ class ConfigTest(ModelManagerTestCase):
 
     def test_labels(self):
         """Given, moved, and gone with a config that has none."""
-        manager = self.start()
+        manager = self.start_two()
         manager.set_config(
             self.config("m", all={}, labels={"stable": 1, "canary": 2})
         )
         self.assertEqual(self.used_version(manager, label="stable"), 1)
         self.assertEqual(self.used_version(manager, label="canary"), 2)
         manager.set_config(self.config("m", all={}, labels={"stable": 2}))
+        # Refused as long as version 7 is not available; the old ones stay.
+        with self.assertRaisesRegex(
+            tf.errors.FailedPreconditionError, "version 7 of model m"
+        ):
+            manager.set_config(self.config("m", all={}, labels={"stable": 7}))
         self.assertEqual(self.used_version(manager, label="stable"), 2)
         manager.set_config(self.config("m", all={}))
         self.assert_use_raises(
             manager,
             spec(label="stable"),
             tf.errors.InvalidArgumentError,
-            "Unrecognized servable version label: stable",
-        )
-
-    def test_label_of_a_version_that_is_not_available(self):
-        """Refused, and the old labels stay."""
-        manager = self.start()
-        manager.set_config(self.config("m", all={}, labels={"a": 1}))
-        self.assert_raises(
-            tf.errors.FailedPreconditionError,
-            "Request to assign label to version 7 of model m, which is not "
-            "currently available for inference",
-            manager.set_config,
-            self.config("m", all={}, labels={"a": 7}),
-        )
-        self.assertEqual(self.used_version(manager, label="a"), 1)
-
-    def test_labels_are_applied_before_models_load(self):
-        """TensorFlow Serving's rule: no labels in a first config."""
-        self.add_version(1)
-        manager = self.make_manager()
-        self.assert_raises(
-            tf.errors.FailedPreconditionError,
-            "Request to assign label to version 1 of model m, which is not "
-            "currently available for inference",
-            manager.set_config,
-            self.config("m", labels={"a": 1}),
+            "stable",
         )
 
     def test_labels_for_unavailable_models(self):
         """--allow_version_labels_for_unavailable_models, and its limit."""
         self.add_version(1)
+        first = self.config("m", labels={"a": 1})
+        # TensorFlow Serving's rule: no labels in a first config.
+        with self.assertRaises(tf.errors.FailedPreconditionError):
+            self.make_manager().set_config(first)
         manager = self.make_manager(
             allow_version_labels_for_unavailable_models=True
         )
-        manager.set_config(self.config("m", labels={"a": 1}))
+        manager.set_config(first)
         manager.wait_until_available()
         self.assertEqual(self.used_version(manager, label="a"), 1)
         manager.set_config(self.config("m", labels={"a": 1, "b": 9}))
         self.assert_use_raises(
-            manager,
-            spec(label="b"),
-            tf.errors.NotFoundError,
-            "Servable not found for request: Specific(m, 9)",
+            manager, spec(label="b"), tf.errors.NotFoundError, "m, 9"
         )
         # A label in use moves only to a version that is there.
-        self.assert_raises(
-            tf.errors.FailedPreconditionError,
-            "Request to assign label to version 8 of model m, which is not "
-            "currently available for inference",
-            manager.set_config,
-            self.config("m", labels={"a": 8}),
-        )
+        with self.assertRaises(tf.errors.FailedPreconditionError):
+            manager.set_config(self.config("m", labels={"a": 8}))
 
     def test_config_file(self):
         """Followed as it changes; a bad one is told of and changes nothing."""
-        manager = self.start()
+        manager = self.start_two()
         path = self.folder / "models.config"
-        manager.poll_config_file(path)
-        path.write_text("model_config_list { confg")
-        manager.poll_config_file(path)
-        path.write_text(str(self.config("m", "m")))
-        manager.poll_config_file(path)
-        self.assertEqual(manager.model_names(), ["m"])
-        for line in (
-            f"Failed to read ModelServerConfig file: {path}; No such file or "
-            "directory",
-            f"Failed to read ModelServerConfig file: Invalid protobuf file: "
-            f"'{path}'",
-            "PollFilesystemAndReloadConfig failed to ReloadConfig: Illegal to "
-            "list model m multiple times in config list",
-        ):
-            self.assertIn(line, self.log.getvalue())
         manager.watch_config_file(path, 0.02)
+        for text, reason in (
+            (None, "No such file"),
+            ("model_config_list { confg", "Invalid protobuf file"),
+            (str(self.config("m", "m")), "m multiple times"),
+        ):
+            if text is not None:
+                path.write_text(text)
+            self.wait_for(lambda reason=reason: reason in self.log.getvalue())
+        self.assertEqual(manager.model_names(), ["m"])
         path.write_text(str(self.config("m", latest={})))
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
-        with self.assertRaisesRegex(ValueError, "Expected .* received 0"):
-            manager.watch_config_file(path, 0)
 
     def test_label_and_version_in_one_file(self):
         """The label is refused until the version is there, then taken."""
-        self.add_version(1)
-        manager = self.make_manager()
-        manager.set_config(self.config("m"))
-        manager.wait_until_available()
+        manager = self.start(1)
         path = self.folder / "models.config"
         path.write_text(str(self.config("m", labels={"new": 2})))
         manager.watch_config_file(path, 0.02)
         self.wait_for(lambda: "Request to assign label" in self.log.getvalue())
         self.add_version(2)
         self.wait_for_states(manager, {2: State.AVAILABLE, 1: State.END})
-        self.wait_for(lambda: (manager._labels or {}).get("m"))
+        self.wait_for(lambda: manager._labels.get("m"))
         self.assertEqual(self.used_version(manager, label="new"), 2)
 
 
@@ -887,9 +662,9 @@ class SavedModelSwapTest(ModelManagerTestCase):
         sessions = []
 
         def load(name, version, directory):
-            servable = servable_lib.Servable(name, version, directory)
-            sessions.append(weakref.ref(servable))
-            return servable
+            model = servable.Servable(name, version, directory)
+            sessions.append(weakref.ref(model))
+            return model
 
         def add(version):
             shutil.copytree(saved_model, self.base_path / str(version))
@@ -898,16 +673,16 @@ class SavedModelSwapTest(ModelManagerTestCase):
             signature_name = "serving_default"
             last = 0
             while not done.is_set():
-                with manager.use(spec()) as servable:
-                    signature = servable.signatures[signature_name]
+                with manager.use(spec()) as model:
+                    signature = model.signatures[signature_name]
                     (feed,) = [info.name for info in signature.inputs.values()]
                     (fetch,) = [
                         info.name for info in signature.outputs.values()
                     ]
-                    (answer,) = servable.run(
+                    (answer,) = model.run(
                         {feed: np.array([2.0, 4.0], np.float32)}, [fetch], None
                     )
-                    version = servable.version
+                    version = model.version
                 np.testing.assert_array_equal(answer, [3.0, 4.0])
                 self.assertGreaterEqual(version, last)
                 last = version

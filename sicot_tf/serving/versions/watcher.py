@@ -1,0 +1,201 @@
+"""The thread that looks for versions, and has them loaded and unloaded."""
+
+import logging
+import math
+import threading
+import time
+
+from tensorflow_serving.config import model_server_config_pb2
+
+from sicot_tf.serving import errors
+from sicot_tf.serving.versions import loaded_versions
+from sicot_tf.serving.versions import version_folders
+from sicot_tf.serving.versions.model import Model
+
+_log = logging.getLogger(__name__)
+
+# Between two looks at a version that is not yet whole, if else there is one.
+_SETTLE_SECONDS = 1.0
+
+
+class Watcher:
+    """Keeps what is loaded as the base paths of the models have it.
+
+    Args:
+        loaded: loads and unloads; its `changed` guards all models.
+        wake: set when there may be something to do.
+        poll_wait_seconds: time between two looks for new versions; 0 looks
+            only when models are set.
+        incomplete_seconds: as in `VersionFinder`.
+        unload_when_empty: whether a base path that holds no version any more
+            unloads the model.
+        fail_if_no_versions: whether a model without any version has a fault.
+
+    Attributes:
+        models: those of the config, by name.
+    """
+
+    def __init__(
+        self,
+        loaded: loaded_versions.LoadedVersions,
+        wake: threading.Event,
+        *,
+        poll_wait_seconds: float,
+        incomplete_seconds: float,
+        unload_when_empty: bool,
+        fail_if_no_versions: bool,
+    ):
+        self._loaded = loaded
+        self._changed = loaded.changed
+        self._wake = wake
+        self._poll_wait_seconds = poll_wait_seconds
+        self._unload_when_empty = unload_when_empty
+        self._fail_if_no_versions = fail_if_no_versions
+        self._finder = version_folders.VersionFinder(
+            poll_wait_seconds or _SETTLE_SECONDS, incomplete_seconds
+        )
+        self.models: dict[str, Model] = {}
+        self._removed: list[Model] = []
+        self._is_config_new = False
+        self._is_closed = False
+        self._thread = threading.Thread(
+            target=self._watch, name="model_manager", daemon=True
+        )
+        self._thread.start()
+
+    def set_models(
+        self, models: model_server_config_pb2.ModelConfigList, is_first: bool
+    ) -> list[Model]:
+        """Takes over a config; returns the models with new names.
+
+        The caller holds the lock.
+
+        Raises:
+            tf.errors.CancelledError: after `close`.
+        """
+        if self._is_closed:
+            raise errors.cancelled("The model manager is closed.")
+        old_models = self.models
+        self.models = {}
+        new_models = []
+        for config in models.config:
+            model = old_models.pop(config.name, None)
+            if model is None:
+                model = Model(config, is_first)
+                new_models.append(model)
+            model.config = config
+            self.models[config.name] = model
+        for model in old_models.values():
+            model.remove()
+            self._removed.append(model)
+        self._is_config_new = True
+        self._wake.set()
+        return new_models
+
+    def close(self, timeout_seconds: float) -> None:
+        """Unloads all, each version after its last request."""
+        with self._changed:
+            if not self._is_closed:
+                self.set_models(
+                    model_server_config_pb2.ModelConfigList(), is_first=False
+                )
+            self._is_closed = True
+        self._wake.set()
+        self._thread.join(timeout_seconds)
+
+    def _watch(self) -> None:
+        next_poll = 0.0
+        while True:
+            self._wake.clear()
+            with self._changed:
+                models = list(self.models.values())
+                if self._is_config_new:
+                    self._is_config_new = False
+                    next_poll = 0.0
+            now = time.monotonic()
+            if now >= next_poll:
+                are_done = [self._look(model) for model in models]
+                if self._poll_wait_seconds:
+                    next_poll = now + self._poll_wait_seconds
+                elif all(are_done):
+                    next_poll = math.inf
+                else:
+                    next_poll = now + _SETTLE_SECONDS
+            next_retry = self._act()
+            if self._is_closed and not self._removed:
+                return
+            seconds = min(next_poll, next_retry) - time.monotonic()
+            self._wake.wait(max(0.0, min(seconds, threading.TIMEOUT_MAX)))
+
+    def _look(self, model: Model) -> bool:
+        """Looks which versions to serve; False if one is not yet whole."""
+        config = model.config
+        with self._changed:
+            known = set(model.versions)
+        try:
+            look = self._finder.look(config, known)
+        except OSError as error:
+            # What is loaded stays.
+            text = (
+                f"Could not find base path {config.base_path} for servable "
+                f"{config.name}: {error.strerror}"
+            )
+            self._finder.log(text)
+            # A folder that is not there may still be mounted; no file becomes
+            # a folder.
+            if self._fail_if_no_versions or isinstance(
+                error, NotADirectoryError
+            ):
+                model.fault = f"INVALID_ARGUMENT: {text}"
+            return True
+        # Without this thread no model would ever change again.
+        except Exception as error:
+            self._finder.log(
+                f"Looking for versions of servable {config.name} failed: "
+                f"{error!r}"
+            )
+            return True
+        with self._changed:
+            # A new config has a look of its own.
+            if model.config is config and not model.is_removed:
+                self._take(model, look)
+        return look.is_done
+
+    def _take(self, model: Model, look: version_folders.Look) -> None:
+        """Hands a look to its model; the lock is held."""
+        name = model.config.name
+        if not model.take(
+            look,
+            may_unload_all=self._unload_when_empty,
+            must_have_versions=self._fail_if_no_versions,
+        ):
+            self._finder.log(
+                f"Refusing to unload all versions for Servable: {name}"
+            )
+        for number, text in look.faults.items():
+            version = self._loaded.reject(name, number, text)
+            if version is not None:
+                _log.error(
+                    "Loading servable: %s is not waited for any more: %s",
+                    version,
+                    text,
+                )
+
+    def _act(self) -> float:
+        """Starts the loads and unloads that are due; time of the next one."""
+        with self._changed:
+            for model in self._removed:
+                model.act(self._loaded)
+            self._removed = [model for model in self._removed if model.versions]
+            # Of one name, what goes and what comes would be one to requests.
+            going = {model.config.name for model in self._removed}
+            next_retry = min(
+                (
+                    model.act(self._loaded)
+                    for name, model in self.models.items()
+                    if name not in going
+                ),
+                default=math.inf,
+            )
+            self._changed.notify_all()
+        return next_retry

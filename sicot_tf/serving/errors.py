@@ -1,7 +1,7 @@
-"""Errors of the model server: TensorFlow's classes are the status codes.
+"""What a caller is told, as errors of TensorFlow, whose codes are gRPC's.
 
-`raise errors.not_found("No such model.")` spares the operation and the node
-that these classes begin with and that a server hasn't.
+`errors.invalid("...")` spares the operation and the node that TensorFlow's
+classes begin with, and that a server hasn't.
 """
 
 import functools
@@ -9,25 +9,28 @@ import functools
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
 
-cancelled = functools.partial(tf.errors.CancelledError, None, None)
-deadline_exceeded = functools.partial(
-    tf.errors.DeadlineExceededError,
-    None,
-    None,
-    "Timed out waiting for notification",
-)
-failed_precondition = functools.partial(
-    tf.errors.FailedPreconditionError, None, None
-)
-internal = functools.partial(tf.errors.InternalError, None, None)
-invalid_argument = functools.partial(tf.errors.InvalidArgumentError, None, None)
-not_found = functools.partial(tf.errors.NotFoundError, None, None)
-resource_exhausted = functools.partial(
-    tf.errors.ResourceExhaustedError, None, None
-)
-unavailable = functools.partial(tf.errors.UnavailableError, None, None)
-unimplemented = functools.partial(tf.errors.UnimplementedError, None, None)
-unknown = functools.partial(tf.errors.UnknownError, None, None)
+
+def _of(error_class: type[tf.errors.OpError]) -> functools.partial:
+    return functools.partial(error_class, None, None)
+
+
+cancelled = _of(tf.errors.CancelledError)
+failed_precondition = _of(tf.errors.FailedPreconditionError)
+internal = _of(tf.errors.InternalError)
+# The caller's request, flag or file is wrong.
+invalid = _of(tf.errors.InvalidArgumentError)
+not_found = _of(tf.errors.NotFoundError)
+resource_exhausted = _of(tf.errors.ResourceExhaustedError)
+unavailable = _of(tf.errors.UnavailableError)
+unimplemented = _of(tf.errors.UnimplementedError)
+unknown = _of(tf.errors.UnknownError)
+
+
+def timed_out() -> tf.errors.DeadlineExceededError:
+    """The caller's time is over."""
+    return tf.errors.DeadlineExceededError(
+        None, None, "Timed out waiting for notification"
+    )
 
 
 def code_name(code: int) -> str:

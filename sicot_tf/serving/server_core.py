@@ -4,6 +4,7 @@ gRPC and REST are thin layers over `ServerCore`: versions, errors, metrics and
 request log are the same for both.
 """
 
+import functools
 import logging
 import re
 import time
@@ -11,21 +12,20 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import inference_pb2
-from tensorflow_serving.apis import input_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import regression_pb2
 
-from sicot_tf.serving import metrics as metrics_lib
-from sicot_tf.serving import request_log as request_log_lib
+from sicot_tf.serving import errors
 from sicot_tf.serving.inference import inference
+from sicot_tf.serving.metrics import Metrics
+from sicot_tf.serving.request_log import RequestLog
 from sicot_tf.serving.versions import model_manager
 
 _log = logging.getLogger(__name__)
@@ -40,12 +40,11 @@ _LOG_FIELDS = {
 class ServerCore:
     """All calls of TensorFlow Serving's two services; thread-safe.
 
-    Every call raises `tf.errors.OpError`: the subclass is the status code, the
-    message the text of TensorFlow Serving.
+    Every call raises `tf.errors.OpError`: the subclass is the status code.
 
     Args:
         manager: has the loaded versions.
-        metrics: counts every request; None: nobody counts.
+        metrics: counts every request.
         request_log: keeps a sample of the answered ones; None: no log.
         serialize_as_tensor_content: whether Predict answers with bytes
             rather than typed values.
@@ -57,78 +56,53 @@ class ServerCore:
         self,
         manager: model_manager.ModelManager,
         *,
-        metrics: metrics_lib.Metrics | None = None,
-        request_log: request_log_lib.RequestLog | None = None,
+        metrics: Metrics | None = None,
+        request_log: RequestLog | None = None,
         serialize_as_tensor_content: bool = False,
         check_method_names: bool = False,
     ):
         self.manager = manager
-        self._metrics = metrics
+        self._metrics = metrics or Metrics()
         self._request_log = request_log
         self._as_content = serialize_as_tensor_content
         self._check_method_names = check_method_names
 
     def predict(
-        self,
-        request: predict_pb2.PredictRequest,
-        *,
-        timeout_seconds: float | None = None,
-        entrypoint: str = "GRPC",
+        self, request: predict_pb2.PredictRequest, **caller: Any
     ) -> predict_pb2.PredictResponse:
         """Runs a signature on named tensors.
 
         Args:
             request: as TensorFlow Serving takes it.
-            timeout_seconds: time the caller still waits; None: for ever.
-            entrypoint: "GRPC" or "REST", for the metrics.
+            **caller: `timeout_seconds` that the caller still waits, None: for
+                ever; `entrypoint`, "GRPC" or "REST", for the metrics.
         """
+        as_content = self._as_content and caller.get("entrypoint") != "REST"
         return self._infer(
             "Predict",
-            inference.predict,
+            functools.partial(inference.predict, as_content=as_content),
             request,
-            timeout_seconds,
-            entrypoint,
-            as_content=self._as_content and entrypoint == "GRPC",
+            **caller,
         )
 
     def classify(
-        self,
-        request: classification_pb2.ClassificationRequest,
-        *,
-        timeout_seconds: float | None = None,
-        entrypoint: str = "GRPC",
+        self, request: classification_pb2.ClassificationRequest, **caller: Any
     ) -> classification_pb2.ClassificationResponse:
         """Classes and scores of tf.Examples; arguments as in `predict`."""
-        return self._infer(
-            "Classify", inference.classify, request, timeout_seconds, entrypoint
-        )
+        return self._infer("Classify", inference.classify, request, **caller)
 
     def regress(
-        self,
-        request: regression_pb2.RegressionRequest,
-        *,
-        timeout_seconds: float | None = None,
-        entrypoint: str = "GRPC",
+        self, request: regression_pb2.RegressionRequest, **caller: Any
     ) -> regression_pb2.RegressionResponse:
         """A number for each tf.Example; arguments as in `predict`."""
-        return self._infer(
-            "Regress", inference.regress, request, timeout_seconds, entrypoint
-        )
+        return self._infer("Regress", inference.regress, request, **caller)
 
     def multi_inference(
-        self,
-        request: inference_pb2.MultiInferenceRequest,
-        *,
-        timeout_seconds: float | None = None,
-        entrypoint: str = "GRPC",
+        self, request: inference_pb2.MultiInferenceRequest, **caller: Any
     ) -> inference_pb2.MultiInferenceResponse:
         """Several signatures at once; arguments as in `predict`."""
         return self._infer(
-            "MultiInference",
-            inference.multi_inference,
-            request,
-            timeout_seconds,
-            entrypoint,
+            "MultiInference", inference.multi_inference, request, **caller
         )
 
     def get_model_metadata(
@@ -136,18 +110,11 @@ class ServerCore:
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Names, types and shapes of the signatures of a version."""
         _check_model_spec(request)
-        if not request.metadata_field:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "GetModelMetadataRequest must specify at least one "
-                "metadata_field",
+        if set(request.metadata_field) != {"signature_def"}:
+            raise errors.invalid(
+                "Expected the metadata_field signature_def, received "
+                f"{list(request.metadata_field)}"
             )
-        for field in request.metadata_field:
-            if field != "signature_def":
-                raise tf.errors.InvalidArgumentError(
-                    None, None, f"Metadata field {field} is not supported"
-                )
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         signatures = get_model_metadata_pb2.SignatureDefMap()
         with self.manager.use(request.model_spec) as servable:
@@ -165,16 +132,9 @@ class ServerCore:
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """State of a version, or of all; a version label is ignored."""
         _check_model_spec(request)
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version, state, error_code, text in self.manager.statuses(
-            request.model_spec
-        ):
-            status = response.model_version_status.add(
-                version=version, state=state
-            ).status
-            status.error_code = error_code
-            status.error_message = text
-        return response
+        return get_model_status_pb2.GetModelStatusResponse(
+            model_version_status=self.manager.statuses(request.model_spec)
+        )
 
     def reload_config(
         self,
@@ -185,30 +145,18 @@ class ServerCore:
 
         The answer tells by how much each wanted counter grew.
         """
-        if request.config.WhichOneof("config") != "model_config_list":
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "ServerModelConfig type not supported by "
-                "HandleReloadConfigRequest. Only ModelConfigList is currently "
-                "supported",
-            )
-        names = dict.fromkeys(request.metric_names)
-        before = {name: self._counter(name) for name in names}
+        before = {name: self._counter(name) for name in request.metric_names}
         self.manager.set_config(request.config, timeout_seconds=timeout_seconds)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.error_code = 0
-        for name in names:
+        for name, value in before.items():
             response.metric.add(
-                name=name,
-                int64_value_increase=self._counter(name) - before[name],
+                name=name, int64_value_increase=self._counter(name) - value
             )
         return response
 
     def _counter(self, name: str) -> int:
         """First value of a counter, as TensorFlow Serving tells it; else 0."""
-        if self._metrics is None:
-            return 0
         match = re.search(
             rf"^{re.escape(re.sub('[^a-zA-Z0-9_]', ':', name))}{{.*}} (\d+)$",
             self._metrics.text(),
@@ -219,73 +167,64 @@ class ServerCore:
     def _infer(
         self,
         api: str,
-        function: Callable[..., Any],
+        call: Callable[..., Any],
         request: Any,
-        timeout_seconds: float | None,
-        entrypoint: str,
-        **options: bool,
+        timeout_seconds: float | None = None,
+        entrypoint: str = "GRPC",
     ) -> Any:
-        """One request from model_spec to answer, counted and logged."""
+        """One request, counted and logged."""
         start = time.monotonic()
         model_spec = _model_spec(request)
-        status = "OK"
+        code = tf.errors.OK
         try:
             if api != "MultiInference":
                 _check_model_spec(request)
             with self.manager.use(model_spec) as servable:
                 if timeout_seconds is not None:
                     timeout_seconds -= time.monotonic() - start
-                response = function(
+                response = call(
                     servable,
                     request,
                     timeout_seconds,
                     check_method_name=self._check_method_names,
-                    record_runtime=self._record_runtime(model_spec.name, api),
-                    **options,
+                    record_runtime=lambda seconds: self._metrics.record_runtime(
+                        model_spec.name, api, seconds
+                    ),
                 )
         except tf.errors.OpError as error:
-            status = error_codes_pb2.Code.Name(error.error_code)
+            code = error.error_code
             raise
-        except MemoryError as error:
-            status = "RESOURCE_EXHAUSTED"
-            raise tf.errors.ResourceExhaustedError(
-                None, None, f"Out of memory in {api}"
-            ) from error
         except Exception as error:
-            # A fault of this server: the client learns that it was one, the
-            # log tells where, and the server goes on.
-            status = "INTERNAL"
-            _log.exception("%s of model %s failed", api, model_spec.name)
-            raise tf.errors.InternalError(
-                None, None, f"{type(error).__name__}: {error}"
-            ) from error
+            fault = _fault(api, model_spec.name, error)
+            code = fault.error_code
+            raise fault from error
         finally:
-            if self._metrics is not None:
-                self._metrics.record(
-                    model_spec.name,
-                    # As TensorFlow Serving names them.
-                    api if entrypoint == "GRPC" else api.lower(),
-                    entrypoint,
-                    status,
-                    time.monotonic() - start,
-                    0 if api == "Predict" else _num_examples(request.input),
-                )
+            self._metrics.record(
+                model_spec.name,
+                # As TensorFlow Serving names them.
+                api if entrypoint == "GRPC" else api.lower(),
+                entrypoint,
+                errors.code_name(code),
+                time.monotonic() - start,
+                0 if api == "Predict" else _num_examples(request),
+            )
         if self._request_log is not None and self._request_log.sample():
             self._request_log.write(_make_log(api, request, response))
         return response
 
-    def _record_runtime(
-        self, name: str, api: str
-    ) -> inference.RecordRuntime | None:
-        if self._metrics is None:
-            return None
-        return lambda seconds: self._metrics.record_runtime(name, api, seconds)
+
+def _fault(api: str, name: str, error: Exception) -> tf.errors.OpError:
+    """What the client learns of a fault of this server; the log tells where."""
+    if isinstance(error, MemoryError):
+        return errors.resource_exhausted(f"Out of memory in {api}")
+    _log.error("%s of model %s failed", api, name, exc_info=error)
+    return errors.internal(f"{type(error).__name__}: {error}")
 
 
 def _check_model_spec(request: Any) -> None:
     """Raises if a request names no model at all."""
     if not request.HasField("model_spec"):
-        raise tf.errors.InvalidArgumentError(None, None, "Missing ModelSpec")
+        raise errors.invalid("Missing ModelSpec")
 
 
 def _model_spec(request: Any) -> model_pb2.ModelSpec:
@@ -297,9 +236,9 @@ def _model_spec(request: Any) -> model_pb2.ModelSpec:
     )
 
 
-def _num_examples(examples: input_pb2.Input) -> int:
-    return len(examples.example_list.examples) or len(
-        examples.example_list_with_context.examples
+def _num_examples(request: Any) -> int:
+    return len(request.input.example_list.examples) or len(
+        request.input.example_list_with_context.examples
     )
 
 

@@ -70,17 +70,17 @@ class BatchingOptions:
         ):
             value = getattr(self, name)
             if value < least:
-                raise errors.invalid_argument(
+                raise errors.invalid(
                     f"Expected {name} of {least} or more, received {value}"
                 )
         sizes = self.allowed_batch_sizes
         if sizes and sizes[-1] != self.max_batch_size:
-            raise errors.invalid_argument(
+            raise errors.invalid(
                 "Last entry in allowed_batch_sizes must match max_batch_size; "
                 f"last entry was {sizes[-1]}; expected {self.max_batch_size}"
             )
         if not 0 < self.execution_batch_size <= self.max_batch_size:
-            raise errors.invalid_argument(
+            raise errors.invalid(
                 "Expected max_execution_batch_size from 1 to max_batch_size, "
                 f"{self.max_batch_size}, received {self.execution_batch_size}"
             )
@@ -173,7 +173,7 @@ class Queue:
     def _check_room(self, size: int) -> None:
         options = self.options
         if size > options.max_batch_size:
-            raise errors.invalid_argument(
+            raise errors.invalid(
                 f"Task size {size} is larger than maximum input batch size "
                 f"{options.max_batch_size}"
             )

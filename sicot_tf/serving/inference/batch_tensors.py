@@ -23,7 +23,7 @@ def batch_size(feeds: Feeds) -> int:
     shapes = {name: array.shape for name, array in feeds.items()}
     sizes = {shape[:1] for shape in shapes.values()}
     if len(sizes) != 1 or () in sizes:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             "Expected one or more input tensors with equal first dimensions, "
             f"the batch, received the shapes {shapes}"
         )
@@ -79,9 +79,7 @@ def _pad(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape[1:] == shape or not len(array):
         return array.reshape(len(array), *shape)
     if array.size == 0:
-        raise errors.invalid_argument(
-            "Got empty tensor in batch of non-empty tensors."
-        )
+        raise errors.invalid("Got empty tensor in batch of non-empty tensors.")
     padded = np.full((len(array), *shape), array.flat[0], array.dtype)
     padded[tuple(slice(length) for length in array.shape)] = array
     return padded

@@ -303,7 +303,7 @@ def _wait_for(
         # Every piece, even after one that already runs.
         if all([task.future.cancel() for task in tasks]):
             raise _timed_out_in_queue() from None
-        raise errors.deadline_exceeded() from None
+        raise errors.timed_out() from None
     finally:
         # After an error nobody wants the other pieces.
         for task in tasks:

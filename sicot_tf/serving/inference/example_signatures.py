@@ -31,7 +31,7 @@ def check_method(
 ) -> None:
     """Raises if a signature was exported for another kind of call."""
     if signature.method_name != method_name:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected a signature with method_name {method_name}, received "
             f"{signature.method_name}"
         )
@@ -61,7 +61,7 @@ def tensor_names(
     if len(signature.inputs) != 1 or not (
         1 <= len(signature.outputs) <= len(known)
     ):
-        raise errors.invalid_argument(text)
+        raise errors.invalid(text)
     if "inputs" not in signature.inputs or not found:
         raise errors.failed_precondition(text)
     return (
@@ -81,7 +81,7 @@ def serialize(examples: input_pb2.Input) -> np.ndarray:
     else:
         protos = examples.example_list.examples
     if not protos:
-        raise errors.invalid_argument("Input is empty.")
+        raise errors.invalid("Input is empty.")
     serialized = np.empty(len(protos), object)
     serialized[:] = [context + proto.SerializeToString() for proto in protos]
     return serialized
@@ -125,7 +125,7 @@ def _check(
 ) -> None:
     """Raises unless there is a row of the type for each example."""
     if array.ndim != 2 or array.dtype != dtype or len(array) != num_examples:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected {alias} of the model as [{num_examples}, n] "
             f"{tf.as_dtype(dtype).name}, received {list(array.shape)} "
             f"{tf.as_dtype(array.dtype).name}"
@@ -139,7 +139,7 @@ def _fill_classes(
 ) -> None:
     """Writes the class names, the scores or both, of each example."""
     if classes and scores and len(classes[0]) != len(scores[0]):
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected as many classes as scores, received {len(classes[0])} "
             f"and {len(scores[0])}"
         )
@@ -159,7 +159,7 @@ def _fill_numbers(
 ) -> None:
     """Writes the number of each example."""
     if len(outputs[0]) != 1:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected one number for each example, received {len(outputs[0])}"
         )
     for [value] in outputs:

@@ -130,7 +130,7 @@ def multi_inference(
     """
     names = {task.model_spec.name for task in request.tasks}
     if len(names) != 1 or "" in names:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             "Expected one or more tasks, all with the same model name, "
             f"received {len(request.tasks)} with {sorted(names)}"
         )
@@ -139,7 +139,7 @@ def multi_inference(
         for task in request.tasks
     ]
     if len(set(keys)) != len(keys):
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected tasks with different signatures, received {keys}"
         )
     tasks = [(task.model_spec, task.method_name) for task in request.tasks]
@@ -167,7 +167,7 @@ def _run_tasks(
     for model_spec, method_name in tasks:
         key, signature = servable.signature(model_spec.signature_name)
         if signature is None:
-            raise errors.invalid_argument(_no_signature(key))
+            raise errors.invalid(_no_signature(key))
         if check_method_name:
             example_signatures.check_method(signature, method_name)
         feed, outputs = example_signatures.tensor_names(signature, method_name)
@@ -246,7 +246,7 @@ def _parse_inputs(
     missing = expected - received - set(signature.defaults)
     extra = received - expected
     if missing or extra:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Expected the inputs {_join(expected)}, received "
             f"{_join(received)}. Missing but required: {_join(missing)}. "
             f"Sent extra: {_join(extra)}."
@@ -267,7 +267,7 @@ def _output_aliases(
     aliases = list(request.output_filter)
     unknown = set(aliases) - set(signature.outputs)
     if unknown or len(set(aliases)) != len(aliases):
-        raise errors.invalid_argument(
+        raise errors.invalid(
             "Expected an output_filter of different names out of "
             f"{_join(signature.outputs)}, received {aliases}"
         )

@@ -140,7 +140,7 @@ def _load(
         # No graph has these tags; the text names those that are there.
         raise errors.not_found(str(error)) from error
     except (OSError, TypeError, ValueError, KeyError) as error:
-        raise errors.invalid_argument(str(error)) from error
+        raise errors.invalid(str(error)) from error
 
 
 def _make_run(
@@ -219,6 +219,6 @@ def _round_timeout(seconds: float | None) -> int:
     if seconds is None or seconds > _LONGEST_TIMEOUT_SECONDS:
         return 0
     if seconds <= 0:
-        raise errors.deadline_exceeded()
+        raise errors.timed_out()
     step = 10 if seconds < 10 else 1000
     return int(-(-seconds * 1000 // step)) * step

@@ -1,21 +1,22 @@
 """Loads versions as the flags say: sessions, batching, warm-up."""
 
 import argparse
+import logging
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 
-from sicot_tf.serving import metrics as metrics_lib
+from sicot_tf.serving import errors
 from sicot_tf.serving import serving_config
 from sicot_tf.serving.inference import batching
-from sicot_tf.serving.inference import servable as servable_lib
+from sicot_tf.serving.inference import servable
+from sicot_tf.serving.metrics import Metrics
 from sicot_tf.serving.versions import warmup
 
+_log = logging.getLogger(__name__)
 _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 
 
@@ -28,11 +29,8 @@ def read_batching_parameters(arguments: argparse.Namespace) -> Any:
     path = arguments.batching_parameters_file
     if not arguments.enable_batching:
         if path:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "server_options.batching_parameters_file is set without "
-                "setting server_options.enable_batching to true.",
+            raise errors.invalid(
+                "Expected --enable_batching with --batching_parameters_file."
             )
         return None
     if path:
@@ -45,8 +43,8 @@ def read_batching_parameters(arguments: argparse.Namespace) -> Any:
 def make_load(
     arguments: argparse.Namespace,
     scheduler: batching.BatchScheduler | None,
-    metrics: metrics_lib.Metrics,
-) -> Callable[[str, int, pathlib.Path], servable_lib.Servable]:
+    metrics: Metrics,
+) -> Callable[[str, int, pathlib.Path], servable.Servable]:
     """The function by which the manager gets a version, loaded and warm.
 
     Raises:
@@ -58,59 +56,50 @@ def make_load(
 
     def load(
         name: str, version: int, directory: pathlib.Path
-    ) -> servable_lib.Servable:
-        batching_path = directory / _PER_MODEL_BATCHING_FILE
-        batching_parameters = None
-        if (
-            arguments.enable_per_model_batching_parameters
-            and scheduler is not None
-            and batching_path.exists()
-        ):
-            batching_parameters = serving_config.read_batching_parameters(
-                batching_path
-            )
-        servable = servable_lib.Servable(
+    ) -> servable.Servable:
+        path = directory / _PER_MODEL_BATCHING_FILE
+        parameters = None
+        if arguments.enable_per_model_batching_parameters and path.exists():
+            parameters = serving_config.read_batching_parameters(path)
+        model = servable.Servable(
             name,
             version,
             directory,
             tags=tags,
             session_config=session_config,
             scheduler=scheduler,
-            batching_parameters=batching_parameters,
+            batching_parameters=parameters,
         )
         if arguments.enable_model_warmup:
             try:
-                warm_up(servable)
+                _warm_up(
+                    model, arguments.num_request_iterations_for_warmup, metrics
+                )
             except BaseException:
-                servable.close()
+                model.close()
                 raise
-        return servable
-
-    def warm_up(servable: servable_lib.Servable) -> None:
-        start = time.monotonic()
-        status = "OK"
-        num_records = 0
-        try:
-            num_records = warmup.warm_up(
-                servable, arguments.num_request_iterations_for_warmup
-            )
-        except tf.errors.OpError as error:
-            status = code_name(error)
-            raise
-        finally:
-            metrics.record_warmup(
-                str(servable.directory),
-                status,
-                time.monotonic() - start,
-                num_records,
-            )
-        print(
-            f"Warm-up requests answered: {num_records}",
-            file=sys.stderr,
-            flush=True,
-        )
+        return model
 
     return load
+
+
+def _warm_up(
+    model: servable.Servable, num_iterations: int, metrics: Metrics
+) -> None:
+    """Answers the stored requests, and counts them."""
+    start = time.monotonic()
+    status = "OK"
+    num_records = 0
+    try:
+        num_records = warmup.warm_up(model, num_iterations)
+    except tf.errors.OpError as error:
+        status = code_name(error)
+        raise
+    finally:
+        metrics.record_warmup(
+            str(model.directory), status, time.monotonic() - start, num_records
+        )
+    _log.info("Warm-up requests answered: %d", num_records)
 
 
 def _session_config(
@@ -131,23 +120,17 @@ def _session_config(
     intra = arguments.tensorflow_intra_op_parallelism
     inter = arguments.tensorflow_inter_op_parallelism
     if session > 0 and intra > 0 and inter > 0:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            "Either configure server_options.tensorflow_session_parallelism "
-            "or (server_options.tensorflow_intra_op_parallelism, "
-            "server_options.tensorflow_inter_op_parallelism) separately. You "
-            "cannot configure all.",
+        raise errors.invalid(
+            "Expected either --tensorflow_session_parallelism or those for "
+            "intra_op and inter_op, received all three."
         )
-    if intra > 0 or inter > 0:
-        config.intra_op_parallelism_threads = intra
-        config.inter_op_parallelism_threads = inter
-    elif session > 0:
-        config.intra_op_parallelism_threads = session
-        config.inter_op_parallelism_threads = session
+    if session > 0 or intra > 0 or inter > 0:
+        has_own = intra > 0 or inter > 0
+        config.intra_op_parallelism_threads = intra if has_own else session
+        config.inter_op_parallelism_threads = inter if has_own else session
     return config
 
 
 def code_name(error: tf.errors.OpError) -> str:
     """For example `INVALID_ARGUMENT`."""
-    return error_codes_pb2.Code.Name(error.error_code)
+    return errors.code_name(error.error_code)

@@ -145,7 +145,7 @@ class ModelManager:
                 _log.warning("The config is empty: no model is served.")
                 return
             if kind != "model_config_list":
-                raise errors.invalid_argument(
+                raise errors.invalid(
                     f"Expected a config with a model_config_list, received "
                     f"{kind or 'none'}"
                 )
@@ -265,7 +265,7 @@ class ModelManager:
         """The version that `model_spec` means, with one user more."""
         name = model_spec.name
         if not name:
-            raise errors.invalid_argument("ModelSpec has no name specified.")
+            raise errors.invalid("ModelSpec has no name specified.")
         choice = model_spec.WhichOneof("version_choice")
         number = None
         if choice == "version":
@@ -274,7 +274,7 @@ class ModelManager:
             label = model_spec.version_label
             number = self._labels.get(name, {}).get(label)
             if number is None:
-                raise errors.invalid_argument(
+                raise errors.invalid(
                     f"Unrecognized servable version label: {label}"
                 )
         return self._loaded.acquire(name, number)
@@ -337,7 +337,7 @@ class ModelManager:
                 if stop is not None and stop.is_set():
                     break
                 if time.monotonic() >= deadline:
-                    raise errors.deadline_exceeded()
+                    raise errors.timed_out()
                 self._changed.wait(_STOP_CHECK_SECONDS)
             if stop is not None and stop.is_set():
                 return False

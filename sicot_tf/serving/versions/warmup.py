@@ -35,7 +35,7 @@ def warm_up(model: servable.Servable, num_iterations: int = 1) -> int:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             num_records += 1
             if num_records > _MAX_RECORDS:
-                raise errors.invalid_argument(
+                raise errors.invalid(
                     "Number of warmup records exceeds the maximum "
                     f"({_MAX_RECORDS}) at {path}"
                 )
@@ -49,7 +49,7 @@ def warm_up(model: servable.Servable, num_iterations: int = 1) -> int:
             "format.",
         ) from error
     except message.DecodeError as error:
-        raise errors.invalid_argument(
+        raise errors.invalid(
             f"Failed to parse warmup record {num_records} of {path}"
         ) from error
     return num_records

@@ -75,15 +75,13 @@ def write(
     _check_sku_ids(sku_ids)
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
-    warmup_pixels = _decode_warmup_image(warmup_image, image_size)
-    logits = classifier(
-        image_features({"image": warmup_pixels}, training=False)
-    )
+    pixels = _decode_warmup_image(warmup_image, image_size)
+    logits = classifier(image_features({"image": pixels}, training=False))
     if logits.shape != (1, len(sku_ids)):
         raise ValueError(
             f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
-            f"the {len(sku_ids)} sku_ids, received {tuple(logits.shape)}. "
-            "Take sku_ids and model from the same training run."
+            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
+            "model from the same training run."
         )
 
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +102,7 @@ def write(
             temporary / servable.WARMUP_FILE,
             model_name=directory.parent.name,
             image_bytes=warmup_image,
-            pixels=warmup_pixels,
+            pixels=pixels,
         )
         config.write_json(
             temporary / "assets.extra" / "export.json", export_info
@@ -208,19 +206,7 @@ def _write_graph(
     image_bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     image_spec = tf.TensorSpec([None, *square], tf.uint8, name="image")
     with tempfile.TemporaryDirectory() as asset_dir:
-        # Line number is label; the file is copied into the SavedModel.
-        path = pathlib.Path(asset_dir, "sku_ids.txt")
-        path.write_text("\n".join(sku_ids) + "\n", encoding="utf-8")
-        label_table = tf.lookup.StaticHashTable(
-            tf.lookup.TextFileInitializer(
-                str(path),
-                key_dtype=tf.int64,
-                key_index=tf.lookup.TextFileIndex.LINE_NUMBER,
-                value_dtype=tf.string,
-                value_index=tf.lookup.TextFileIndex.WHOLE_LINE,
-            ),
-            default_value="",
-        )
+        label_table = _make_label_table(pathlib.Path(asset_dir), sku_ids)
         archive = keras.export.ExportArchive()
         # The archive finds the variables in the endpoints. Tracking the model
         # as well would write every weight a second time (Keras 3.15).
@@ -231,6 +217,24 @@ def _write_graph(
         archive.add_endpoint("serving_pixels", serving_pixels, [image_spec])
         archive.add_endpoint("embedding", embedding, [image_bytes_spec])
         archive.write_out(str(directory), verbose=False)
+
+
+def _make_label_table(
+    asset_dir: pathlib.Path, sku_ids: Sequence[str]
+) -> tf.lookup.StaticHashTable:
+    """From label to SKU id; its file is copied into the SavedModel."""
+    path = asset_dir / "sku_ids.txt"
+    path.write_text("\n".join(sku_ids) + "\n", encoding="utf-8")
+    return tf.lookup.StaticHashTable(
+        tf.lookup.TextFileInitializer(
+            str(path),
+            key_dtype=tf.int64,
+            key_index=tf.lookup.TextFileIndex.LINE_NUMBER,
+            value_dtype=tf.string,
+            value_index=tf.lookup.TextFileIndex.WHOLE_LINE,
+        ),
+        default_value="",
+    )
 
 
 def _check_core_ops(directory: pathlib.Path) -> None:

@@ -101,10 +101,8 @@ class BatchScheduler:
 
         Returns:
             A function for any number of threads. It raises what `raw_run`
-            raises for this request alone, and tf.errors.InvalidArgumentError,
-            FailedPreconditionError (tensors that are no batch),
-            UnavailableError (queue full), ResourceExhaustedError (deadline
-            over in the queue), DeadlineExceededError or CancelledError.
+            raises for this request alone; and tf.errors.OpError if tensors
+            are no batch, the queue is full, time is over or the caller left.
         """
         options = self._options
         if parameters is not None:

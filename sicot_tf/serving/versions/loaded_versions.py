@@ -70,9 +70,7 @@ class LoadedVersions:
 
     Args:
         load: `load(name, version, directory)` gives a servable.
-        max_num_retries: further attempts after a failed load.
-        retry_interval_seconds: time between two attempts.
-        num_load_threads: versions that are loaded at the same time.
+        max_num_retries: and the others as in `ModelManager`.
         on_change: called after a load or an unload, without the lock.
 
     Attributes:
@@ -95,9 +93,8 @@ class LoadedVersions:
         # The same lock, half as dear to take without its condition.
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
-        # Versions that take requests, and the highest one of each model.
+        # Versions that take requests.
         self._available: dict[str, dict[int, Version]] = {}
-        self._latest: dict[str, Version] = {}
         # The last one of each number there ever was, for GetModelStatus.
         self._history: dict[str, dict[int, Version]] = {}
         self._loads: queue.SimpleQueue[Version | None] = queue.SimpleQueue()
@@ -119,18 +116,17 @@ class LoadedVersions:
         Raises:
             tf.errors.NotFoundError: if it is not available.
         """
-        with self._lock:
-            version = (
-                self._latest.get(name)
-                if number is None
-                else self._available.get(name, {}).get(number)
-            )
-            if version is not None:
-                version.num_users += 1
-                return version
         wanted = f"Latest({name})"
         if number is not None:
             wanted = f"Specific({name}, {number})"
+        with self._lock:
+            available = self._available.get(name, {})
+            if number is None:
+                number = max(available, default=None)
+            version = available.get(number)
+            if version is not None:
+                version.num_users += 1
+                return version
         raise errors.not_found(f"Servable not found for request: {wanted}")
 
     def release(self, version: Version) -> None:
@@ -189,10 +185,7 @@ class LoadedVersions:
         """No new request gets it; closed after the last."""
         self._set_state(version, State.UNLOADING)
         threading.Thread(
-            target=self._unload,
-            args=(version,),
-            name="model_unloader",
-            daemon=True,
+            target=self._unload, args=(version,), daemon=True
         ).start()
 
     def _set_state(self, version: Version, state: int) -> None:
@@ -202,11 +195,6 @@ class LoadedVersions:
             available[version.number] = version
         else:
             available.pop(version.number, None)
-        if available:
-            self._latest[version.name] = available[max(available)]
-        else:
-            del self._available[version.name]
-            self._latest.pop(version.name, None)
         self.changed.notify_all()
 
     # Below, nobody holds the lock.

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
-from typing import Protocol
 
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
@@ -30,12 +29,6 @@ _log = logging.getLogger(__name__)
 
 # How long a waiting thread goes without a look at its stop signal.
 _STOP_CHECK_SECONDS = 0.1
-
-
-class StopSignal(Protocol):
-    """A threading.Event, or what looks like one."""
-
-    def is_set(self) -> bool: ...
 
 
 class ModelManager:
@@ -153,11 +146,11 @@ class ModelManager:
         if not is_first:
             self._wait_for(new_models, None, timeout_seconds)
 
-    def wait_until_available(self, stop: StopSignal | None = None) -> bool:
+    def wait_until_available(self, stop: threading.Event | None = None) -> bool:
         """Waits until each model of the config has a version to serve.
 
         Args:
-            stop: ends the waiting.
+            stop: ends the waiting; any object with `is_set`.
 
         Returns:
             True; False if `stop` was set first.
@@ -224,25 +217,21 @@ class ModelManager:
         with self._changed:
             return sorted(self._watcher.models)
 
-    def poll_config_file(self, path: str | os.PathLike[str]) -> None:
-        """Sets the config that is in a file now; a bad one changes nothing.
-
-        What is wrong with it is written to the log. The file is set again
-        even if it has not changed: a label may become possible later.
-        """
-        try:
-            self.set_config(serving_config.read_model_config(path))
-        except tf.errors.OpError as error:
-            _log.error("Reading %s again failed: %s", path, error.message)
-
     def watch_config_file(
         self, path: str | os.PathLike[str], poll_wait_seconds: float
     ) -> None:
-        """Polls a config file in a thread until `close`."""
+        """Sets the config that is in a file again and again, until `close`.
+
+        A bad one changes nothing, but is told in the log. The file is set even
+        if it has not changed: a label may become possible later.
+        """
 
         def watch() -> None:
             while not self._stop_watching.wait(poll_wait_seconds):
-                self.poll_config_file(path)
+                try:
+                    self.set_config(serving_config.read_model_config(path))
+                except tf.errors.OpError as error:
+                    _log.error("%s is not taken: %s", path, error.message)
 
         threading.Thread(target=watch, name="config_file", daemon=True).start()
 
@@ -325,7 +314,7 @@ class ModelManager:
     def _wait_for(
         self,
         models: list[Model],
-        stop: StopSignal | None,
+        stop: threading.Event | None,
         timeout_seconds: float | None,
     ) -> bool:
         """Waits until each model has an available version, or none left."""

@@ -103,7 +103,10 @@ class VersionFinder:
                 fault = self._wholeness.find_fault(folder)
             if not fault:
                 look.versions[version] = folder
-            elif self._is_given_up(folder, fault):
+            elif fault != whole_versions.STILL_CHANGING and (
+                self._wholeness.seconds_unchanged(folder)
+                >= self._incomplete_seconds
+            ):
                 look.faults[version] = (
                     f"{folder} is not whole: {fault}; nothing in it has "
                     f"changed for {self._incomplete_seconds:g} seconds"
@@ -137,16 +140,7 @@ class VersionFinder:
                 f"Version {version} of servable {config.name}, a 'specific' "
                 "version of its policy, was not found in the file system"
             )
-        return [version for version in versions if version in wanted], len(
-            wanted
-        )
-
-    def _is_given_up(self, folder: pathlib.Path, fault: str) -> bool:
-        return (
-            fault != whole_versions.STILL_CHANGING
-            and self._wholeness.seconds_unchanged(folder)
-            >= self._incomplete_seconds
-        )
+        return sorted(wanted & set(folders), reverse=True), len(wanted)
 
     def _explain_none(self, name: str, base_path: pathlib.Path) -> str:
         """Says that there is no version; returns why there can't be any."""

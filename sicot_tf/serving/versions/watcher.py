@@ -24,12 +24,7 @@ class Watcher:
     Args:
         loaded: loads and unloads; its `changed` guards all models.
         wake: set when there may be something to do.
-        poll_wait_seconds: time between two looks for new versions; 0 looks
-            only when models are set.
-        incomplete_seconds: as in `VersionFinder`.
-        unload_when_empty: whether a base path that holds no version any more
-            unloads the model.
-        fail_if_no_versions: whether a model without any version has a fault.
+        poll_wait_seconds: and the others as in `ModelManager`.
 
     Attributes:
         models: those of the config, by name.

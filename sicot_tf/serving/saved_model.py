@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 from sicot_tf import config
@@ -64,8 +63,7 @@ def write(
         image_size: side of the square the model sees, in pixels.
         top_k: answers for each picture.
         export_info: kept as `assets.extra/export.json`.
-        warmup_image: an encoded picture that a server tries before it
-            answers anyone.
+        warmup_image: a server tries it before it answers anyone.
 
     Raises:
         FileExistsError: if `directory` exists.
@@ -76,13 +74,12 @@ def write(
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     pixels = _decode_warmup_image(warmup_image, image_size)
-    logits = classifier(image_features({"image": pixels}, training=False))
-    if logits.shape != (1, len(sku_ids)):
-        raise ValueError(
-            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
-            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
-            "model from the same training run."
-        )
+    _check_logits(
+        classifier(image_features({"image": pixels}, training=False)), sku_ids
+    )
+    requests = _make_warmup_requests(
+        directory.parent.name, warmup_image, pixels
+    )
 
     directory.parent.mkdir(parents=True, exist_ok=True)
     # Neither server takes this name for a version.
@@ -98,12 +95,11 @@ def write(
             top_k=min(top_k, len(sku_ids)),
         )
         _check_core_ops(temporary)
-        _write_warmup_requests(
-            temporary / servable.WARMUP_FILE,
-            model_name=directory.parent.name,
-            image_bytes=warmup_image,
-            pixels=pixels,
-        )
+        path = temporary / servable.WARMUP_FILE
+        path.parent.mkdir()
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for request in requests:
+                writer.write(request)
         config.write_json(
             temporary / "assets.extra" / "export.json", export_info
         )
@@ -157,6 +153,16 @@ def _decode_warmup_image(image_bytes: bytes, image_size: int) -> tf.Tensor:
             "JPEG or PNG picture."
         ) from error
     return pixels[tf.newaxis]
+
+
+def _check_logits(logits: tf.Tensor, sku_ids: Sequence[str]) -> None:
+    """Raises unless a picture has one logit for each of the SKU ids."""
+    if logits.shape != (1, len(sku_ids)):
+        raise ValueError(
+            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
+            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
+            "model from the same training run."
+        )
 
 
 def _write_graph(
@@ -258,28 +264,22 @@ def _check_core_ops(directory: pathlib.Path) -> None:
         )
 
 
-def _write_warmup_requests(
-    path: pathlib.Path,
-    *,
-    model_name: str,
-    image_bytes: bytes,
-    pixels: tf.Tensor,
-) -> None:
-    """One request for each signature, as TensorFlow Serving reads them."""
+def _make_warmup_requests(
+    model_name: str, image_bytes: bytes, pixels: tf.Tensor
+) -> list[bytes]:
+    """A PredictionLog for each signature, as TensorFlow Serving reads them."""
     encoded = tf.make_tensor_proto([image_bytes])
     rounded = tf.make_tensor_proto(tf.cast(tf.round(pixels), tf.uint8).numpy())
-    path.parent.mkdir()
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature_name, alias, tensor in (
-            ("serving_default", "image_bytes", encoded),
-            ("serving_pixels", "image", rounded),
-            ("embedding", "image_bytes", encoded),
-        ):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = model_name
-            request.model_spec.signature_name = signature_name
-            request.inputs[alias].CopyFrom(tensor)
-            log = prediction_log_pb2.PredictionLog(
-                predict_log=prediction_log_pb2.PredictLog(request=request)
-            )
-            writer.write(log.SerializeToString(deterministic=True))
+    records = []
+    for signature_name, alias, tensor in (
+        ("serving_default", "image_bytes", encoded),
+        ("serving_pixels", "image", rounded),
+        ("embedding", "image_bytes", encoded),
+    ):
+        log = prediction_log_pb2.PredictionLog()
+        request = log.predict_log.request
+        request.model_spec.name = model_name
+        request.model_spec.signature_name = signature_name
+        request.inputs[alias].CopyFrom(tensor)
+        records.append(log.SerializeToString(deterministic=True))
+    return records

@@ -10,6 +10,7 @@ import functools
 import importlib
 import pathlib
 import re
+import sys
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -106,25 +107,23 @@ def _open(
     tags: Sequence[str],
     directory: pathlib.Path,
     config: tf.compat.v1.ConfigProto | None,
-    has_text_ops: bool = False,
 ) -> tuple[tf.compat.v1.Session, meta_graph_pb2.MetaGraphDef]:
     """A session with the graph; TensorFlow Text comes with whom needs it.
 
     TensorFlow Serving has its ops linked. Here they cost 0.2 seconds and 117
     MB, so they wait for the first graph that has an unknown op.
     """
-    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-    try:
-        return session, _load(session, tags, directory)
-    except tf.errors.OpError as error:
-        session.close()
-        if has_text_ops or "Op type not registered" not in error.message:
-            raise
+    has_text_ops = "tensorflow_text" in sys.modules
+    while True:
+        session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
-            importlib.import_module("tensorflow_text")
-        except ImportError:
-            raise error from None
-    return _open(tags, directory, config, has_text_ops=True)
+            return session, _load(session, tags, directory)
+        except tf.errors.OpError as error:
+            session.close()
+            if has_text_ops or "Op type not registered" not in error.message:
+                raise
+        importlib.import_module("tensorflow_text")
+        has_text_ops = True
 
 
 def _load(

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
@@ -24,12 +24,6 @@ from sicot_tf.serving import errors
 _log = logging.getLogger(__name__)
 
 State = get_model_status_pb2.ModelVersionStatus
-
-
-class Closable(Protocol):
-    """What a load gives: a servable."""
-
-    def close(self) -> None: ...
 
 
 class Version:
@@ -47,7 +41,7 @@ class Version:
         self.num_attempts = 0
         # When a load that failed is due again.
         self.retry_time: float | None = None
-        self.servable: Closable | None = None
+        self.servable: Any = None
         self.num_users = 0
 
     def __str__(self) -> str:
@@ -71,7 +65,6 @@ class LoadedVersions:
     Args:
         load: `load(name, version, directory)` gives a servable.
         max_num_retries: and the others as in `ModelManager`.
-        on_change: called after a load or an unload, without the lock.
 
     Attributes:
         changed: lock of all states; notified at every change of one.
@@ -79,17 +72,15 @@ class LoadedVersions:
 
     def __init__(
         self,
-        load: Callable[[str, int, pathlib.Path], Closable],
+        load: Callable[[str, int, pathlib.Path], Any],
         *,
         max_num_retries: int,
         retry_interval_seconds: float,
         num_load_threads: int,
-        on_change: Callable[[], None],
     ):
         self._load = load
         self._max_num_retries = max_num_retries
         self._retry_interval_seconds = retry_interval_seconds
-        self._on_change = on_change
         # The same lock, half as dear to take without its condition.
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
@@ -210,7 +201,6 @@ class LoadedVersions:
     def _run_loads(self) -> None:
         while (version := self._loads.get()) is not None:
             self._run_load(version)
-            self._on_change()
             # Not held until the next load.
             del version
 
@@ -253,6 +243,7 @@ class LoadedVersions:
                 version.retry_time = (
                     time.monotonic() + self._retry_interval_seconds
                 )
+                self.changed.notify_all()
                 next_step = f"again in {self._retry_interval_seconds} seconds"
         _log.error(
             "Loading servable: %s failed: %s: %s; %s",
@@ -277,7 +268,6 @@ class LoadedVersions:
         with self.changed:
             self._set_state(version, State.END)
         _log.info("Done unloading servable version %s", version)
-        self._on_change()
 
 
 def error_code(error: Exception) -> int:

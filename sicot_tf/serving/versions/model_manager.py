@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
@@ -59,7 +60,7 @@ class ModelManager:
 
     def __init__(
         self,
-        load: Callable[[str, int, pathlib.Path], loaded_versions.Closable],
+        load: Callable[[str, int, pathlib.Path], Any],
         *,
         file_system_poll_wait_seconds: float = 1.0,
         max_num_load_retries: int = 5,
@@ -81,19 +82,15 @@ class ModelManager:
         self._allow_labels_for_unavailable = (
             allow_version_labels_for_unavailable_models
         )
-        # Set when there may be something to do.
-        wake = threading.Event()
         self._loaded = loaded_versions.LoadedVersions(
             load,
             max_num_retries=max_num_load_retries,
             retry_interval_seconds=load_retry_interval_seconds,
             num_load_threads=num_load_threads,
-            on_change=wake.set,
         )
         self._changed = self._loaded.changed
         self._watcher = watcher.Watcher(
             self._loaded,
-            wake,
             poll_wait_seconds=file_system_poll_wait_seconds,
             incomplete_seconds=incomplete_version_seconds,
             unload_when_empty=unload_when_empty,
@@ -176,9 +173,7 @@ class ModelManager:
             )
 
     @contextlib.contextmanager
-    def use(
-        self, model_spec: model_pb2.ModelSpec
-    ) -> Iterator[loaded_versions.Closable]:
+    def use(self, model_spec: model_pb2.ModelSpec) -> Iterator[Any]:
         """`with manager.use(model_spec) as servable:` keeps it from closing.
 
         Raises:

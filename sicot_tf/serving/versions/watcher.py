@@ -23,7 +23,6 @@ class Watcher:
 
     Args:
         loaded: loads and unloads; its `changed` guards all models.
-        wake: set when there may be something to do.
         poll_wait_seconds: and the others as in `ModelManager`.
 
     Attributes:
@@ -33,7 +32,6 @@ class Watcher:
     def __init__(
         self,
         loaded: loaded_versions.LoadedVersions,
-        wake: threading.Event,
         *,
         poll_wait_seconds: float,
         incomplete_seconds: float,
@@ -42,7 +40,6 @@ class Watcher:
     ):
         self._loaded = loaded
         self._changed = loaded.changed
-        self._wake = wake
         self._poll_wait_seconds = poll_wait_seconds
         self._unload_when_empty = unload_when_empty
         self._fail_if_no_versions = fail_if_no_versions
@@ -84,7 +81,7 @@ class Watcher:
             model.remove()
             self._removed.append(model)
         self._is_config_new = True
-        self._wake.set()
+        self._changed.notify_all()
         return new_models
 
     def close(self, timeout_seconds: float) -> None:
@@ -95,13 +92,11 @@ class Watcher:
                     model_server_config_pb2.ModelConfigList(), is_first=False
                 )
             self._is_closed = True
-        self._wake.set()
         self._thread.join(timeout_seconds)
 
     def _watch(self) -> None:
         next_poll = 0.0
         while True:
-            self._wake.clear()
             with self._changed:
                 models = list(self.models.values())
                 if self._is_config_new:
@@ -112,15 +107,19 @@ class Watcher:
                 are_done = [self._look(model) for model in models]
                 if self._poll_wait_seconds:
                     next_poll = now + self._poll_wait_seconds
-                elif all(are_done):
-                    next_poll = math.inf
                 else:
-                    next_poll = now + _SETTLE_SECONDS
-            next_retry = self._act()
-            if self._is_closed and not self._removed:
-                return
-            seconds = min(next_poll, next_retry) - time.monotonic()
-            self._wake.wait(max(0.0, min(seconds, threading.TIMEOUT_MAX)))
+                    next_poll = math.inf
+                    if not all(are_done):
+                        next_poll = now + _SETTLE_SECONDS
+            with self._changed:
+                next_retry = self._act()
+                if self._is_closed and not self._removed:
+                    return
+                if not self._is_config_new:
+                    seconds = min(next_poll, next_retry) - time.monotonic()
+                    self._changed.wait(
+                        max(0.0, min(seconds, threading.TIMEOUT_MAX))
+                    )
 
     def _look(self, model: Model) -> bool:
         """Looks which versions to serve; False if one is not yet whole."""
@@ -177,20 +176,22 @@ class Watcher:
                 )
 
     def _act(self) -> float:
-        """Starts the loads and unloads that are due; time of the next one."""
-        with self._changed:
-            for model in self._removed:
+        """Starts the loads and unloads that are due; time of the next one.
+
+        The lock is held.
+        """
+        for model in self._removed:
+            model.act(self._loaded)
+        self._removed = [model for model in self._removed if model.versions]
+        # Of one name, what goes and what comes would be one to requests.
+        going = {model.config.name for model in self._removed}
+        next_retry = min(
+            (
                 model.act(self._loaded)
-            self._removed = [model for model in self._removed if model.versions]
-            # Of one name, what goes and what comes would be one to requests.
-            going = {model.config.name for model in self._removed}
-            next_retry = min(
-                (
-                    model.act(self._loaded)
-                    for name, model in self.models.items()
-                    if name not in going
-                ),
-                default=math.inf,
-            )
-            self._changed.notify_all()
+                for name, model in self.models.items()
+                if name not in going
+            ),
+            default=math.inf,
+        )
+        self._changed.notify_all()
         return next_retry

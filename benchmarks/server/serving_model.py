@@ -61,4 +61,4 @@ def in_process(
     signature = model.signatures[_SIGNATURE]
     feeds = {signature.inputs["image"].name: _pixels(batch_size)}
     fetches = [info.name for info in signature.outputs.values()]
-    return lambda: model.run_unbatched(feeds, fetches, None)
+    return lambda: model.run(feeds, fetches, None)

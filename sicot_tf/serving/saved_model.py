@@ -5,11 +5,13 @@ softmax and label table are inside. It holds no text and no op outside core
 TensorFlow, so that any TensorFlow Serving can run it.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,18 +76,9 @@ def write(
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     pixels = _decode_warmup_image(warmup_image, image_size)
-    _check_logits(
-        classifier(image_features({"image": pixels}, training=False)), sku_ids
-    )
-    requests = _make_warmup_requests(
-        directory.parent.name, warmup_image, pixels
-    )
-
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    # Neither server takes this name for a version.
-    temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    features = image_features({"image": pixels}, training=False)
+    _check_logits(classifier(features), sku_ids)
+    with _appearing(directory) as temporary:
         _write_graph(
             temporary,
             image_features=image_features,
@@ -95,14 +88,26 @@ def write(
             top_k=min(top_k, len(sku_ids)),
         )
         _check_core_ops(temporary)
-        path = temporary / servable.WARMUP_FILE
-        path.parent.mkdir()
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            for request in requests:
-                writer.write(request)
+        _write_warmup_requests(
+            temporary / servable.WARMUP_FILE,
+            model_name=directory.parent.name,
+            image_bytes=warmup_image,
+            pixels=pixels,
+        )
         config.write_json(
             temporary / "assets.extra" / "export.json", export_info
         )
+
+
+@contextlib.contextmanager
+def _appearing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder that is `directory` at the end, or gone after an error."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Neither server takes this name for a version.
+    temporary = directory.with_name(f".{directory.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield temporary
         # Fails if someone else wrote the version meanwhile.
         temporary.rename(directory)
     finally:
@@ -264,22 +269,26 @@ def _check_core_ops(directory: pathlib.Path) -> None:
         )
 
 
-def _make_warmup_requests(
-    model_name: str, image_bytes: bytes, pixels: tf.Tensor
-) -> list[bytes]:
-    """A PredictionLog for each signature, as TensorFlow Serving reads them."""
+def _write_warmup_requests(
+    path: pathlib.Path,
+    *,
+    model_name: str,
+    image_bytes: bytes,
+    pixels: tf.Tensor,
+) -> None:
+    """One request for each signature, as TensorFlow Serving reads them."""
     encoded = tf.make_tensor_proto([image_bytes])
     rounded = tf.make_tensor_proto(tf.cast(tf.round(pixels), tf.uint8).numpy())
-    records = []
-    for signature_name, alias, tensor in (
-        ("serving_default", "image_bytes", encoded),
-        ("serving_pixels", "image", rounded),
-        ("embedding", "image_bytes", encoded),
-    ):
-        log = prediction_log_pb2.PredictionLog()
-        request = log.predict_log.request
-        request.model_spec.name = model_name
-        request.model_spec.signature_name = signature_name
-        request.inputs[alias].CopyFrom(tensor)
-        records.append(log.SerializeToString(deterministic=True))
-    return records
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature_name, alias, tensor in (
+            ("serving_default", "image_bytes", encoded),
+            ("serving_pixels", "image", rounded),
+            ("embedding", "image_bytes", encoded),
+        ):
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = model_name
+            request.model_spec.signature_name = signature_name
+            request.inputs[alias].CopyFrom(tensor)
+            writer.write(log.SerializeToString(deterministic=True))

@@ -49,7 +49,6 @@ class Servable:
         signatures: dictionary of `SignatureDef` by key.
         run: function from feeds `{tensor name: array}`, names of tensors to
             fetch and seconds left (None: no limit) to a list of arrays.
-        run_unbatched: the same, never together with other requests.
 
     Raises:
         tf.errors.OpError: if the SavedModel can't be loaded.
@@ -72,11 +71,10 @@ class Servable:
         self._session, meta_graph = _open(tags, directory, session_config)
         self._session.graph.finalize()
         self.signatures = dict(meta_graph.signature_def)
-        self.run_unbatched = _make_run(self._session, self.signatures.values())
-        self.run = self.run_unbatched
+        self.run = _make_run(self._session, self.signatures.values())
         if scheduler is not None:
             self.run = scheduler.make_runner(
-                self.run_unbatched, name, batching_parameters
+                self.run, name, batching_parameters
             )
 
     def signature(
@@ -97,7 +95,7 @@ class Servable:
         self._session.close()
         # The memory of the variables goes with the last reference.
         self._session = None
-        self.run = self.run_unbatched = _run_closed
+        self.run = _run_closed
         # Python's graph is one cycle: to find it, the collector stops all
         # requests for 0.1 s (MobileNetV3Small), this takes a quarter of it.
         ops.dismantle_graph(graph)

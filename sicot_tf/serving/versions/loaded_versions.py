@@ -39,8 +39,8 @@ class Version:
         # Cleared to have no further attempt made to load it.
         self.is_wanted = True
         self.num_attempts = 0
-        # When a load that failed is due again.
-        self.retry_time: float | None = None
+        # Has a load that failed repeated.
+        self.retry: threading.Timer | None = None
         self.servable: Any = None
         self.num_users = 0
 
@@ -160,16 +160,12 @@ class LoadedVersions:
         self.changed.notify_all()
         return version
 
-    def retry(self, version: Version) -> None:
-        """Has a failed load repeated."""
-        version.retry_time = None
-        self._loads.put(version)
-
     def give_up(self, version: Version) -> None:
         """No further attempt to load it; a running one goes on."""
         version.is_wanted = False
-        if version.retry_time is not None:
-            version.retry_time = None
+        if version.retry is not None:
+            version.retry.cancel()
+            version.retry = None
             self._set_state(version, State.END)
 
     def unload(self, version: Version) -> None:
@@ -206,6 +202,7 @@ class LoadedVersions:
 
     def _run_load(self, version: Version) -> None:
         with self.changed:
+            version.retry = None
             if not version.is_wanted:
                 self._set_state(version, State.END)
                 return
@@ -218,33 +215,33 @@ class LoadedVersions:
         # Whatever is wrong with a model, the others go on.
         except Exception as error:
             self._handle_failure(version, error)
-        else:
-            with self.changed:
-                version.servable = servable
-                self._set_state(version, State.AVAILABLE)
-            _log.info("Successfully loaded servable version %s", version)
+            _free_memory()
             return
-        _free_memory()
+        with self.changed:
+            version.servable = servable
+            self._set_state(version, State.AVAILABLE)
+        _log.info("Successfully loaded servable version %s", version)
 
     def _handle_failure(self, version: Version, error: Exception) -> None:
         """Has the load repeated later, or ends the version."""
-        code = error_code(error)
+        code = _error_code(error)
         message = getattr(error, "message", "") or str(error)
         with self.changed:
             version.num_attempts += 1
-            if version.num_attempts > self._max_num_retries or (
-                not version.is_wanted
+            if version.is_wanted and (
+                version.num_attempts <= self._max_num_retries
             ):
+                next_step = f"again in {self._retry_interval_seconds} seconds"
+                version.retry = threading.Timer(
+                    self._retry_interval_seconds, self._loads.put, [version]
+                )
+                version.retry.daemon = True
+                version.retry.start()
+            else:
+                next_step = "it is not tried again"
                 version.error_code = code
                 version.message = message
                 self._set_state(version, State.END)
-                next_step = "it is not tried again"
-            else:
-                version.retry_time = (
-                    time.monotonic() + self._retry_interval_seconds
-                )
-                self.changed.notify_all()
-                next_step = f"again in {self._retry_interval_seconds} seconds"
         _log.error(
             "Loading servable: %s failed: %s: %s; %s",
             version,
@@ -270,14 +267,10 @@ class LoadedVersions:
         _log.info("Done unloading servable version %s", version)
 
 
-def error_code(error: Exception) -> int:
-    """TensorFlow's code for what a load or the file system has raised."""
+def _error_code(error: Exception) -> int:
+    """TensorFlow's code for what a load has raised."""
     if isinstance(error, tf.errors.OpError):
         return error.error_code
-    if isinstance(error, FileNotFoundError):
-        return tf.errors.NOT_FOUND
-    if isinstance(error, PermissionError):
-        return tf.errors.PERMISSION_DENIED
     if isinstance(error, ValueError):
         return tf.errors.INVALID_ARGUMENT
     return tf.errors.UNKNOWN

@@ -5,7 +5,6 @@ load leaves the old one in place.
 """
 
 import pathlib
-import time
 
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -45,44 +44,24 @@ class Model:
         self.is_removed = True
         self._aspired = {}
 
-    def take(
-        self,
-        look: version_folders.Look,
-        *,
-        may_unload_all: bool,
-        must_have_versions: bool,
-    ) -> bool:
+    def take(self, look: version_folders.Look, may_unload_all: bool) -> bool:
         """Has the versions served that a look has found.
 
-        Args:
-            look: at the model's base path.
-            may_unload_all: whether none found means none served.
-            must_have_versions: whether none found is a fault.
-
         Returns:
-            False if none was found, and what is loaded stays.
+            False if it has found none, and what is loaded stays.
         """
-        stays = not look.versions and bool(self._aspired) and not may_unload_all
-        if not stays:
-            self._aspired = look.versions
-        self.fault = ""
-        if not look.versions and look.is_done:
-            if look.faults:
-                fault = look.faults[max(look.faults)]
-                self.fault = f"FAILED_PRECONDITION: {fault}"
-            elif look.mistake:
-                self.fault = f"NOT_FOUND: {look.mistake}"
-            elif must_have_versions:
-                self.fault = (
-                    "NOT_FOUND: Unable to find a numerical version path for "
-                    f"servable {self.config.name} at: {self.config.base_path}"
-                )
-        return not stays
+        self.fault = look.fault
+        if look.versions is None:
+            return True
+        if not look.versions and self._aspired and not may_unload_all:
+            return False
+        self._aspired = look.versions
+        return True
 
-    def act(self, loaded: loaded_versions.LoadedVersions) -> float:
-        """Starts the loads and unloads that are due; time of the next one."""
+    def act(self, loaded: loaded_versions.LoadedVersions) -> None:
+        """Starts the loads and unloads that are due."""
         if self._aspired is None:
-            return float("inf")
+            return
         self._forget(loaded)
         for number in sorted(self._aspired, reverse=True):
             if number in self.versions:
@@ -92,15 +71,6 @@ class Model:
                     self.config.name, number, self._aspired[number]
                 )
         self._unload(loaded)
-        next_retry = float("inf")
-        for version in self.versions.values():
-            if version.retry_time is None:
-                continue
-            if version.retry_time <= time.monotonic():
-                loaded.retry(version)
-            else:
-                next_retry = min(next_retry, version.retry_time)
-        return next_retry
 
     def _forget(self, loaded: loaded_versions.LoadedVersions) -> None:
         """Lets go of versions that are unwanted or gone."""

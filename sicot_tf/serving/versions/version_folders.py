@@ -9,7 +9,9 @@ import math
 import pathlib
 import re
 import time
+import types
 from collections.abc import Container
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -47,14 +49,14 @@ def list_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
 class Look(NamedTuple):
     """What one look at a base path has found."""
 
-    # Versions to serve, highest first.
-    versions: dict[int, pathlib.Path]
+    # Versions to serve, highest first; None: not known.
+    versions: dict[int, pathlib.Path] | None
     # False if a version was seen that is not yet whole.
-    is_done: bool
+    is_done: bool = True
     # Why versions that have rested for too long are not whole.
-    faults: dict[int, str]
-    # Why no version can be found; empty if some are, or may still come.
-    mistake: str
+    given_up: Mapping[int, str] = types.MappingProxyType({})
+    # Code and text of why there is no version, nor will be; or empty.
+    fault: str = ""
 
 
 class VersionFinder:
@@ -64,12 +66,17 @@ class VersionFinder:
         poll_wait_seconds: time between two looks.
         incomplete_seconds: a version that is not whole, and in which nothing
             has changed for so long, is no longer waited for.
+        must_have_versions: whether no version at all is a fault.
     """
 
     def __init__(
-        self, poll_wait_seconds: float, incomplete_seconds: float = math.inf
+        self,
+        poll_wait_seconds: float,
+        incomplete_seconds: float = math.inf,
+        must_have_versions: bool = False,
     ):
         self._incomplete_seconds = incomplete_seconds
+        self._must_have_versions = must_have_versions
         # A little less than the time between two looks.
         self._wholeness = whole_versions.WholenessCheck(0.9 * poll_wait_seconds)
         self._logged: dict[str, float] = {}
@@ -86,40 +93,54 @@ class VersionFinder:
                 place to the one before.
             known: versions that have been found before; they need not be
                 whole any more.
-
-        Raises:
-            OSError: if the base path can't be read.
         """
         base_path = serving_config.local_path(config.base_path)
-        folders = list_versions(base_path)
+        try:
+            folders = list_versions(base_path)
+        except OSError as error:
+            text = (
+                f"Could not find base path {config.base_path} for servable "
+                f"{config.name}: {error.strerror}"
+            )
+            self.log(text)
+            # A folder that is not there may still be mounted; no file becomes
+            # a folder.
+            if self._must_have_versions or isinstance(
+                error, NotADirectoryError
+            ):
+                return Look(None, fault=f"INVALID_ARGUMENT: {text}")
+            return Look(None)
         candidates, most = self._candidates(config, folders)
-        look = Look({}, True, {}, "")
+        versions = {}
+        given_up = {}
+        is_done = True
         for version in candidates:
-            if len(look.versions) == most:
+            if len(versions) == most:
                 break
             folder = folders[version]
             fault = ""
             if version not in known:
                 fault = self._wholeness.find_fault(folder)
             if not fault:
-                look.versions[version] = folder
+                versions[version] = folder
             elif fault != whole_versions.STILL_CHANGING and (
                 self._wholeness.seconds_unchanged(folder)
                 >= self._incomplete_seconds
             ):
-                look.faults[version] = (
+                given_up[version] = (
                     f"{folder} is not whole: {fault}; nothing in it has "
                     f"changed for {self._incomplete_seconds:g} seconds"
                 )
             else:
-                look = look._replace(is_done=False)
+                is_done = False
                 self.log(
                     f"Version {version} of servable {config.name} is not "
                     f"loaded, it is not whole: {folder}: {fault}"
                 )
-        if look.versions or look.faults or not look.is_done:
-            return look
-        return look._replace(mistake=self._explain_none(config.name, base_path))
+        fault = ""
+        if not versions and is_done:
+            fault = self._explain_none(config.name, base_path, given_up)
+        return Look(versions, is_done, given_up, fault)
 
     def _candidates(
         self,
@@ -142,21 +163,27 @@ class VersionFinder:
             )
         return sorted(wanted & set(folders), reverse=True), len(wanted)
 
-    def _explain_none(self, name: str, base_path: pathlib.Path) -> str:
-        """Says that there is no version; returns why there can't be any."""
-        if whole_versions.is_saved_model(base_path):
+    def _explain_none(
+        self, name: str, base_path: pathlib.Path, given_up: Mapping[int, str]
+    ) -> str:
+        """Logs that there is no version; returns why there can't be any."""
+        if given_up:
+            return f"FAILED_PRECONDITION: {given_up[max(given_up)]}"
+        is_mistake = whole_versions.is_saved_model(base_path)
+        text = (
+            f"No versions of servable {name} found under base path "
+            f"{base_path}. Did you forget to name your leaf directory as a "
+            "number (eg. '/1/')?"
+        )
+        if is_mistake:
             text = (
                 f"The base path {base_path} is a SavedModel itself: give the "
                 "folder above it, in which the name of each SavedModel is its "
                 "version, a number"
             )
-            self.log(text)
-            return text
-        self.log(
-            f"No versions of servable {name} found under base path "
-            f"{base_path}. Did you forget to name your leaf directory as a "
-            "number (eg. '/1/')?"
-        )
+        self.log(text)
+        if is_mistake or self._must_have_versions:
+            return f"NOT_FOUND: {text}"
         return ""
 
     def log(self, text: str) -> None:

@@ -42,9 +42,10 @@ class Watcher:
         self._changed = loaded.changed
         self._poll_wait_seconds = poll_wait_seconds
         self._unload_when_empty = unload_when_empty
-        self._fail_if_no_versions = fail_if_no_versions
         self._finder = version_folders.VersionFinder(
-            poll_wait_seconds or _SETTLE_SECONDS, incomplete_seconds
+            poll_wait_seconds or _SETTLE_SECONDS,
+            incomplete_seconds,
+            must_have_versions=fail_if_no_versions,
         )
         self.models: dict[str, Model] = {}
         self._removed: list[Model] = []
@@ -112,11 +113,11 @@ class Watcher:
                     if not all(are_done):
                         next_poll = now + _SETTLE_SECONDS
             with self._changed:
-                next_retry = self._act()
+                self._act()
                 if self._is_closed and not self._removed:
                     return
                 if not self._is_config_new:
-                    seconds = min(next_poll, next_retry) - time.monotonic()
+                    seconds = next_poll - time.monotonic()
                     self._changed.wait(
                         max(0.0, min(seconds, threading.TIMEOUT_MAX))
                     )
@@ -128,20 +129,6 @@ class Watcher:
             known = set(model.versions)
         try:
             look = self._finder.look(config, known)
-        except OSError as error:
-            # What is loaded stays.
-            text = (
-                f"Could not find base path {config.base_path} for servable "
-                f"{config.name}: {error.strerror}"
-            )
-            self._finder.log(text)
-            # A folder that is not there may still be mounted; no file becomes
-            # a folder.
-            if self._fail_if_no_versions or isinstance(
-                error, NotADirectoryError
-            ):
-                model.fault = f"INVALID_ARGUMENT: {text}"
-            return True
         # Without this thread no model would ever change again.
         except Exception as error:
             self._finder.log(
@@ -158,40 +145,23 @@ class Watcher:
     def _take(self, model: Model, look: version_folders.Look) -> None:
         """Hands a look to its model; the lock is held."""
         name = model.config.name
-        if not model.take(
-            look,
-            may_unload_all=self._unload_when_empty,
-            must_have_versions=self._fail_if_no_versions,
-        ):
+        if not model.take(look, self._unload_when_empty):
             self._finder.log(
                 f"Refusing to unload all versions for Servable: {name}"
             )
-        for number, text in look.faults.items():
+        for number, text in look.given_up.items():
             version = self._loaded.reject(name, number, text)
             if version is not None:
-                _log.error(
-                    "Loading servable: %s is not waited for any more: %s",
-                    version,
-                    text,
-                )
+                _log.error("%s is not waited for any more: %s", version, text)
 
-    def _act(self) -> float:
-        """Starts the loads and unloads that are due; time of the next one.
-
-        The lock is held.
-        """
+    def _act(self) -> None:
+        """Starts the loads and unloads that are due; the lock is held."""
         for model in self._removed:
             model.act(self._loaded)
         self._removed = [model for model in self._removed if model.versions]
         # Of one name, what goes and what comes would be one to requests.
         going = {model.config.name for model in self._removed}
-        next_retry = min(
-            (
+        for name, model in self.models.items():
+            if name not in going:
                 model.act(self._loaded)
-                for name, model in self.models.items()
-                if name not in going
-            ),
-            default=math.inf,
-        )
         self._changed.notify_all()
-        return next_retry

@@ -116,11 +116,11 @@ class ServerCoreTest(tf.test.TestCase):
         return config
 
     def assert_fails(self, call, request, code, text, timeout=30):
+        """The code, and what the message has to name."""
         with self.assertRaises(grpc.RpcError) as raised:
             call(request, timeout=timeout)
-        self.assertEqual(
-            (raised.exception.code(), raised.exception.details()), (code, text)
-        )
+        self.assertEqual(raised.exception.code(), code)
+        self.assertIn(text, raised.exception.details())
 
     def test_predict_by_version(self):
         """The highest one, a number or a label."""
@@ -186,59 +186,30 @@ class ServerCoreTest(tf.test.TestCase):
             request.model_spec.SetInParent()
             self.assert_model_spec_errors(call, request, request.model_spec)
         request = inference_pb2.MultiInferenceRequest()
-        call = self.stub.MultiInference
-        self.assert_fails(
-            call, request, _INVALID, "ModelSpec has no name specified."
-        )
+        task = request.tasks.add(method_name=_REGRESS)
         self.assert_model_spec_errors(
-            call, request, request.tasks.add().model_spec
+            self.stub.MultiInference, request, task.model_spec
         )
 
     def assert_model_spec_errors(self, call, request, model_spec):
-        self.assert_fails(
-            call, request, _INVALID, "ModelSpec has no name specified."
-        )
+        self.assert_fails(call, request, _INVALID, "no name")
         model_spec.name = "foo"
-        self.assert_fails(
-            call,
-            request,
-            _NOT_FOUND,
-            "Servable not found for request: Latest(foo)",
-        )
+        self.assert_fails(call, request, _NOT_FOUND, "Latest(foo)")
         model_spec.version.value = 99
-        self.assert_fails(
-            call,
-            request,
-            _NOT_FOUND,
-            "Servable not found for request: Specific(foo, 99)",
-        )
+        self.assert_fails(call, request, _NOT_FOUND, "Specific(foo, 99)")
         model_spec.name = "linear"
-        self.assert_fails(
-            call,
-            request,
-            _NOT_FOUND,
-            "Servable not found for request: Specific(linear, 99)",
-        )
+        self.assert_fails(call, request, _NOT_FOUND, "Specific(linear, 99)")
         model_spec.version_label = "x"
-        self.assert_fails(
-            call,
-            request,
-            _INVALID,
-            "Unrecognized servable version label: x",
-        )
+        self.assert_fails(call, request, _INVALID, "label: x")
 
     def test_codes_of_the_session(self):
         """Each class of error is the code of the same number."""
         for request, code, text in (
-            (
-                predict_request({"x": np.float64([1])}),
-                _INVALID,
-                "Expects arg[0] to be float but double is provided",
-            ),
+            (predict_request({"x": np.float64([1])}), _INVALID, "double"),
             (
                 predict_request({}, "x"),
                 grpc.StatusCode.FAILED_PRECONDITION,
-                'Serving signature key "x" not found.',
+                '"x" not found',
             ),
         ):
             self.assert_fails(self.stub.Predict, request, code, text)
@@ -248,43 +219,27 @@ class ServerCoreTest(tf.test.TestCase):
             self.stub.MultiInference,
             request,
             grpc.StatusCode.UNIMPLEMENTED,
-            "Unsupported signature method_name: else",
+            "else",
         )
 
     def test_long_messages_are_cut(self):
         """gRPC puts messages into headers, which have a limit."""
-        name = "x" * 2000
-        text = f'Serving signature key "{name}" not found.'
-        self.assert_fails(
-            self.stub.Predict,
-            predict_request({}, name),
-            grpc.StatusCode.FAILED_PRECONDITION,
-            text[:1024] + "...TRUNCATED",
-        )
-        # 27 bytes, then 332 characters of 3 bytes; the next one is cut.
-        name = "乐" * 2000
-        self.assert_fails(
-            self.stub.Predict,
-            predict_request({}, name),
-            grpc.StatusCode.FAILED_PRECONDITION,
-            'Serving signature key "' + name[:333] + "...TRUNCATED",
-        )
+        for letter in "x乐":
+            with self.assertRaises(grpc.RpcError) as raised:
+                self.stub.Predict(predict_request({}, letter * 2000))
+            details = raised.exception.details().removesuffix("...TRUNCATED")
+            # A letter that is cut is left out.
+            self.assertBetween(len(details.encode()), 1022, 1024)
+            self.assertEndsWith(details, letter * 10)
 
     def test_metadata(self):
         """Tools ask for names, types and shapes of the signatures."""
         request = get_model_metadata_pb2.GetModelMetadataRequest()
         call = self.stub.GetModelMetadata
         request.model_spec.name = "linear"
-        self.assert_fails(
-            call,
-            request,
-            _INVALID,
-            "GetModelMetadataRequest must specify at least one metadata_field",
-        )
+        self.assert_fails(call, request, _INVALID, "metadata_field")
         request.metadata_field.extend(["signature_def", "weights"])
-        self.assert_fails(
-            call, request, _INVALID, "Metadata field weights is not supported"
-        )
+        self.assert_fails(call, request, _INVALID, "weights")
         request.metadata_field[1] = "signature_def"
         request.model_spec.version_label = "stable"
         response = call(request)
@@ -329,19 +284,11 @@ class ServerCoreTest(tf.test.TestCase):
         self.assertEqual(call(request), expected)
         request.model_spec.version.value = 9
         self.assert_fails(
-            call,
-            request,
-            _NOT_FOUND,
-            "Could not find version 9 of model linear",
+            call, request, _NOT_FOUND, "version 9 of model linear"
         )
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = "foo"
-        self.assert_fails(
-            call,
-            request,
-            _NOT_FOUND,
-            "Could not find any versions of model foo",
-        )
+        self.assert_fails(call, request, _NOT_FOUND, "foo")
 
     def test_reload_config(self):
         """Returns when the new model answers; tells how counters grew."""
@@ -371,19 +318,12 @@ class ServerCoreTest(tf.test.TestCase):
             call,
             model_management_pb2.ReloadConfigRequest(),
             _INVALID,
-            "ServerModelConfig type not supported by "
-            "HandleReloadConfigRequest. Only ModelConfigList is currently "
-            "supported",
+            "model_config_list",
         )
         twice = model_management_pb2.ReloadConfigRequest(
             config=self.make_config("linear", "linear")
         )
-        self.assert_fails(
-            call,
-            twice,
-            _INVALID,
-            "Illegal to list model linear multiple times in config list",
-        )
+        self.assert_fails(call, twice, _INVALID, "linear multiple times")
 
     def test_reload_tells_by_how_much_a_counter_grew(self):
         """A deployment script reads it there, as from TensorFlow Serving."""
@@ -423,7 +363,7 @@ class ServerCoreTest(tf.test.TestCase):
         request = regression_pb2.RegressionRequest()
         request.model_spec.name = "linear"
         request.model_spec.signature_name = "classify_x_to_y"
-        with self.assertRaisesRegex(tf.errors.OpError, "method_name to be"):
+        with self.assertRaisesRegex(tf.errors.OpError, "method_name"):
             core.regress(request)
 
     def test_fault_of_the_server(self):
@@ -530,7 +470,7 @@ class ServerCoreTest(tf.test.TestCase):
             time.sleep(0.01)
         return call
 
-    def test_deadline_passes_in_the_queue(self):
+    def test_late_or_cancelled_in_the_queue(self):
         """Work for callers who are gone would delay those who wait."""
         asked = self.watch_predict()
         first = self.hold_thread(asked)
@@ -538,41 +478,26 @@ class ServerCoreTest(tf.test.TestCase):
             self.stub.Predict,
             predict_request({"x": [2.0]}),
             grpc.StatusCode.DEADLINE_EXCEEDED,
-            "Deadline Exceeded",
+            "",
             timeout=0.05,
         )
-        self.assertEqual(
-            first.exception().code(), grpc.StatusCode.DEADLINE_EXCEEDED
-        )
-        self.stub.Predict(predict_request({"x": [2.0]}), timeout=30)
-        # The second one was never run.
-        self.assertEqual(asked, ["slow", "linear"])
-
-    def test_cancelled_in_the_queue(self):
-        """A user who closed the page needs no answer."""
-        asked = self.watch_predict()
-        first = self.hold_thread(asked)
-        second = self.stub.Predict.future(predict_request({"x": [2.0]}))
+        cancelled = self.stub.Predict.future(predict_request({"x": [2.0]}))
         time.sleep(0.1)
-        second.cancel()
+        cancelled.cancel()
         self.assertEqual(
             first.exception().code(), grpc.StatusCode.DEADLINE_EXCEEDED
         )
         self.stub.Predict(predict_request({"x": [2.0]}), timeout=30)
+        # Neither was ever run.
         self.assertEqual(asked, ["slow", "linear"])
 
-    def test_text_of_the_deadline(self):
+    def test_deadline_of_the_core(self):
         """Seen by clients whose own clock is behind."""
-        with self.assertRaises(tf.errors.DeadlineExceededError) as raised:
-            self.core.predict(
-                predict_request(
-                    {"start": np.int64(0)}, "count_for_ever", name="slow"
-                ),
-                timeout_seconds=0.05,
-            )
-        self.assertEqual(
-            raised.exception.message, "Timed out waiting for notification"
+        request = predict_request(
+            {"start": np.int64(0)}, "count_for_ever", name="slow"
         )
+        with self.assertRaises(tf.errors.DeadlineExceededError):
+            self.core.predict(request, timeout_seconds=0.05)
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ class ServableTest(tf.test.TestCase):
             model.run({"x:0": np.float32([2])}, ["y:0"], None)
 
     def test_scheduler(self):
-        """With one, requests go through batches; warm-up needs not."""
+        """With one, requests go through batches."""
         batches = []
         scheduler = batching.BatchScheduler(
             serving_config.BatchingParameters(),
@@ -198,9 +198,8 @@ class ServableTest(tf.test.TestCase):
         )
         self.addCleanup(scheduler.close)
         model = load("half_plus_two", scheduler=scheduler)
-        for run in (model.run, model.run_unbatched):
-            [y] = run({"x:0": np.float32([2, 4])}, ["y:0"], 30.0)
-            self.assertAllClose(y, [3, 4])
+        [y] = model.run({"x:0": np.float32([2, 4])}, ["y:0"], 30.0)
+        self.assertAllClose(y, [3, 4])
         self.assertLen(batches, 1)
 
 

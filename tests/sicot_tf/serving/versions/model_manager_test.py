@@ -410,7 +410,7 @@ class VersionsTest(ModelManagerTestCase):
             (
                 "m",
                 {"fail_if_no_model_versions_found": True},
-                "NOT_FOUND: Unable to find a numerical version path .*/m",
+                "NOT_FOUND: No versions of servable m",
             ),
             (
                 "absent",

@@ -88,8 +88,10 @@ def _serve(arguments: argparse.Namespace) -> None:
     stop = _StopSignal()
     # A fault in native code then tells the Python line it came from.
     faulthandler.enable()
+    from sicot_tf import command_line
     from sicot_tf.serving import server
 
+    command_line.set_up_logging()
     code = server.run(arguments, stop)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -48,8 +48,7 @@ def tensor_names(
     """
     if method_name not in _OUTPUTS:
         raise errors.unimplemented(
-            f"Expected a method_name of {list(_OUTPUTS)}, received "
-            f"{method_name!r}"
+            f"Unsupported signature method_name: {method_name}"
         )
     known = _OUTPUTS[method_name]
     found = [alias for alias in known if alias in signature.outputs]

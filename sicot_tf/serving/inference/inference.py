@@ -61,7 +61,9 @@ def predict(
     deadline = _deadline(timeout_seconds)
     key, signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
-        raise errors.failed_precondition(_no_signature(key))
+        raise errors.failed_precondition(
+            f'Serving signature key "{key}" not found.'
+        )
     if check_method_name and signature.method_name not in _METHOD_NAMES:
         raise errors.internal(
             f"Expected a signature with a method_name of {_METHOD_NAMES}, "
@@ -134,14 +136,6 @@ def multi_inference(
             "Expected one or more tasks, all with the same model name, "
             f"received {len(request.tasks)} with {sorted(names)}"
         )
-    keys = [
-        servable.signature(task.model_spec.signature_name)[0]
-        for task in request.tasks
-    ]
-    if len(set(keys)) != len(keys):
-        raise errors.invalid(
-            f"Expected tasks with different signatures, received {keys}"
-        )
     tasks = [(task.model_spec, task.method_name) for task in request.tasks]
     return inference_pb2.MultiInferenceResponse(
         results=_run_tasks(
@@ -167,7 +161,9 @@ def _run_tasks(
     for model_spec, method_name in tasks:
         key, signature = servable.signature(model_spec.signature_name)
         if signature is None:
-            raise errors.invalid(_no_signature(key))
+            raise errors.invalid(f"No signature was found with the name: {key}")
+        if any(key == other for other, _ in signatures):
+            raise errors.invalid(f"Duplicate evaluation of signature: {key}")
         if check_method_name:
             example_signatures.check_method(signature, method_name)
         feed, outputs = example_signatures.tensor_names(signature, method_name)
@@ -219,10 +215,6 @@ def _run(
     if record_runtime is not None:
         record_runtime(time.monotonic() - start)
     return values
-
-
-def _no_signature(key: str) -> str:
-    return f'Serving signature key "{key}" not found.'
 
 
 def _fill_model_spec(

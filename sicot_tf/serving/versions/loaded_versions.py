@@ -180,8 +180,8 @@ class LoadedVersions:
         available = self._available.setdefault(version.name, {})
         if state == State.AVAILABLE:
             available[version.number] = version
-        else:
-            available.pop(version.number, None)
+        elif available.get(version.number) is version:
+            del available[version.number]
         self.changed.notify_all()
 
     # Below, nobody holds the lock.

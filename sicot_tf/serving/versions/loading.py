@@ -30,7 +30,8 @@ def read_batching_parameters(arguments: argparse.Namespace) -> Any:
     if not arguments.enable_batching:
         if path:
             raise errors.invalid(
-                "Expected --enable_batching with --batching_parameters_file."
+                "server_options.batching_parameters_file is set without "
+                "setting server_options.enable_batching to true."
             )
         return None
     if path:
@@ -121,8 +122,8 @@ def _session_config(
     inter = arguments.tensorflow_inter_op_parallelism
     if session > 0 and intra > 0 and inter > 0:
         raise errors.invalid(
-            "Expected either --tensorflow_session_parallelism or those for "
-            "intra_op and inter_op, received all three."
+            "Either configure server_options.tensorflow_session_parallelism or "
+            "those for intra_op and inter_op, received all three."
         )
     if session > 0 or intra > 0 or inter > 0:
         has_own = intra > 0 or inter > 0

@@ -3,7 +3,6 @@ import pathlib
 import tempfile
 import time
 import types
-from concurrent import futures
 
 import grpc
 import numpy as np
@@ -24,7 +23,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from sicot_tf.serving import metrics
 from sicot_tf.serving import request_log
 from sicot_tf.serving import server_core
-from sicot_tf.serving.grpc_api import services
+from sicot_tf.serving.grpc_api import grpc_server
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import model_manager
 from tests.helpers import serving_models
@@ -83,18 +82,13 @@ class ServerCoreTest(tf.test.TestCase):
         cls.core = server_core.ServerCore(
             cls.manager, metrics=metrics.Metrics()
         )
+        cls.asked = cls.watch_predict(cls.core)
         # One thread, so that a second call has to wait for the first one.
-        cls.server = grpc.server(futures.ThreadPoolExecutor(1))
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            services.PredictionService(cls.core), cls.server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            services.ModelService(cls.core), cls.server
-        )
+        server = grpc_server.GrpcServer(cls.core, num_threads=1)
         address = f"unix:{cls.root / 'socket'}"
-        cls.server.add_insecure_port(address)
-        cls.server.start()
-        cls.addClassCleanup(lambda: cls.server.stop(0).wait())
+        server.listen(address)
+        server.start()
+        cls.addClassCleanup(lambda: server.stop(0)(10))
         channel = grpc.insecure_channel(address)
         cls.addClassCleanup(channel.close)
         cls.stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -171,27 +165,33 @@ class ServerCoreTest(tf.test.TestCase):
         self.assertEqual(result.model_spec.version.value, 1)
 
     def test_model_spec_errors(self):
-        """Clients tell a wrong name from a wrong version by these texts."""
-        metadata = get_model_metadata_pb2.GetModelMetadataRequest
-        for call, request_class in (
-            (self.stub.Predict, predict_pb2.PredictRequest),
-            (self.stub.Classify, classification_pb2.ClassificationRequest),
-            (self.stub.Regress, regression_pb2.RegressionRequest),
-            (self.stub.GetModelMetadata, metadata),
+        """Clients tell a wrong name from a wrong version by code and text."""
+        for request in (
+            predict_pb2.PredictRequest(),
+            classification_pb2.ClassificationRequest(),
+            regression_pb2.RegressionRequest(),
+            get_model_metadata_pb2.GetModelMetadataRequest(),
+            inference_pb2.MultiInferenceRequest(),
         ):
-            request = request_class()
-            self.assert_fails(call, request, _INVALID, "Missing ModelSpec")
-            if request_class is metadata:
-                request.metadata_field.append("signature_def")
-            request.model_spec.SetInParent()
-            self.assert_model_spec_errors(call, request, request.model_spec)
-        request = inference_pb2.MultiInferenceRequest()
-        task = request.tasks.add(method_name=_REGRESS)
-        self.assert_model_spec_errors(
-            self.stub.MultiInference, request, task.model_spec
-        )
+            name = type(request).__name__.removesuffix("Request")
+            call = getattr(
+                self.stub,
+                {"Classification": "Classify", "Regression": "Regress"}.get(
+                    name, name
+                ),
+            )
+            with self.subTest(name=name):
+                self.assert_fails(call, request, _INVALID, "ModelSpec")
+                self.assert_model_spec_errors(call, request)
 
-    def assert_model_spec_errors(self, call, request, model_spec):
+    def assert_model_spec_errors(self, call, request):
+        if isinstance(request, inference_pb2.MultiInferenceRequest):
+            model_spec = request.tasks.add().model_spec
+        else:
+            model_spec = request.model_spec
+            model_spec.SetInParent()
+        if hasattr(request, "metadata_field"):
+            request.metadata_field.append("signature_def")
         self.assert_fails(call, request, _INVALID, "no name")
         model_spec.name = "foo"
         self.assert_fails(call, request, _NOT_FOUND, "Latest(foo)")
@@ -444,20 +444,20 @@ class ServerCoreTest(tf.test.TestCase):
         self.assertEqual(logs[0].log_metadata.model_spec, response.model_spec)
         self.assertEqual(logs[2].multi_inference_log.request, multi)
 
-    def watch_predict(self):
+    @staticmethod
+    def watch_predict(core):
         """The list of models that requests asked for, as they begin to run."""
         asked = []
-        predict = self.core.predict
+        predict = core.predict
 
         def watched_predict(request, **options):
             asked.append(request.model_spec.name)
             return predict(request, **options)
 
-        self.core.predict = watched_predict
-        self.addCleanup(delattr, self.core, "predict")
+        core.predict = watched_predict
         return asked
 
-    def hold_thread(self, asked):
+    def hold_thread(self):
         """Keeps the server's one thread busy until a deadline."""
         call = self.stub.Predict.future(
             predict_request(
@@ -465,15 +465,15 @@ class ServerCoreTest(tf.test.TestCase):
             ),
             timeout=0.6,
         )
-        while not asked:
+        while not self.asked:
             self.assertFalse(call.done())
             time.sleep(0.01)
         return call
 
     def test_late_or_cancelled_in_the_queue(self):
         """Work for callers who are gone would delay those who wait."""
-        asked = self.watch_predict()
-        first = self.hold_thread(asked)
+        self.asked.clear()
+        first = self.hold_thread()
         self.assert_fails(
             self.stub.Predict,
             predict_request({"x": [2.0]}),
@@ -489,7 +489,7 @@ class ServerCoreTest(tf.test.TestCase):
         )
         self.stub.Predict(predict_request({"x": [2.0]}), timeout=30)
         # Neither was ever run.
-        self.assertEqual(asked, ["slow", "linear"])
+        self.assertEqual(self.asked, ["slow", "linear"])
 
     def test_deadline_of_the_core(self):
         """Seen by clients whose own clock is behind."""

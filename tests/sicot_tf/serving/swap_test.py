@@ -18,7 +18,7 @@ class ServingSwapTest(unittest.TestCase):
         """
         finished = subprocess.run(
             [sys.executable, "-m", "benchmarks.soak.soak_serving"]
-            + ["--clients", "8", "--seconds", "8", "--swap_seconds", "2"]
+            + ["--clients", "8", "--seconds", "4", "--swap_seconds", "1"]
             + ["--memory_swaps", "0"],
             cwd=tiny_server.PROJECT_DIR,
             capture_output=True,

@@ -468,7 +468,7 @@ class ExamplesTest(InferenceTestCase):
             with self.subTest(key=key):
                 self.assert_fails(
                     error_class,
-                    "Expected|not found",
+                    "Expected|No signature",
                     inference.regress if is_regress else inference.classify,
                     self.odd,
                     (regress_request if is_regress else classify_request)(key),
@@ -526,9 +526,9 @@ class ExamplesTest(InferenceTestCase):
             (other_name, _InvalidArgument, "'m', 'n'"),
             (no_name, _InvalidArgument, "'', 'm'"),
             (multi_request([]), _InvalidArgument, "received 0"),
-            (multi_request([good, good]), _InvalidArgument, "different"),
-            (multi_request([("x", _REGRESS)]), _InvalidArgument, '"x" not'),
-            (other_method, tf.errors.UnimplementedError, "'else'"),
+            (multi_request([good, good]), _InvalidArgument, "Duplicate"),
+            (multi_request([("x", _REGRESS)]), _InvalidArgument, "name: x"),
+            (other_method, tf.errors.UnimplementedError, "else"),
             (multi_request([good], values=[]), _InvalidArgument, "is empty"),
         ):
             with self.subTest(text=text):

@@ -117,19 +117,20 @@ class ParseTensorTest(tf.test.TestCase):
         )
 
     def test_number_of_values_and_shape(self):
-        """As in C++: the last value is repeated, too many are left out."""
+        """As in C++: the last value is repeated, too many are left out.
+
+        Without room for a value none is looked at.
+        """
         for values in ([], [7.0], [1.0, 2.0], [1.0, 2.0, 3.0, 4.0, 5.0]):
-            self.assert_equals_tensorflow(float_tensor([3], values))
-            self.assert_equals_tensorflow(float_tensor([], values))
-            self.assert_equals_tensorflow(float_tensor([0], values))
-            self.assert_equals_tensorflow(float_tensor([2, 0, 9], values))
-            self.assert_equals_tensorflow(
-                tensor_pb2.TensorProto(
-                    dtype=types_pb2.DT_INT32,
-                    tensor_shape=shape(3),
-                    int_val=[int(value) for value in values],
+            for sizes in ([3], [], [0], [2, 0, 9]):
+                self.assert_equals_tensorflow(float_tensor(sizes, values))
+                self.assert_equals_tensorflow(
+                    tensor_pb2.TensorProto(
+                        dtype=types_pb2.DT_INT32,
+                        tensor_shape=shape(*sizes),
+                        int_val=[int(value) for value in values],
+                    )
                 )
-            )
             self.assert_equals_tensorflow(
                 tensor_pb2.TensorProto(
                     dtype=types_pb2.DT_STRING,
@@ -137,24 +138,9 @@ class ParseTensorTest(tf.test.TestCase):
                     string_val=[b"%f" % value for value in values],
                 )
             )
-
-    def test_no_elements(self):
-        """As in C++: without room for a value none is looked at."""
-        for proto in (
-            float_tensor([0], tensor_content=bytes(3)),
-            float_tensor([2, 0], [1.0]),
-            tensor_pb2.TensorProto(
-                dtype=types_pb2.DT_INT64,
-                tensor_shape=shape(0, 3),
-                tensor_content=bytes(8),
-            ),
-            tensor_pb2.TensorProto(
-                dtype=types_pb2.DT_STRING,
-                tensor_shape=shape(0),
-                string_val=[b"a"],
-            ),
-        ):
-            self.assert_equals_tensorflow(proto)
+        self.assert_equals_tensorflow(
+            float_tensor([0], tensor_content=bytes(3))
+        )
 
     def test_values_of_another_type_are_not_seen(self):
         """As in C++; a client that fills the wrong list gets zeros."""
@@ -162,38 +148,12 @@ class ParseTensorTest(tf.test.TestCase):
         self.assertAllEqual(tensors.parse_tensor("x", proto), [0.0, 0.0])
         self.assert_equals_tensorflow(proto)
 
-    def test_fields_in_any_order_on_the_wire(self):
-        """Other languages write fields in other orders."""
-        values = float_tensor([], [1.0, 2.0])
-        values.ClearField("dtype")
-        values.ClearField("tensor_shape")
-        rest = tensor_pb2.TensorProto(
-            version_number=300,
-            dtype=types_pb2.DT_FLOAT,
-            tensor_shape=shape(2),
-        )
-        proto = tensor_pb2.TensorProto.FromString(
-            # Field 99 of 8 bytes is unknown.
-            b"\x99\x06"
-            + bytes(8)
-            + values.SerializeToString()
-            + rest.SerializeToString()
-        )
-        self.assertAllEqual(tensors.parse_tensor("x", proto), [1.0, 2.0])
-
-    def test_groups_of_unknown_fields(self):
-        """As in C++ they are passed over: field 99 here begins and ends."""
-        values = float_tensor([2], [1.0, 2.0]).SerializeToString()
-        proto = tensor_pb2.TensorProto.FromString(b"\x9b\x06\x9c\x06" + values)
-        self.assertAllEqual(tensors.parse_tensor("x", proto), [1.0, 2.0])
-        proto = tensor_pb2.TensorProto.FromString(values + b"\x9b\x06\x9c\x06")
-        self.assertAllEqual(tensors.parse_tensor("x", proto), [1.0, 2.0])
-
-    def test_large_float_list(self):
-        """The length of the list takes several bytes on the wire."""
+    def test_many_typed_values(self):
+        """A picture as `float_val`: read in C++, a hundred times faster."""
         array = np.random.default_rng(0).random((50, 100), np.float32)
         proto = float_tensor(array.shape, array.ravel())
         self.assertAllEqual(tensors.parse_tensor("x", proto), array)
+        self.assert_equals_tensorflow(float_tensor([50, 100], [1.0, 2.0]))
 
     def test_refused(self):
         """A contradiction must be an answer, not a crash."""
@@ -266,15 +226,12 @@ class MakeTensorTest(tf.test.TestCase):
                 self.assertEqual(proto.tensor_content, b"")
                 self.assertAllEqual(tf.make_ndarray(proto), array)
 
-    def test_one_number(self):
-        """A tensor without axes has a shape without sizes."""
+    def test_no_axes_and_no_values(self):
+        """A number has a shape without sizes, an empty batch no values."""
         proto = tensors.make_tensor(types_pb2.DT_FLOAT, np.float32(2.5))
         self.assertTrue(proto.HasField("tensor_shape"))
         self.assertEqual(list(proto.tensor_shape.dim), [])
         self.assertEqual(list(proto.float_val), [2.5])
-
-    def test_no_value_at_all(self):
-        """An empty batch has a shape and no values."""
         for as_content in (False, True):
             proto = tensors.make_tensor(
                 types_pb2.DT_FLOAT,

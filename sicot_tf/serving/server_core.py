@@ -231,9 +231,7 @@ def _model_spec(request: Any) -> model_pb2.ModelSpec:
     """What a request asks for; of several tasks the first one counts."""
     if not isinstance(request, inference_pb2.MultiInferenceRequest):
         return request.model_spec
-    return (
-        request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
-    )
+    return next(iter(request.tasks), inference_pb2.InferenceTask()).model_spec
 
 
 def _num_examples(request: Any) -> int:

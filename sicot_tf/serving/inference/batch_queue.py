@@ -34,9 +34,7 @@ _NUM_CPUS = (
 class BatchingOptions:
     """TensorFlow Serving's BatchingParameters, with its defaults.
 
-    Raises:
-        tf.errors.InvalidArgumentError: if values are out of range or don't
-            fit together.
+    Raises tf.errors.InvalidArgumentError if they don't fit together.
     """
 
     max_batch_size: int = 1000
@@ -117,16 +115,12 @@ class Task:
     future: futures.Future = dataclasses.field(default_factory=futures.Future)
 
 
+@dataclasses.dataclass(eq=False)
 class Batch:
-    """Requests that run together, oldest first."""
+    """Requests that run together, oldest first, and their rows."""
 
-    def __init__(self):
-        self.tasks: list[Task] = []
-        self.size = 0
-
-    def add(self, task: Task) -> None:
-        self.tasks.append(task)
-        self.size += task.size
+    tasks: list[Task] = dataclasses.field(default_factory=list)
+    size: int = 0
 
 
 class Queue:
@@ -151,9 +145,8 @@ class Queue:
     def add(self, task: Task) -> list[Task]:
         """Takes a request in; returns it, or the pieces it was cut into.
 
-        Raises:
-            tf.errors.InvalidArgumentError: if it is larger than a batch.
-            tf.errors.UnavailableError: if the queue is full.
+        Raises tf.errors.InvalidArgumentError if it is larger than a batch,
+        UnavailableError if the queue is full.
         """
         self._check_room(task.size)
         tasks = [task]
@@ -162,7 +155,8 @@ class Queue:
         for each in tasks:
             if not self.batches or each.size > self._room():
                 self.batches.append(Batch())
-            self.batches[-1].add(each)
+            self.batches[-1].tasks.append(each)
+            self.batches[-1].size += each.size
         return tasks
 
     def _room(self) -> int:

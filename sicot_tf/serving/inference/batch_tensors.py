@@ -49,8 +49,7 @@ def merge(
             longest in the batch, by the tensor's own first element.
 
     Raises:
-        tf.errors.FailedPreconditionError: if shapes or types don't fit.
-        tf.errors.InvalidArgumentError: if a tensor can't be lengthened.
+        tf.errors.OpError: if shapes or types don't fit.
     """
     merged = {}
     for name in sorted(requests[0]):

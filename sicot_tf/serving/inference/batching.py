@@ -1,9 +1,9 @@
 """Runs requests of several clients as one batch, as TensorFlow Serving does.
 
-Parameters and codes are those of its BatchingSession. Three things
-are better, and no client sees them otherwise: with nothing running a request
-never waits for company; a request that is bad, late or cancelled neither fails
-nor slows the others of its batch; each caller is released at its own deadline.
+Parameters and codes are those of its BatchingSession. Three things are better:
+with nothing running a request never waits for company; one that is bad, late
+or cancelled neither fails nor slows the others of its batch; each caller is
+released at its own deadline.
 """
 
 import collections
@@ -35,12 +35,7 @@ _is_active = contextvars.ContextVar("is_active", default=lambda: True)
 
 @contextlib.contextmanager
 def calling_for(is_active: Callable[[], bool]) -> Iterator[None]:
-    """Requests inside are dropped unrun once `is_active()` is false.
-
-    Args:
-        is_active: whether anyone still waits for the answer, for example
-            `grpc.ServicerContext.is_active`.
-    """
+    """Requests inside are dropped unrun once `is_active()` is false."""
     token = _is_active.set(is_active)
     try:
         yield
@@ -60,8 +55,7 @@ class BatchScheduler:
         on_batch: is told of every batch before it runs; must not block.
 
     Raises:
-        tf.errors.InvalidArgumentError: if parameters are out of range or
-            don't fit together.
+        tf.errors.InvalidArgumentError: if parameters don't fit together.
     """
 
     def __init__(
@@ -309,7 +303,5 @@ def _wait_for(
     return values
 
 
-def _timed_out_in_queue() -> tf.errors.OpError:
-    return errors.resource_exhausted(
-        "Run() timeout exceeded while waiting in batching queue"
-    )
+def _timed_out_in_queue() -> tf.errors.ResourceExhaustedError:
+    return errors.resource_exhausted("Timed out waiting in batching queue")

@@ -55,12 +55,9 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
 
     Arrays may share the memory of `proto` and may be read-only.
 
-    Args:
-        alias: name of the input, for the error.
-        proto: a tensor in any of the forms TensorFlow reads.
-
     Raises:
-        tf.errors.InvalidArgumentError: if its parts contradict each other.
+        tf.errors.InvalidArgumentError: if the parts of `proto` contradict each
+            other; it names `alias`.
     """
     try:
         shape = _parse_shape(proto)

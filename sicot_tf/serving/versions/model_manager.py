@@ -112,9 +112,7 @@ class ModelManager:
 
         The first config returns at once (`wait_until_available` waits). A
         later one returns when the models with new names are available; new
-        versions of a known model are not waited for. An error leaves all as
-        it was, except for one: if a new model fails to load, the config
-        stays.
+        versions of a known model are not waited for.
 
         Args:
             config: a `model_config_list`; no config at all is a no-op as
@@ -122,11 +120,11 @@ class ModelManager:
             timeout_seconds: how long to wait; None waits for ever.
 
         Raises:
-            tf.errors.FailedPreconditionError: if a label is given to a
-                version that is not available.
-            tf.errors.InvalidArgumentError: if the config is wrong.
-            tf.errors.UnknownError: if a new model fails to load.
-            tf.errors.DeadlineExceededError: if a new model takes too long.
+            tf.errors.InvalidArgumentError: if the config is wrong, or
+                FailedPreconditionError, if a label is given to a version that
+                is not available; all stays as it was.
+            tf.errors.UnknownError: if a new model fails to load, or
+                DeadlineExceededError, if it takes too long; the config stays.
         """
         with self._config_lock:
             is_first = self._config is None
@@ -136,8 +134,7 @@ class ModelManager:
                 return
             if kind != "model_config_list":
                 raise errors.invalid(
-                    f"Expected a config with a model_config_list, received "
-                    f"{kind or 'none'}"
+                    f"Expected a model_config_list, received {kind or 'none'}"
                 )
             new_models = self._take_over(config.model_config_list, is_first)
         if not is_first:
@@ -146,11 +143,8 @@ class ModelManager:
     def wait_until_available(self, stop: threading.Event | None = None) -> bool:
         """Waits until each model of the config has a version to serve.
 
-        Args:
-            stop: ends the waiting; any object with `is_set`.
-
         Returns:
-            True; False if `stop` was set first.
+            False if `stop`, any object with `is_set`, was set first.
 
         Raises:
             tf.errors.UnknownError: if all versions of a model failed to load.
@@ -231,11 +225,7 @@ class ModelManager:
         threading.Thread(target=watch, name="config_file", daemon=True).start()
 
     def close(self, timeout_seconds: float = 20.0) -> None:
-        """Unloads all, each version after its last request.
-
-        Args:
-            timeout_seconds: how long to wait for requests and loads.
-        """
+        """Unloads all, each version after its last request or the time."""
         deadline = time.monotonic() + timeout_seconds
         self._stop_watching.set()
         self._watcher.close(timeout_seconds)
@@ -317,14 +307,14 @@ class ModelManager:
             math.inf if timeout_seconds is None else timeout_seconds
         )
         with self._changed:
-            while not all(model.is_settled() for model in models):
+            while True:
                 if stop is not None and stop.is_set():
+                    return False
+                if all(model.is_settled() for model in models):
                     break
                 if time.monotonic() >= deadline:
                     raise errors.timed_out()
                 self._changed.wait(_STOP_CHECK_SECONDS)
-            if stop is not None and stop.is_set():
-                return False
             failed = [model for model in models if not model.is_ready()]
             if failed:
                 reasons = "; ".join(each.describe_failure() for each in failed)

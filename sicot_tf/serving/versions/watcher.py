@@ -61,10 +61,7 @@ class Watcher:
     ) -> list[Model]:
         """Takes over a config; returns the models with new names.
 
-        The caller holds the lock.
-
-        Raises:
-            tf.errors.CancelledError: after `close`.
+        The caller holds the lock. Raises tf.errors.CancelledError once closed.
         """
         if self._is_closed:
             raise errors.cancelled("The model manager is closed.")
@@ -131,10 +128,7 @@ class Watcher:
             look = self._finder.look(config, known)
         # Without this thread no model would ever change again.
         except Exception as error:
-            self._finder.log(
-                f"Looking for versions of servable {config.name} failed: "
-                f"{error!r}"
-            )
+            self._finder.log(f"No look at {config.name}: {error!r}")
             return True
         with self._changed:
             # A new config has a look of its own.
@@ -146,9 +140,7 @@ class Watcher:
         """Hands a look to its model; the lock is held."""
         name = model.config.name
         if not model.take(look, self._unload_when_empty):
-            self._finder.log(
-                f"Refusing to unload all versions for Servable: {name}"
-            )
+            self._finder.log(f"Refusing to unload all versions of {name}")
         for number, text in look.given_up.items():
             version = self._loaded.reject(name, number, text)
             if version is not None:

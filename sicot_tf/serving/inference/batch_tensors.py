@@ -20,12 +20,12 @@ def batch_size(feeds: Feeds) -> int:
     Raises:
         tf.errors.InvalidArgumentError: if there is no such number.
     """
-    shapes = {name: array.shape for name, array in feeds.items()}
-    sizes = {shape[:1] for shape in shapes.values()}
+    sizes = {array.shape[:1] for array in feeds.values()}
     if len(sizes) != 1 or () in sizes:
         raise errors.invalid(
             "Expected one or more input tensors with equal first dimensions, "
-            f"the batch, received the shapes {shapes}"
+            "the batch, received the shapes "
+            f"{[array.shape for array in feeds.values()]}"
         )
     [[size]] = sizes
     return size
@@ -58,7 +58,11 @@ def merge(
             longest = np.max([array.shape[1:] for array in arrays], axis=0)
             arrays = [_pad(array, tuple(map(int, longest))) for array in arrays]
         # NumPy would quietly find a common type.
-        if len({(array.shape[1:], array.dtype) for array in arrays}) > 1:
+        first = arrays[0]
+        if any(
+            array.shape[1:] != first.shape[1:] or array.dtype != first.dtype
+            for array in arrays
+        ):
             raise errors.failed_precondition(
                 f"Tensors with name '{name}' from different tasks have "
                 "different shapes or types. Set pad_variable_length_inputs, "

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2
-from tensorflow_serving.apis import inference_pb2
 from tensorflow_serving.apis import input_pb2
 from tensorflow_serving.apis import regression_pb2
 
@@ -52,17 +51,13 @@ def tensor_names(
         )
     known = _OUTPUTS[method_name]
     found = [alias for alias in known if alias in signature.outputs]
-    text = (
-        f"Expected a signature with the one input 'inputs' and outputs of "
-        f"{list(known)}, received inputs {sorted(signature.inputs)} and "
-        f"outputs {sorted(signature.outputs)}"
-    )
-    if len(signature.inputs) != 1 or not (
-        1 <= len(signature.outputs) <= len(known)
-    ):
-        raise errors.invalid(text)
-    if "inputs" not in signature.inputs or not found:
-        raise errors.failed_precondition(text)
+    fits = len(signature.inputs) == 1 <= len(signature.outputs) <= len(known)
+    if not fits or "inputs" not in signature.inputs or not found:
+        raise (errors.failed_precondition if fits else errors.invalid)(
+            "Expected a signature with the one input 'inputs' and outputs of "
+            f"{list(known)}, received inputs {sorted(signature.inputs)} and "
+            f"outputs {sorted(signature.outputs)}"
+        )
     return (
         signature.inputs["inputs"].name,
         [signature.outputs[alias].name for alias in found],
@@ -87,7 +82,10 @@ def serialize(examples: input_pb2.Input) -> np.ndarray:
 
 
 def fill_result(
-    result: inference_pb2.InferenceResult,
+    result: (
+        classification_pb2.ClassificationResult
+        | regression_pb2.RegressionResult
+    ),
     signature: meta_graph_pb2.SignatureDef,
     method_name: str,
     num_examples: int,
@@ -114,9 +112,9 @@ def fill_result(
             _check(alias, array, dtype, num_examples)
             found[alias] = array.tolist()
     if method_name == CLASSIFY:
-        _fill_classes(result.classification_result, **found)
+        _fill_classes(result, **found)
     else:
-        _fill_numbers(result.regression_result, **found)
+        _fill_numbers(result, **found)
 
 
 def _check(

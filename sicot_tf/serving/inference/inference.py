@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -94,13 +95,15 @@ def classify(
     **options: object,
 ) -> classification_pb2.ClassificationResponse:
     """Classes and scores of tf.Examples; arguments as in `predict`."""
-    tasks = [(request.model_spec, example_signatures.CLASSIFY)]
-    [answer] = _run_tasks(
-        servable, tasks, request.input, timeout_seconds, **options
+    response = classification_pb2.ClassificationResponse()
+    task = _Task(
+        request.model_spec,
+        example_signatures.CLASSIFY,
+        response.model_spec,
+        response.result,
     )
-    return classification_pb2.ClassificationResponse(
-        model_spec=answer.model_spec, result=answer.classification_result
-    )
+    _run_tasks(servable, [task], request.input, timeout_seconds, **options)
+    return response
 
 
 def regress(
@@ -110,13 +113,15 @@ def regress(
     **options: object,
 ) -> regression_pb2.RegressionResponse:
     """A number for each tf.Example; arguments as in `predict`."""
-    tasks = [(request.model_spec, example_signatures.REGRESS)]
-    [answer] = _run_tasks(
-        servable, tasks, request.input, timeout_seconds, **options
+    response = regression_pb2.RegressionResponse()
+    task = _Task(
+        request.model_spec,
+        example_signatures.REGRESS,
+        response.model_spec,
+        response.result,
     )
-    return regression_pb2.RegressionResponse(
-        model_spec=answer.model_spec, result=answer.regression_result
-    )
+    _run_tasks(servable, [task], request.input, timeout_seconds, **options)
+    return response
 
 
 def multi_inference(
@@ -136,38 +141,58 @@ def multi_inference(
             "Expected one or more tasks, all with the same model name, "
             f"received {len(request.tasks)} with {sorted(names)}"
         )
-    tasks = [(task.model_spec, task.method_name) for task in request.tasks]
-    return inference_pb2.MultiInferenceResponse(
-        results=_run_tasks(
-            servable, tasks, request.input, timeout_seconds, **options
+    response = inference_pb2.MultiInferenceResponse()
+    tasks = []
+    for task in request.tasks:
+        result = response.results.add()
+        filled = result.classification_result
+        if task.method_name == example_signatures.REGRESS:
+            filled = result.regression_result
+        tasks.append(
+            _Task(task.model_spec, task.method_name, result.model_spec, filled)
         )
+    _run_tasks(servable, tasks, request.input, timeout_seconds, **options)
+    return response
+
+
+class _Task(NamedTuple):
+    """One signature to run on tf.Examples, and what its answer fills."""
+
+    model_spec: model_pb2.ModelSpec
+    method_name: str
+    answered: model_pb2.ModelSpec
+    result: (
+        classification_pb2.ClassificationResult
+        | regression_pb2.RegressionResult
     )
 
 
 def _run_tasks(
     servable: Servable,
-    tasks: Sequence[tuple[model_pb2.ModelSpec, str]],
+    tasks: Sequence[_Task],
     examples: input_pb2.Input,
     timeout_seconds: float | None,
     *,
     check_method_name: bool = False,
     record_runtime: RecordRuntime | None = None,
-) -> list[inference_pb2.InferenceResult]:
-    """Results of one run, for each model_spec and method name."""
+) -> None:
+    """Fills all answers from one run."""
     deadline = _deadline(timeout_seconds)
-    signatures = []
+    signatures = {}
     feeds = set()
     fetches = set()
-    for model_spec, method_name in tasks:
-        key, signature = servable.signature(model_spec.signature_name)
+    for task in tasks:
+        key, signature = servable.signature(task.model_spec.signature_name)
         if signature is None:
             raise errors.invalid(f"No signature was found with the name: {key}")
-        if any(key == other for other, _ in signatures):
+        if key in signatures:
             raise errors.invalid(f"Duplicate evaluation of signature: {key}")
         if check_method_name:
-            example_signatures.check_method(signature, method_name)
-        feed, outputs = example_signatures.tensor_names(signature, method_name)
-        signatures.append((key, signature))
+            example_signatures.check_method(signature, task.method_name)
+        feed, outputs = example_signatures.tensor_names(
+            signature, task.method_name
+        )
+        signatures[key] = signature
         feeds.add(feed)
         fetches.update(outputs)
 
@@ -182,16 +207,15 @@ def _run_tasks(
     )
 
     by_name = dict(zip(names, values, strict=True))
-    results = []
-    for task, (key, signature) in zip(tasks, signatures, strict=True):
-        model_spec, method_name = task
-        result = inference_pb2.InferenceResult()
-        _fill_model_spec(result.model_spec, servable, model_spec, key)
+    for task, key in zip(tasks, signatures, strict=True):
+        _fill_model_spec(task.answered, servable, task.model_spec, key)
         example_signatures.fill_result(
-            result, signature, method_name, len(serialized), by_name
+            task.result,
+            signatures[key],
+            task.method_name,
+            len(serialized),
+            by_name,
         )
-        results.append(result)
-    return results
 
 
 def _deadline(timeout_seconds: float | None) -> float | None:

@@ -37,6 +37,11 @@ _VALUE_FIELDS = {
     types_pb2.DT_UINT32: "uint32_val",
     types_pb2.DT_UINT64: "uint64_val",
 }
+# Numbers of these fields, 5 and 6, and their packed form.
+_PACKED_TAGS = {
+    types_pb2.DT_FLOAT: bytes([5 << 3 | 2]),
+    types_pb2.DT_DOUBLE: bytes([6 << 3 | 2]),
+}
 # Types whose `tensor_content` is the array's memory.
 _PLAIN_TYPES = {
     datatype: np.dtype(tf.as_dtype(datatype).as_numpy_dtype)
@@ -118,12 +123,29 @@ def fill_tensor(
         return
     if as_content and datatype != types_pb2.DT_STRING:
         proto.tensor_content = array.tobytes()
+    elif datatype in _PACKED_TAGS:
+        # On the wire the field is the array's memory: a hundredth of the time
+        # that `extend` takes for a picture.
+        content = array.tobytes()
+        proto.MergeFromString(
+            _PACKED_TAGS[datatype] + _varint(len(content)) + content
+        )
     elif datatype in _VALUE_FIELDS:
         getattr(proto, _VALUE_FIELDS[datatype]).extend(array.ravel().tolist())
     elif datatype in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
         proto.half_val.extend(array.view(np.uint16).ravel().tolist())
     else:
         proto.CopyFrom(tf.make_tensor_proto(array, datatype))
+
+
+def _varint(value: int) -> bytes:
+    """A number as it is on the wire."""
+    content = bytearray()
+    while value > 127:
+        content.append(value & 127 | 128)
+        value >>= 7
+    content.append(value)
+    return bytes(content)
 
 
 def _parse_shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:

@@ -8,9 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_text
-from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 from beam_jobs.dataset import stored_images
 from sicot_tf.data import images
@@ -327,22 +325,6 @@ class SavedModelTest(tf.test.TestCase):
         for name in ("1", "0007", "9b", ".12.tmp-1", "1_000"):
             (model_dir / name).mkdir(parents=True)
         self.assertEqual(saved_model.next_version(model_dir), 8)
-
-
-class ModelsConfigTest(tf.test.TestCase):
-    def test_models_config_parses(self):
-        """tensorflow_model_server stops at a file it can't parse."""
-        path = tiny_server.PROJECT_DIR / "saved_models" / "models.config"
-        parsed = text_format.Parse(
-            path.read_text("utf-8"),
-            model_server_config_pb2.ModelServerConfig(),
-        )
-        [model] = parsed.model_config_list.config
-        self.assertEqual(model.name, "sicot")
-        self.assertEqual(model.base_path, "/models/sicot")
-        self.assertEqual(model.model_platform, "tensorflow")
-        # The open-source server can't load a config with request logging.
-        self.assertFalse(model.HasField("logging_config"))
 
 
 if __name__ == "__main__":

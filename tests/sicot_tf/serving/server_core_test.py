@@ -137,33 +137,6 @@ class ServerCoreTest(tf.test.TestCase):
             self.assertEqual(response.model_spec.version_label, "")
             self.assertEqual(list(response.outputs["y"].float_val), [3.0])
 
-    def test_other_calls(self):
-        """y1 = x / 2 + 2."""
-        request = regression_pb2.RegressionRequest()
-        request.model_spec.name = "linear"
-        request.model_spec.signature_name = "regress_x_to_y"
-        response = self.stub.Regress(add_example(request, 2.0))
-        self.assertEqual(response.result.regressions[0].value, 3.0)
-        self.assertEqual(response.model_spec.version.value, 2)
-
-        request = classification_pb2.ClassificationRequest()
-        request.model_spec.name = "linear"
-        request.model_spec.signature_name = "classify_x_to_sign"
-        response = self.stub.Classify(add_example(request, 2.0))
-        self.assertEqual(
-            response.result.classifications[0].classes[1].label, "positive"
-        )
-
-        request = inference_pb2.MultiInferenceRequest()
-        task = request.tasks.add(method_name=_REGRESS)
-        task.model_spec.name = "linear"
-        task.model_spec.version_label = "stable"
-        task.model_spec.signature_name = "regress_x_to_y"
-        response = self.stub.MultiInference(add_example(request, 2.0))
-        [result] = response.results
-        self.assertEqual(result.regression_result.regressions[0].value, 3.0)
-        self.assertEqual(result.model_spec.version.value, 1)
-
     def test_model_spec_errors(self):
         """Clients tell a wrong name from a wrong version by code and text."""
         for request in (

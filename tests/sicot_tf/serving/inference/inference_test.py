@@ -334,20 +334,6 @@ class PredictTest(InferenceTestCase):
             self.odd,
         )
 
-    def test_deadline(self):
-        """The caller's time stops TensorFlow itself."""
-        slow = servable.Servable("slow", 1, serving_models.saved_model("slow"))
-        request = predict_request({"start": np.int64(0)}, "count_for_ever")
-        for seconds in (0.05, -1.0):
-            self.assert_fails(
-                tf.errors.DeadlineExceededError,
-                "",
-                inference.predict,
-                slow,
-                request,
-                seconds,
-            )
-
     def test_method_name(self):
         """--enable_signature_method_name_check."""
         request = predict_request({"inputs": [b""]}, "unknown_method")

@@ -1,7 +1,6 @@
 import pathlib
 import shutil
 import tempfile
-import threading
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +25,6 @@ class RunTest(tf.test.TestCase):
         super().setUpClass()
         cls.linear = load("half_plus_two")
         cls.module = load("three_sums")
-        cls.strings = load("strings")
         cls.inputs = cls.module.signatures["serving_default"].inputs
         cls.outputs = cls.module.signatures["serving_default"].outputs
 
@@ -41,52 +39,6 @@ class RunTest(tf.test.TestCase):
         self.assertAllClose(values[0], [321, 100])
         self.assertAllClose(values[1], 2 * x)
         self.assertAllClose(values[2], values[0])
-
-    def test_equals_the_loaded_saved_model(self):
-        """The server may not change a digit of what was exported."""
-        x = serving_models.example_inputs("three_sums", "serving_default")["x"]
-        expected = tf.saved_model.load(
-            str(serving_models.saved_model("three_sums"))
-        ).signatures["serving_default"](x=tf.constant(x))
-        aliases = sorted(expected)
-        values = self.module.run(
-            {self.inputs["x"].name: x},
-            [self.outputs[alias].name for alias in aliases],
-            None,
-        )
-        for alias, value in zip(aliases, values, strict=True):
-            self.assertAllEqual(value, expected[alias])
-
-    def test_strings_are_bytes(self):
-        """Text goes through the graph as UTF-8."""
-        signature = self.strings.signatures["serving_default"]
-        text = np.array([b"a", b"\x00\xff", "乐".encode()], object)
-        [upper, length] = self.strings.run(
-            {signature.inputs["s"].name: text},
-            [signature.outputs[name].name for name in ("upper", "length")],
-            None,
-        )
-        self.assertEqual(list(upper), [b"A", b"\x00\xff", "乐".encode()])
-        self.assertAllEqual(length, [1, 2, 3])
-
-    def test_wrong_type(self):
-        """Nothing is converted in silence."""
-        with self.assertRaisesRegex(
-            tf.errors.InvalidArgumentError, "to be float but double"
-        ):
-            self.linear.run({"x:0": np.float64([1])}, ["y:0"], None)
-
-    def test_wrong_shape(self):
-        """A signature's shape is checked by the ops, not by the server."""
-        with self.assertRaises(tf.errors.InvalidArgumentError) as raised:
-            self.module.run(
-                {self.inputs["x"].name: np.float32([[1, 2, 3, 4]])},
-                [self.outputs["total"].name],
-                None,
-            )
-        self.assertNotIn("stack trace", raised.exception.message)
-        # It still answers.
-        self.test_answers_in_the_order_of_the_fetches()
 
     def test_unknown_tensor(self):
         """A signature may name what its graph has not."""
@@ -115,28 +67,6 @@ class RunTest(tf.test.TestCase):
         for seconds in (11.5, 3000.0, 1e6, 3e9, float("inf")):
             [y] = self.linear.run({"x:0": np.float32([2])}, ["y:0"], seconds)
             self.assertAllClose(y, [3])
-
-    def test_many_threads(self):
-        """Each gets its own answer from the one session."""
-        answers = {}
-
-        def ask(number):
-            for _ in range(20):
-                [y] = self.linear.run(
-                    {"x:0": np.float32([number])}, ["y:0"], 30.0
-                )
-                answers.setdefault(number, set()).add(float(y[0]))
-
-        threads = [
-            threading.Thread(target=ask, args=(number,)) for number in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.assertEqual(
-            answers, {number: {number / 2 + 2} for number in range(8)}
-        )
 
 
 class ServableTest(tf.test.TestCase):

@@ -37,6 +37,9 @@ _VALUE_FIELDS = {
     types_pb2.DT_UINT32: "uint32_val",
     types_pb2.DT_UINT64: "uint64_val",
 }
+_NUMPY_TYPES = {
+    datatype: tf.as_dtype(datatype).as_numpy_dtype for datatype in _VALUE_FIELDS
+}
 # Numbers of these fields, 5 and 6, and their packed form.
 _PACKED_TAGS = {
     types_pb2.DT_FLOAT: bytes([5 << 3 | 2]),
@@ -170,8 +173,10 @@ def _parse_values(
 ) -> np.ndarray:
     """Typed values; the last stands for all that are missing."""
     size = math.prod(shape)
+    dtype = _NUMPY_TYPES[datatype]
+    if len(values) == size and dtype is not object:
+        return np.array(values, dtype).reshape(shape)
     values = values[:size]
-    dtype = tf.as_dtype(datatype).as_numpy_dtype
     array = np.full(size, b"" if dtype is object else 0, dtype)
     array[: len(values)] = values
     if values:

@@ -4,7 +4,6 @@ The rules are those of TensorFlow Serving's AspiredVersionsManager with its
 AvailabilityPreservingPolicy, codes of errors those of server_core.cc.
 """
 
-import contextlib
 import logging
 import math
 import os
@@ -12,7 +11,6 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -30,6 +28,23 @@ _log = logging.getLogger(__name__)
 
 # How long a waiting thread goes without a look at its stop signal.
 _STOP_CHECK_SECONDS = 0.1
+
+
+class _Use:
+    """Keeps one version from being closed inside a `with`."""
+
+    __slots__ = ("_manager", "_model_spec", "_version")
+
+    def __init__(self, manager: "ModelManager", model_spec: Any):
+        self._manager = manager
+        self._model_spec = model_spec
+
+    def __enter__(self) -> Any:
+        self._version = self._manager._acquire(self._model_spec)
+        return self._version.servable
+
+    def __exit__(self, *_: object) -> None:
+        self._manager._loaded.release(self._version)
 
 
 class ModelManager:
@@ -166,19 +181,14 @@ class ModelManager:
                 if model.is_first
             )
 
-    @contextlib.contextmanager
-    def use(self, model_spec: model_pb2.ModelSpec) -> Iterator[Any]:
+    def use(self, model_spec: model_pb2.ModelSpec) -> "_Use":
         """`with manager.use(model_spec) as servable:` keeps it from closing.
 
         Raises:
             tf.errors.OpError: on entering, if `model_spec` names no version
                 that is available.
         """
-        version = self._acquire(model_spec)
-        try:
-            yield version.servable
-        finally:
-            self._loaded.release(version)
+        return _Use(self, model_spec)
 
     def statuses(
         self, model_spec: model_pb2.ModelSpec

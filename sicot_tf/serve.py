@@ -86,12 +86,14 @@ def _make_command(argv: list[str]) -> supervisor.MakeCommand:
 def _serve(arguments: argparse.Namespace) -> None:
     """The server in this process, which ends here."""
     stop = _StopSignal()
-    # A fault in native code then tells the Python line it came from.
-    faulthandler.enable()
+    # Not in the supervisor, which stays small.
     from sicot_tf import command_line
-    from sicot_tf.serving import server
 
     command_line.set_up_logging()
+    # A fault in native code then tells the Python line it came from.
+    faulthandler.enable()
+    from sicot_tf.serving import server
+
     code = server.run(arguments, stop)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf import text_format
+from prometheus_client import parser
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
@@ -367,21 +368,23 @@ class ServerCoreTest(tf.test.TestCase):
         request.model_spec.name = "linear"
         request.model_spec.signature_name = "regress_x_to_y"
         core.regress(add_example(add_example(request, 1.0), 2.0))
-        lines = counting.text().splitlines()
-        for line in (
-            'request_count{model_name="linear",status="OK"} 3',
-            'request_count{model_name="foo",status="NOT_FOUND"} 1',
-            'request_latency_count{model_name="linear",API="Predict",'
-            'entrypoint="GRPC"} 1',
-            'request_latency_count{model_name="linear",API="predict",'
-            'entrypoint="REST"} 1',
-            'request_latency_count{model_name="linear",API="Regress",'
-            'entrypoint="GRPC"} 1',
-            'runtime_latency_count{model_name="linear",API="Predict",'
-            'runtime="TF1"} 2',
-            'request_example_count_total{model="linear"} 2',
+        samples = {
+            (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+            for family in parser.text_string_to_metric_families(counting.text())
+            for sample in family.samples
+        }
+        # The parser lets each counter end with _total.
+        for name, labels, value in (
+            ("request_count_total", ["OK", "linear"], 3),
+            ("request_count_total", ["NOT_FOUND", "foo"], 1),
+            ("request_latency_count", ["GRPC", "Predict", "linear"], 1),
+            ("request_latency_count", ["REST", "linear", "predict"], 1),
+            ("request_latency_count", ["GRPC", "Regress", "linear"], 1),
+            ("runtime_latency_count", ["Predict", "TF1", "linear"], 2),
+            ("request_example_count_total", ["linear"], 2),
         ):
-            self.assertIn(f":tensorflow:serving:{line}", lines)
+            key = f":tensorflow:serving:{name}", tuple(labels)
+            self.assertEqual(samples[key], value, key)
 
     def test_request_log(self):
         """What it holds can warm up the next version."""

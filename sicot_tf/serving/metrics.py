@@ -4,8 +4,8 @@ Dashboards and alerts written for tensorflow_model_server read the same page:
 names with colons, the same labels and buckets, at the same path.
 """
 
+import re
 import threading
-from collections.abc import Iterator
 from collections.abc import Sequence
 
 import prometheus_client
@@ -16,110 +16,100 @@ _MAX_UNSERVED_NAMES = 100
 _MAX_UNSERVED_NAME_LENGTH = 200
 _OTHER_NAME = "unknown"
 
+_SERVING = ":tensorflow:serving:"
+_BATCHING = f"{_SERVING}batching_session:"
 # Limits in microseconds, 10 to about 20 minutes, and numbers of examples:
 # servables/tensorflow/util.cc of TensorFlow Serving.
-_LATENCY_BUCKETS = [10 * 1.8**exponent for exponent in range(33)]
-_SIZE_BUCKETS = [2.0**exponent for exponent in range(15)]
+_MICROSECONDS = [float(f"{10 * 1.8**exponent:g}") for exponent in range(33)]
+_SIZES = [2.0**exponent for exponent in range(15)]
+# prometheus_client ends the names of counters in `_total`, TensorFlow Serving
+# that of one.
+_TOTAL = re.compile(
+    rf"^((?:# (?:HELP|TYPE) )?(?!{_SERVING}request_example_count_)[:\w]+)_total"
+    r"(?=[ {])",
+    re.MULTILINE,
+)
 
 
 class Metrics:
-    """All metrics of one server; any number of threads may write.
+    """All metrics of one server; any number of threads may write."""
 
-    Args:
-        num_restarts: times the supervisor restarted this server.
-    """
-
-    def __init__(self, *, num_restarts: int = 0):
+    def __init__(self):
         self._lock = threading.Lock()
         self._served_names = set()
         self._unserved_names = set()
         self._registry = prometheus_client.CollectorRegistry()
+        # When each counter was made would be a line more for each.
+        prometheus_client.disable_created_metrics()
         self._request_count = self._counter(
-            ":tensorflow:serving:request_count",
-            "The total number of requests.",
-            ["model_name", "status"],
+            f"{_SERVING}request_count", "Requests.", "model_name", "status"
         )
         self._request_latency = self._histogram(
-            ":tensorflow:serving:request_latency",
-            "Distribution of wall time (in microseconds) for Tensorflow "
-            "Serving request.",
-            ["model_name", "API", "entrypoint"],
-            _LATENCY_BUCKETS,
+            f"{_SERVING}request_latency",
+            "Wall time of a request in microseconds.",
+            _MICROSECONDS,
+            *("model_name", "API", "entrypoint"),
         )
         self._runtime_latency = self._histogram(
-            ":tensorflow:serving:runtime_latency",
-            "Distribution of wall time (in microseconds) for Tensorflow "
-            "runtime.",
-            ["model_name", "API", "runtime"],
-            _LATENCY_BUCKETS,
+            f"{_SERVING}runtime_latency",
+            "Wall time of a run of TensorFlow in microseconds.",
+            _MICROSECONDS,
+            *("model_name", "API", "runtime"),
         )
         self._example_counts = self._histogram(
-            ":tensorflow:serving:request_example_counts",
-            "The number of tensorflow.Examples per request.",
-            ["model"],
-            _SIZE_BUCKETS,
+            f"{_SERVING}request_example_counts",
+            "tf.Examples of a request.",
+            _SIZES,
+            "model",
         )
         self._example_count_total = self._counter(
-            ":tensorflow:serving:request_example_count_total",
-            "The total number of tensorflow.Examples.",
-            ["model"],
+            f"{_SERVING}request_example_count_total", "tf.Examples.", "model"
         )
         self._warmup_latency = self._histogram(
-            ":tensorflow:serving:model_warmup_latency",
-            "Distribution of wall time (in microseconds) for warming up the "
-            "model.",
-            ["model_path", "status"],
-            _LATENCY_BUCKETS,
+            f"{_SERVING}model_warmup_latency",
+            "Wall time of a warm-up in microseconds.",
+            _MICROSECONDS,
+            *("model_path", "status"),
         )
         self._warmup_records_read = self._counter(
-            ":tensorflow:serving:model_warmup_records_read",
-            "The number of warm-up records that were run.",
-            ["model_path"],
-        )
-        self._queuing_latency = self._histogram(
-            ":tensorflow:serving:batching_session:queuing_latency",
-            "Distribution of wall time spent (in microseconds) in queuing",
-            ["thread_pool_name"],
-            _LATENCY_BUCKETS,
-        )
-        self._input_batch_size = self._histogram(
-            ":tensorflow:serving:batching_session:input_batch_size",
-            "Distribution of batch sizes, without padding.",
-            [],
-            _SIZE_BUCKETS,
-        )
-        self._processed_batch_size = self._histogram(
-            ":tensorflow:serving:batching_session:processed_batch_size",
-            "Distribution of batch sizes that were run, with their padding.",
-            [],
-            _SIZE_BUCKETS,
-        )
-        self._padding_size = self._histogram(
-            ":tensorflow:serving:batching_session:padding_size",
-            "Distribution of the padding of batches.",
-            ["execution_batch_size"],
-            _SIZE_BUCKETS,
-        )
-        self._wrapped_run_count = self._counter(
-            ":tensorflow:serving:batching_session:wrapped_run_count",
-            "Total count of run calls on the wrapped session.",
-            [],
+            f"{_SERVING}model_warmup_records_read",
+            "Warm-up records that were run.",
+            "model_path",
         )
         self._request_log_count = self._counter(
-            ":tensorflow:serving:request_log_count",
-            "The total number of requests logged, by status.",
-            ["model_name", "status_code"],
+            f"{_SERVING}request_log_count",
+            "Requests that were to be logged.",
+            *("model_name", "status_code"),
         )
         self._rest_response_count = self._counter(
             ":sicot:serving:rest_response_count",
-            "HTTP answers on the REST port, by status.",
-            ["code"],
+            "HTTP answers on the REST port.",
+            "code",
         )
-        self._counter(
-            ":sicot:serving:restart_count",
-            "Times the server was restarted after it died in native code.",
-            [],
-        ).inc(num_restarts)
+        self._add_batching()
+
+    def _add_batching(self) -> None:
+        self._queuing_latency = self._histogram(
+            f"{_BATCHING}queuing_latency",
+            "Wall time in the queue in microseconds.",
+            _MICROSECONDS,
+            "thread_pool_name",
+        )
+        self._input_batch_size = self._histogram(
+            f"{_BATCHING}input_batch_size", "Rows without padding.", _SIZES
+        )
+        self._processed_batch_size = self._histogram(
+            f"{_BATCHING}processed_batch_size", "Rows with padding.", _SIZES
+        )
+        self._padding_size = self._histogram(
+            f"{_BATCHING}padding_size",
+            "Rows of padding.",
+            _SIZES,
+            "execution_batch_size",
+        )
+        self._wrapped_run_count = self._counter(
+            f"{_BATCHING}wrapped_run_count", "Runs of batches."
+        )
 
     def record(
         self,
@@ -130,16 +120,9 @@ class Metrics:
         seconds: float,
         num_examples: int,
     ) -> None:
-        """One request that ended.
+        """One request that ended, by gRPC or REST, for example `Predict`.
 
-        Args:
-            model_name: as the request gave it.
-            api: for example `Predict`.
-            entrypoint: `GRPC` or `REST`.
-            status_code_name: for example `OK` or `NOT_FOUND`.
-            seconds: from the request's arrival to its answer; counts only
-                for `OK`, as in TensorFlow Serving.
-            num_examples: tf.Examples of the request; 0 if it holds none.
+        Seconds and tf.Examples count only for `OK`, as in TensorFlow Serving.
         """
         model_name = self.count(model_name, status_code_name)
         if status_code_name == "OK":
@@ -186,14 +169,7 @@ class Metrics:
         padded_size: int,
         seconds_in_queue: Sequence[float],
     ) -> None:
-        """One batch that is about to run.
-
-        Args:
-            thread_pool_name: of the batching parameters.
-            size: rows of the requests together.
-            padded_size: rows that are run.
-            seconds_in_queue: how long each request waited.
-        """
+        """One batch that is about to run, with rows of several requests."""
         latency = self._queuing_latency.labels(thread_pool_name)
         for seconds in seconds_in_queue:
             latency.observe(seconds * 1e6)
@@ -211,16 +187,17 @@ class Metrics:
         ).inc()
 
     def text(self) -> str:
-        """The page of metrics, in the format of TensorFlow Serving.
+        """The page of metrics, under TensorFlow Serving's names."""
+        page = prometheus_client.generate_latest(self._registry).decode()
+        return _TOTAL.sub(r"\1", page)
 
-        prometheus_client's own writer would end the names of counters in
-        `_total`, which dashboards made for TensorFlow Serving don't know.
-        """
-        return "".join(
-            line + "\n"
-            for metric in self._registry.collect()
-            for line in _lines(metric)
-        )
+    def value(self, name: str) -> int:
+        """The first value of a counter of this name; 0 without one."""
+        for metric in self._registry.collect():
+            for sample in metric.samples:
+                if name in (sample.name, sample.name.removesuffix("_total")):
+                    return int(sample.value)
+        return 0
 
     def _label(self, model_name: str, is_served: bool) -> str:
         """`model_name`, or one name for all that nobody serves."""
@@ -240,41 +217,15 @@ class Metrics:
             return _OTHER_NAME
 
     def _counter(
-        self, name: str, text: str, labels: list[str]
+        self, name: str, text: str, *labels: str
     ) -> prometheus_client.Counter:
         return prometheus_client.Counter(
             name, text, labels, registry=self._registry
         )
 
     def _histogram(
-        self, name: str, text: str, labels: list[str], buckets: list[float]
+        self, name: str, text: str, buckets: Sequence[float], *labels: str
     ) -> prometheus_client.Histogram:
         return prometheus_client.Histogram(
             name, text, labels, registry=self._registry, buckets=buckets
         )
-
-
-def _lines(metric: prometheus_client.Metric) -> Iterator[str]:
-    """One metric, for every set of its labels."""
-    name = metric.name
-    # The library drops the `_total` of a counter's name.
-    if metric.type == "counter" and name.endswith("_example_count"):
-        name += "_total"
-    yield f"# HELP {name} {metric.documentation}"
-    yield f"# TYPE {name} {metric.type}"
-    for sample in metric.samples:
-        if sample.name.endswith("_created"):
-            continue
-        labels = ",".join(
-            f'{label}="{_escape(label, value)}"'
-            for label, value in sample.labels.items()
-        )
-        sample_name = name if metric.type == "counter" else sample.name
-        yield f"{sample_name}{{{labels}}} {sample.value:.17g}"
-
-
-def _escape(label: str, value: str) -> str:
-    """A label's value; bucket limits with six digits, as the exporter's."""
-    if label == "le" and value != "+Inf":
-        return f"{float(value):g}"
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -8,7 +8,6 @@ from concurrent import futures
 from typing import Any
 
 import grpc
-import tensorflow as tf
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health
 from grpc_health.v1 import health_pb2
@@ -17,16 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
-# Not used here: reflection can describe only services that are imported.
-from tensorflow_serving.apis import model_service_pb2  # noqa: F401
-from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
-from tensorflow_serving.apis import prediction_service_pb2_grpc
-
+from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
-from sicot_tf.serving import serving_config
 from sicot_tf.serving.grpc_api import services
-from sicot_tf.serving.grpc_api import tls
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
@@ -77,19 +69,14 @@ class GrpcServer:
             options=list(options.items()),
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            services.PredictionService(core), self._server
-        )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            services.ModelService(core), self._server
-        )
-        self._health = _HealthService()
+        services.add(core, self._server)
+        self._streams = _Streams()
+        self._health = _HealthService(self._streams)
         for name in _HEALTH_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._reflection = _ReflectionService(_SERVICE_NAMES)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            self._reflection, self._server
+            _ReflectionService(self._streams), self._server
         )
 
     def listen(
@@ -132,8 +119,7 @@ class GrpcServer:
         time.sleep(_QUIET_SECONDS)
         self._threads.release()
         # Who watches would do so for ever.
-        self._health.streams.cancel()
-        self._reflection.streams.cancel()
+        self._streams.cancel()
         return ended.wait
 
 
@@ -147,34 +133,15 @@ def parse_channel_arguments(text: str) -> dict[str, int | str]:
     for part in filter(None, text.split(",")):
         key, separator, value = part.partition("=")
         if not separator or not key:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+            raise errors.invalid(
                 "Expected --grpc_channel_arguments of the form "
-                f"key=value,key=value, received {text!r}",
+                f"key=value,key=value, received {text!r}"
             )
         try:
             values[key] = int(value)
         except ValueError:
             values[key] = value
     return values
-
-
-def read_credentials(path: str) -> grpc.ServerCredentials | None:
-    """TLS, or mutual TLS, from `--ssl_config_file`; None without one.
-
-    Raises:
-        tf.errors.OpError: if the file can't be read, or what it holds.
-    """
-    if not path:
-        return None
-    config = serving_config.read_ssl_config(path)
-    tls.check(config, path)
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
-    )
 
 
 class _Threads(futures.ThreadPoolExecutor):
@@ -225,30 +192,23 @@ class _Streams:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._contexts = set()
+        self._contexts = []
 
     def add(self, context: grpc.ServicerContext) -> None:
         with self._lock:
-            self._contexts.add(context)
-        if not context.add_callback(lambda: self._remove(context)):
-            self._remove(context)
+            active = [each for each in self._contexts if each.is_active()]
+            self._contexts = [*active, context]
 
     def cancel(self) -> None:
-        with self._lock:
-            contexts = list(self._contexts)
-        for context in contexts:
+        for context in self._contexts:
             context.cancel()
-
-    def _remove(self, context: grpc.ServicerContext) -> None:
-        with self._lock:
-            self._contexts.discard(context)
 
 
 class _HealthService(health.HealthServicer):
     """Watching clients take no thread."""
 
-    def __init__(self):
-        self.streams = _Streams()
+    def __init__(self, streams: _Streams):
+        self._streams = streams
         super().__init__(
             experimental_non_blocking=True,
             experimental_thread_pool=futures.ThreadPoolExecutor(1, "health"),
@@ -261,7 +221,7 @@ class _HealthService(health.HealthServicer):
         send_response_callback: Callable[..., None],
     ) -> None:
         """Tells the state now and at each change."""
-        self.streams.add(context)
+        self._streams.add(context)
         super().Watch(request, context, send_response_callback)
 
 
@@ -290,9 +250,9 @@ class _Pool:
 class _ReflectionService(reflection.ReflectionServicer):
     """Descriptors of the services, for tools such as grpcurl."""
 
-    def __init__(self, service_names: tuple[str, ...]):
-        super().__init__(service_names, _Pool())
-        self.streams = _Streams()
+    def __init__(self, streams: _Streams):
+        self._streams = streams
+        super().__init__(_SERVICE_NAMES, _Pool())
 
     def ServerReflectionInfo(
         self,
@@ -300,5 +260,5 @@ class _ReflectionService(reflection.ReflectionServicer):
         context: grpc.ServicerContext,
     ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
         """Answers as long as the tool asks."""
-        self.streams.add(context)
+        self._streams.add(context)
         yield from super().ServerReflectionInfo(request_iterator, context)

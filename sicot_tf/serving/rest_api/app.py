@@ -7,9 +7,9 @@ size and depth, `Retry-After`, `/healthz` and `/readyz` are this server's own.
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import logging
 import os
-import re
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -23,26 +23,27 @@ from starlette import requests
 from starlette import responses
 from starlette import routing
 
-from sicot_tf.serving import metrics as metrics_lib
+from sicot_tf.serving import errors
+from sicot_tf.serving import metrics
 from sicot_tf.serving import server_core
 from sicot_tf.serving.rest_api import calls
 from sicot_tf.serving.rest_api import json_responses
-from sicot_tf.serving.rest_api import json_values
 
 _log = logging.getLogger(__name__)
 
 # Some 20 images of 224 x 224 as decimals, 700 as base64. Parsed, JSON takes
 # up to ten times its size in memory.
 MAX_BODY_BYTES = 64 << 20
+Readiness = Callable[[], bool]
 
 _CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
+# Others are 500.
 _HTTP_STATUSES = {
     tf.errors.CANCELLED: 499,
-    tf.errors.UNKNOWN: 500,
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.DEADLINE_EXCEEDED: 504,
     tf.errors.NOT_FOUND: 404,
@@ -53,54 +54,36 @@ _HTTP_STATUSES = {
     tf.errors.ABORTED: 409,
     tf.errors.OUT_OF_RANGE: 400,
     tf.errors.UNIMPLEMENTED: 501,
-    tf.errors.INTERNAL: 500,
     tf.errors.UNAVAILABLE: 503,
-    tf.errors.DATA_LOSS: 500,
     tf.errors.UNAUTHENTICATED: 401,
 }
 
 
 def make_app(
     core: server_core.ServerCore,
+    counts: metrics.Metrics,
     *,
     cors: bool = False,
     timeout_seconds: float | None = 30.0,
     monitoring_path: str | None = None,
-    metrics: metrics_lib.Metrics | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
-    max_depth: int = json_values.MAX_DEPTH,
     num_threads: int | None = None,
-    readiness: Callable[[], bool] = lambda: True,
+    readiness: Readiness = lambda: True,
 ) -> applications.Starlette:
     """The REST interface as an ASGI application, for example for uvicorn.
 
     Args:
         core: answers the requests.
+        counts: counts them.
         cors: lets pages of other sites use the API.
         timeout_seconds: of a request, from the end of its body; None: none.
-        monitoring_path: where `metrics` are shown; None: nowhere.
-        metrics: what is shown there.
+        monitoring_path: where `counts` are shown; None: nowhere.
         max_body_bytes: larger bodies, packed or unpacked, are refused.
-        max_depth: JSON nested deeper is refused.
         num_threads: requests that are worked on at a time; by default four
             for each processor, as in TensorFlow Serving.
         readiness: whether `/readyz` says yes; `/healthz` always does.
     """
-    api = _Api(
-        core,
-        cors,
-        timeout_seconds,
-        max_body_bytes,
-        max_depth,
-        num_threads or 4 * (os.cpu_count() or 1),
-        (lambda name, code: None) if metrics is None else metrics.count,
-    )
-
-    record = (
-        (lambda status: None)
-        if metrics is None
-        else metrics.record_rest_response
-    )
+    api = _Api(core, counts, cors, timeout_seconds, max_body_bytes, num_threads)
 
     async def healthz(request: requests.Request) -> responses.Response:
         return responses.PlainTextResponse("ok\n")
@@ -112,7 +95,7 @@ def make_app(
 
     def monitoring(request: requests.Request) -> responses.Response:
         return responses.Response(
-            metrics.text(), media_type=metrics_lib.CONTENT_TYPE
+            counts.text(), media_type=metrics.CONTENT_TYPE
         )
 
     @contextlib.asynccontextmanager
@@ -126,12 +109,11 @@ def make_app(
         # An object rather than a function: it takes every HTTP method.
         routing.Route("/{path:path}", api),
     ]
-    if monitoring_path is not None and metrics is not None:
+    if monitoring_path is not None:
         routes.insert(0, routing.Route(monitoring_path, monitoring))
+    count = middleware.Middleware(_Counter, counts.record_rest_response)
     return applications.Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        middleware=[middleware.Middleware(_Counter, record=record)],
+        routes=routes, lifespan=lifespan, middleware=[count]
     )
 
 
@@ -163,20 +145,19 @@ class _Api:
     def __init__(
         self,
         core: server_core.ServerCore,
+        counts: metrics.Metrics,
         cors: bool,
         timeout_seconds: float | None,
         max_body_bytes: int,
-        max_depth: int,
-        num_threads: int,
-        count: Callable[[str, str], object],
+        num_threads: int | None,
     ):
-        self._calls = calls.RestCalls(core, max_depth, count)
-        self._count = count
+        self._calls = calls.RestCalls(core, counts.count)
+        self._count = counts.count
         self._cors = cors
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._executor = concurrent.futures.ThreadPoolExecutor(
-            num_threads, "rest"
+            num_threads or 4 * (os.cpu_count() or 1), "rest"
         )
 
     def close(self) -> None:
@@ -190,9 +171,22 @@ class _Api:
         path = path.split(b"?")[0]
         if not path.lower().startswith(b"/v1/"):
             response = responses.PlainTextResponse("Not Found\n", 404)
+        elif self._cors and request.method == "OPTIONS":
+            is_page = request.headers.get("Origin", "").startswith("http")
+            response = self._make_response(
+                *(200, b"")
+                if is_page
+                else (400, json_responses.error("Origin header is missing"))
+            )
         else:
             try:
                 response = await self._respond(request, path)
+            except _TooLarge:
+                self._count(calls.model_name(path), "RESOURCE_EXHAUSTED")
+                text = (
+                    f"Request body is larger than {self._max_body_bytes} bytes"
+                )
+                response = self._make_response(413, json_responses.error(text))
             except requests.ClientDisconnect:
                 self._count(calls.model_name(path), "CANCELLED")
                 return
@@ -201,43 +195,29 @@ class _Api:
     async def _respond(
         self, request: requests.Request, path: bytes
     ) -> responses.Response:
-        if self._cors and request.method == "OPTIONS":
-            if re.search("https?://", request.headers.get("Origin", "")):
-                return self._make_response(200, b"")
-            return self._make_error(
-                400, "Origin header is missing in CORS preflight"
-            )
-        if "expect" in request.headers and (
-            # The parser takes digits only.
-            int(request.headers.get("Content-Length", 0)) > self._max_body_bytes
-        ):
-            # The client waits before it sends what nobody wants.
-            return self._make_too_large(path)
-        try:
-            body = await self._read_body(request)
-        except _TooLarge:
-            return self._make_too_large(path)
-        deadline = (
-            None
-            if self._timeout_seconds is None
-            else time.monotonic() + self._timeout_seconds
-        )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor,
+        """Raises _TooLarge if the body is."""
+        # A client that expects 100 waits before it sends what nobody wants.
+        # The parser takes digits only.
+        length = int(request.headers.get("Content-Length", 0))
+        if "expect" in request.headers and length > self._max_body_bytes:
+            raise _TooLarge
+        body = await self._read_body(request)
+        deadline = None
+        if self._timeout_seconds is not None:
+            deadline = time.monotonic() + self._timeout_seconds
+        work = functools.partial(
             self._work,
             request.method,
             path,
-            request.headers.get("Content-Encoding", ""),
+            "gzip" in request.headers.get("Content-Encoding", "").lower(),
             body,
             deadline,
         )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, work)
 
     async def _read_body(self, request: requests.Request) -> bytes:
-        """The body.
-
-        Raises:
-            _TooLarge: if it is, after reading it.
-        """
+        """The body; raises _TooLarge, after reading it."""
         chunks = []
         num_bytes = 0
         async for chunk in request.stream():
@@ -258,13 +238,14 @@ class _Api:
         self,
         method: str,
         path: bytes,
-        encoding: str,
+        is_packed: bool,
         body: bytes,
         deadline: float | None,
     ) -> responses.Response:
         """Answers one request in a thread of its own."""
+        status = 200
         try:
-            if body and "gzip" in encoding.lower():
+            if body and is_packed:
                 try:
                     body = _unpack(body, self._max_body_bytes)
                 except tf.errors.OpError:
@@ -272,19 +253,19 @@ class _Api:
                     raise
             content = self._calls.answer(method, path, body, deadline)
         except _TooLarge:
-            return self._make_too_large(path)
+            raise
         except tf.errors.OpError as error:
-            return self._make_error(
-                _HTTP_STATUSES.get(error.error_code, 500), error.message
-            )
+            status = _HTTP_STATUSES.get(error.error_code, 500)
+            content = json_responses.error(error.message)
         except MemoryError:
-            return self._make_error(429, "Out of memory")
+            status, content = 429, json_responses.error("Out of memory")
         except Exception as error:
             # A fault of this server: the client learns that it was one, the
             # log tells where, and the server goes on.
             _log.exception("%s %r failed", method, path)
-            return self._make_error(500, f"{type(error).__name__}: {error}")
-        return self._make_response(200, content)
+            text = f"{type(error).__name__}: {error}"
+            status, content = 500, json_responses.error(text)
+        return self._make_response(status, content)
 
     def _make_response(self, status: int, content: bytes) -> responses.Response:
         headers = {"Content-Type": "application/json"}
@@ -293,15 +274,6 @@ class _Api:
         if status in (429, 503):
             headers["Retry-After"] = "1"
         return responses.Response(content, status, headers)
-
-    def _make_error(self, status: int, text: str) -> responses.Response:
-        return self._make_response(status, json_responses.error(text))
-
-    def _make_too_large(self, path: bytes) -> responses.Response:
-        self._count(calls.model_name(path), "RESOURCE_EXHAUSTED")
-        return self._make_error(
-            413, f"Request body is larger than {self._max_body_bytes} bytes"
-        )
 
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:
@@ -312,14 +284,14 @@ def _unpack(body: bytes, max_bytes: int) -> bytes:
         try:
             parts.append(decompressor.decompress(body, max_bytes + 1))
         except zlib.error as error:
-            raise json_values.invalid(
+            raise errors.invalid(
                 f"Request body can't be unpacked as gzip: {error}"
             ) from None
         max_bytes -= len(parts[-1])
         if max_bytes < 0:
             raise _TooLarge
         if not decompressor.eof:
-            raise json_values.invalid(
+            raise errors.invalid(
                 "Request body can't be unpacked as gzip: it ends too early"
             )
         # RFC 1952 lets zeros follow.

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from sicot_tf import load_test
-from sicot_tf import load_test_requests
+from benchmarks.server import load_generator
+from benchmarks.server import load_requests
 from tests.helpers import serving_models
 from tests.helpers import tiny_server
 
@@ -101,7 +101,7 @@ class ServerTest(tf.test.TestCase):
         out, code = io.StringIO(), 0
         with contextlib.redirect_stdout(out):
             try:
-                load_test.main(
+                load_generator.main(
                     [
                         *("--model_name", model_name),
                         *("--concurrency", "1,3", "--seconds", "0.2"),
@@ -171,15 +171,15 @@ class ServerTest(tf.test.TestCase):
             (self.grpc, "INVALID_ARGUMENT"),
             (self.rest, "400"),
         ):
-            server = load_test_requests.connect(address, "tiny", 10)
+            server = load_requests.connect(address, "tiny", 10)
             signature = server.signatures()["serving_default"]
-            logs = load_test_requests.photo_requests(
+            logs = load_requests.photo_requests(
                 [tiny_server.make_jpeg(1), b"garbage"],
                 signature,
                 signature_name="serving_default",
                 batch_size=1,
             )
-            level = load_test.run_level(
+            level = load_generator.run_level(
                 server,
                 [server.encode(log) for log in logs],
                 concurrency=2,
@@ -233,7 +233,7 @@ class RequestsTest(tf.test.TestCase):
                 name: tf.make_ndarray(tensor)
                 for name, tensor in log.predict_log.request.inputs.items()
             }
-            for log in load_test_requests.random_requests(
+            for log in load_requests.random_requests(
                 signature,
                 signature_name="s",
                 batch_size=batch_size,
@@ -281,7 +281,7 @@ class RequestsTest(tf.test.TestCase):
     def test_photos_follow_each_other(self):
         """Breaks if one photo stands for all."""
         signature = _make_signature(image=(tf.string, [None]))
-        logs = load_test_requests.photo_requests(
+        logs = load_requests.photo_requests(
             [b"a", b"b", b"c"], signature, signature_name="s", batch_size=2
         )
         self.assertEqual(
@@ -295,22 +295,22 @@ class RequestsTest(tf.test.TestCase):
     def test_json(self):
         """Strings of any rank in base64, numbers as they are."""
         self.assertEqual(
-            load_test_requests._to_json(np.array([[b"\xff"]], object)),
+            load_requests._to_json(np.array([[b"\xff"]], object)),
             [[{"b64": "/w=="}]],
         )
         self.assertEqual(
-            load_test_requests._to_json(np.array(b"a", object)),
+            load_requests._to_json(np.array(b"a", object)),
             {"b64": "YQ=="},
         )
         self.assertEqual(
-            load_test_requests._to_json(np.float32([0.5, 2])), [0.5, 2.0]
+            load_requests._to_json(np.float32([0.5, 2])), [0.5, 2.0]
         )
 
 
 class LevelTest(tf.test.TestCase):
     def test_row(self):
         """200 latencies of 1 to 200 ms: half of them are at most 100 ms."""
-        row = load_test.Level(
+        row = load_generator.Level(
             concurrency=3,
             seconds=4.0,
             latencies=np.arange(200, 0, -1) / 1000,
@@ -326,7 +326,7 @@ class LevelTest(tf.test.TestCase):
 
     def test_no_answers(self):
         """A line is printed also when there is nothing to measure."""
-        row = load_test.Level(
+        row = load_generator.Level(
             concurrency=3,
             seconds=4.0,
             latencies=np.zeros(0),
@@ -334,7 +334,7 @@ class LevelTest(tf.test.TestCase):
             client_cores=0.5,
         ).row()
         self.assertEqual(
-            load_test.format_row(row).split(),
+            load_generator.format_row(row).split(),
             ["3", "0.0", "nan", "nan", "nan", "nan", "2", "0.50"],
         )
 

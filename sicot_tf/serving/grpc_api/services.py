@@ -6,7 +6,11 @@ from typing import Any
 
 import grpc
 import tensorflow as tf
+
+# Not used here: reflection can describe only services that are imported.
+from tensorflow_serving.apis import model_service_pb2  # noqa: F401
 from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf.serving import server_core

@@ -6,7 +6,6 @@ drains on SIGTERM. The flags are described in `sicot_tf.serving.flags`.
 
 import argparse
 import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -19,8 +18,8 @@ import time
 from typing import Any
 from typing import Protocol
 
-import grpc
 import tensorflow as tf
+from starlette import applications
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -57,18 +56,6 @@ class StopSignal(Protocol):
     def wait(self, seconds: float | None = None) -> None: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class _Files:
-    """What the files of the flags say."""
-
-    models: model_server_config_pb2.ModelServerConfig
-    credentials: grpc.ServerCredentials | None
-    channel_arguments: dict[str, int | str]
-    monitoring_path: str | None
-    # None: no batching.
-    batching_parameters: Any
-
-
 def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
     """Serves until `stop` is set; returns the exit code.
 
@@ -97,45 +84,47 @@ def _serve(
     _check_flags(arguments)
     _raise_file_limit()
     # All that can be wrong is read before models are loaded for minutes.
-    files = _read_files(arguments)
+    config = _model_config(arguments)
+    credentials = tls.read_credentials(arguments.ssl_config_file)
+    parameters = loading.read_batching_parameters(arguments)
     counts = metrics.Metrics()
-    manager = _make_manager(arguments, files.batching_parameters, counts)
+    manager = _make_manager(arguments, parameters, counts)
     # No load may run while the interpreter ends.
     stack.callback(manager.close, _CLOSE_SECONDS)
-    requests = None
-    if arguments.request_log_dir:
-        requests = request_log.RequestLog(
-            pathlib.Path(arguments.request_log_dir),
-            sampling_rate=arguments.request_log_sampling_rate,
-            record=counts.record_request_log,
-        )
-        stack.callback(requests.close)
     core = server_core.ServerCore(
         manager,
         metrics=counts,
-        request_log=requests,
+        request_log=_make_request_log(arguments, counts, stack),
         serialize_as_tensor_content=(
             arguments.enable_serialization_as_tensor_content
         ),
         check_method_names=arguments.enable_signature_method_name_check,
     )
-    manager.set_config(files.models)
+    over_grpc = grpc_server.GrpcServer(
+        core,
+        num_threads=_num_threads(arguments, parameters),
+        channel_arguments=grpc_server.parse_channel_arguments(
+            arguments.grpc_channel_arguments
+        ),
+    )
+    is_draining = threading.Event()
+    rest_app = app.make_app(
+        core,
+        counts,
+        cors=arguments.rest_api_enable_cors_support,
+        timeout_seconds=arguments.rest_api_timeout_in_ms / 1e3,
+        monitoring_path=_monitoring_path(arguments.monitoring_config_file),
+        num_threads=arguments.rest_api_num_threads or None,
+        readiness=lambda: not is_draining.is_set() and manager.is_available(),
+    )
+    manager.set_config(config)
     if not manager.wait_until_available(stop):
         return 0
-    over_grpc = _make_grpc_server(arguments, core, files)
-    is_draining = threading.Event()
-    over_rest = None
-    if arguments.rest_api_port:
-        over_rest = _make_rest_server(
-            arguments,
-            core,
-            counts,
-            files.monitoring_path,
-            lambda: not is_draining.is_set() and manager.is_available(),
-        )
-    over_grpc.start()
-    if over_rest is not None:
-        over_rest.start()
+    for address in _grpc_addresses(arguments):
+        over_grpc.listen(address, credentials)
+    servers = [over_grpc, *_rest_servers(arguments, rest_app, counts)]
+    for server in servers:
+        server.start()
     if arguments.model_config_file_poll_wait_seconds > 0:
         manager.watch_config_file(
             arguments.model_config_file,
@@ -144,32 +133,44 @@ def _serve(
     _log_ready(arguments, manager)
     stop.wait()
     is_draining.set()
-    _drain(over_grpc, over_rest, arguments.drain_seconds)
+    _drain(servers, arguments.drain_seconds)
     return 0
 
 
 def _drain(
-    over_grpc: grpc_server.GrpcServer,
-    over_rest: rest_server.RestServer | None,
+    servers: list[grpc_server.GrpcServer | rest_server.RestServer],
     seconds: float,
 ) -> None:
     """Takes requests for some `seconds`, then ends those that run."""
-    over_grpc.refuse_health()
-    if over_rest is not None:
-        over_rest.drain()
+    for server in servers:
+        server.drain()
     _log.info(
         "Stopping: requests are taken for %g more seconds, then running ones "
         "end. A second signal ends at once.",
         seconds,
     )
     time.sleep(seconds)
-    waits = [over_grpc.stop(_FINISH_SECONDS)]
-    if over_rest is not None:
-        waits.append(over_rest.stop())
+    waits = [server.stop(_FINISH_SECONDS) for server in servers]
     deadline = time.monotonic() + _FINISH_SECONDS + 1
     for wait in waits:
         wait(max(0.0, deadline - time.monotonic()))
     _log.info("Stopped.")
+
+
+def _make_request_log(
+    arguments: argparse.Namespace,
+    counts: metrics.Metrics,
+    stack: contextlib.ExitStack,
+) -> request_log.RequestLog | None:
+    if not arguments.request_log_dir:
+        return None
+    requests = request_log.RequestLog(
+        pathlib.Path(arguments.request_log_dir),
+        sampling_rate=arguments.request_log_sampling_rate,
+        record=counts.record_request_log,
+    )
+    stack.callback(requests.close)
+    return requests
 
 
 def _make_manager(
@@ -202,45 +203,23 @@ def _make_manager(
     )
 
 
-def _make_grpc_server(
-    arguments: argparse.Namespace, core: server_core.ServerCore, files: _Files
-) -> grpc_server.GrpcServer:
-    """With its ports, but not yet answering."""
-    made = grpc_server.GrpcServer(
-        core,
-        num_threads=_num_threads(arguments, files.batching_parameters),
-        channel_arguments=files.channel_arguments,
-    )
-    for address in _grpc_addresses(arguments):
-        made.listen(address, files.credentials)
-    return made
-
-
-def _make_rest_server(
+def _rest_servers(
     arguments: argparse.Namespace,
-    core: server_core.ServerCore,
+    rest_app: applications.Starlette,
     counts: metrics.Metrics,
-    monitoring_path: str | None,
-    readiness: app.Readiness,
-) -> rest_server.RestServer:
-    """With its port, but not yet answering."""
-    return rest_server.RestServer(
-        app.make_app(
-            core,
-            counts,
-            cors=arguments.rest_api_enable_cors_support,
-            timeout_seconds=arguments.rest_api_timeout_in_ms / 1e3,
-            monitoring_path=monitoring_path,
-            num_threads=arguments.rest_api_num_threads or None,
-            readiness=readiness,
-        ),
+) -> list[rest_server.RestServer]:
+    """With its port, but not yet answering; none without a port."""
+    if not arguments.rest_api_port:
+        return []
+    server = rest_server.RestServer(
+        rest_app,
         arguments.rest_api_port,
-        int(_FINISH_SECONDS),
         idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
         receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
         max_connections=arguments.rest_api_max_connections,
         record=counts.record_rest_response,
     )
+    return [server]
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
@@ -282,18 +261,6 @@ def _check_flags(arguments: argparse.Namespace) -> None:
             "Expected --model_config_file with "
             "--model_config_file_poll_wait_seconds."
         )
-
-
-def _read_files(arguments: argparse.Namespace) -> _Files:
-    return _Files(
-        models=_model_config(arguments),
-        credentials=tls.read_credentials(arguments.ssl_config_file),
-        channel_arguments=grpc_server.parse_channel_arguments(
-            arguments.grpc_channel_arguments
-        ),
-        monitoring_path=_monitoring_path(arguments.monitoring_config_file),
-        batching_parameters=loading.read_batching_parameters(arguments),
-    )
 
 
 def _model_config(
@@ -359,7 +326,7 @@ def _grpc_addresses(arguments: argparse.Namespace) -> list[str]:
 def _log_ready(
     arguments: argparse.Namespace, manager: model_manager.ModelManager
 ) -> None:
-    """Where what is served, and how to try it."""
+    """What is served where, and how to try it."""
     models = []
     for name in manager.model_names():
         versions = [
@@ -371,22 +338,17 @@ def _log_ready(
     served = "; ".join(models)
     addresses = _grpc_addresses(arguments)
     if addresses:
-        _log.info(
-            "Running gRPC ModelServer at %s: %s",
-            " and ".join(addresses),
-            served,
-        )
+        where = " and ".join(addresses)
+        _log.info("Running gRPC ModelServer at %s: %s", where, served)
     if arguments.rest_api_port:
-        _log.info(
-            "Exporting HTTP/REST API at:localhost:%d: %s",
-            arguments.rest_api_port,
-            served,
-        )
+        where = f"localhost:{arguments.rest_api_port}"
+        _log.info("Exporting HTTP/REST API at:%s: %s", where, served)
     if addresses and models:
+        where = addresses[-1].replace("0.0.0.0", "localhost")
         _log.info(
-            "Try it: python -m sicot_tf.client PHOTO --server %s "
-            "--model_name %s",
-            addresses[-1].replace("0.0.0.0", "localhost"),
+            "Try it: python -m sicot_tf.client PHOTO --server %s --model_name "
+            "%s",
+            where,
             manager.model_names()[0],
         )
 

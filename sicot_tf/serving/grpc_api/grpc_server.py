@@ -102,7 +102,7 @@ class GrpcServer:
         """Begins to answer."""
         self._server.start()
 
-    def refuse_health(self) -> None:
+    def drain(self) -> None:
         """Answers NOT_SERVING from now on; requests are still taken."""
         self._health.enter_graceful_shutdown()
 

@@ -284,7 +284,7 @@ class GrpcServerTest(tf.test.TestCase):
         watches = [stub.Watch(request(), timeout=60) for _ in range(6)]
         for watch in watches:
             self.assertEqual(next(watch).status, _SERVING)
-        server.refuse_health()
+        server.drain()
         for watch in watches:
             self.assertEqual(next(watch).status, _NOT_SERVING)
         # Requests that still come are answered.

@@ -58,10 +58,10 @@ class RestProtocolTest(unittest.TestCase):
         )
         settings = {"idle_seconds": _LONG, "receive_seconds": _LONG} | limits
         server = rest_server.RestServer(
-            app, 0, 20, record=self.codes.append, **settings
+            app, 0, record=self.codes.append, **settings
         )
         server.start()
-        self.addCleanup(lambda: server.stop()(30))
+        self.addCleanup(lambda: server.stop(20)(30))
         # The last cleanup runs first.
         self.addCleanup(self.release.set)
         return server
@@ -212,7 +212,7 @@ class RestProtocolTest(unittest.TestCase):
         idle.sendall(_GET)
         self.assertEqual(self.read(idle), (200, b"fast"))
         new = self.connect(server)
-        wait = server.stop()
+        wait = server.stop(20)
         threading.Event().wait(0.3)
         new.sendall(_GET)
         self.assertEqual(self.read(new), (200, b"fast"))
@@ -225,7 +225,7 @@ class RestProtocolTest(unittest.TestCase):
         client = self.connect(server)
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertTrue(self.running.wait(30))
-        wait = server.stop()
+        wait = server.stop(20)
         self.release.set()
         self.assertEqual(self.read(client), (200, b"done"))
         wait(30)
@@ -238,7 +238,7 @@ class RestProtocolTest(unittest.TestCase):
         with self.assertRaisesRegex(
             OSError, f"Failed to start HTTP Server at .*{port}"
         ):
-            rest_server.RestServer(applications.Starlette(), port, 20)
+            rest_server.RestServer(applications.Starlette(), port)
 
     def test_no_file_is_left(self):
         """Breaks if the log fills the disk, or the server stays deaf."""
@@ -251,7 +251,7 @@ class RestProtocolTest(unittest.TestCase):
                     from starlette import applications
                     from sicot_tf.serving.rest_api import rest_server
                     server = rest_server.RestServer(
-                        applications.Starlette(), 0, 20
+                        applications.Starlette(), 0
                     )
                     server.start()
                     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))

@@ -68,7 +68,6 @@ class RequestLog:
         self._max_files = max_files
         self._queue = queue.Queue()
         self._lock = threading.Lock()
-        self._num_pending = 0
         self._pending_bytes = 0
         self._writer = None
         self._num_bytes = 0
@@ -92,11 +91,10 @@ class RequestLog:
         num_bytes = log.ByteSize()
         with self._lock:
             is_full = (
-                self._num_pending >= _MAX_PENDING_RECORDS
+                self._queue.qsize() >= _MAX_PENDING_RECORDS
                 or self._pending_bytes + num_bytes > _MAX_PENDING_BYTES
             )
             if not is_full:
-                self._num_pending += 1
                 self._pending_bytes += num_bytes
                 self._queue.put((log, num_bytes))
         if is_full:
@@ -123,7 +121,6 @@ class RequestLog:
                 functools.partial(self._write_record, log)
             )
             with self._lock:
-                self._num_pending -= 1
                 self._pending_bytes -= num_bytes
             self._record(_model_name(log), code_name)
 

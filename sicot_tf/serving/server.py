@@ -19,7 +19,6 @@ from typing import Any
 from typing import Protocol
 
 import tensorflow as tf
-from starlette import applications
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
@@ -69,7 +68,7 @@ def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
         except (OSError, RuntimeError, ValueError) as error:
             text = str(error)
         except tf.errors.OpError as error:
-            text = f"{loading.code_name(error)}: {error.message}"
+            text = f"{errors.code_name(error.error_code)}: {error.message}"
         print(f"error: Failed to start server. Error: {text}", file=sys.stderr)
         # TensorFlow Serving's code, -1.
         return 255
@@ -108,7 +107,7 @@ def _serve(
         ),
     )
     is_draining = threading.Event()
-    rest_app = app.make_app(
+    api = app.Api(
         core,
         counts,
         cors=arguments.rest_api_enable_cors_support,
@@ -122,7 +121,7 @@ def _serve(
         return 0
     for address in _grpc_addresses(arguments):
         over_grpc.listen(address, credentials)
-    servers = [over_grpc, *_rest_servers(arguments, rest_app, counts)]
+    servers = [over_grpc, *_rest_servers(arguments, api, counts)]
     for server in servers:
         server.start()
     if arguments.model_config_file_poll_wait_seconds > 0:
@@ -205,14 +204,14 @@ def _make_manager(
 
 def _rest_servers(
     arguments: argparse.Namespace,
-    rest_app: applications.Starlette,
+    api: app.Api,
     counts: metrics.Metrics,
 ) -> list[rest_server.RestServer]:
     """With its port, but not yet answering; none without a port."""
     if not arguments.rest_api_port:
         return []
     server = rest_server.RestServer(
-        rest_app,
+        api.make_app(),
         arguments.rest_api_port,
         idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
         receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
@@ -247,11 +246,8 @@ def _check_flags(arguments: argparse.Namespace) -> None:
             f"Expected another --rest_api_port than --port, received {port}."
         )
     if arguments.use_alts_credentials:
-        raise tf.errors.UnimplementedError(
-            None,
-            None,
-            "ALTS credentials exist on Google Cloud only; use "
-            "--ssl_config_file.",
+        raise errors.unimplemented(
+            "ALTS credentials exist on Google Cloud; use --ssl_config_file."
         )
     if (
         arguments.model_config_file_poll_wait_seconds > 0

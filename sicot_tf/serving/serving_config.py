@@ -20,74 +20,53 @@ from sicot_tf.serving import errors
 
 MODEL_PLATFORM = "tensorflow"
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_PACKAGE = "tensorflow.serving"
-# Messages that are no part of tensorflow-serving-api, with number and type of
-# each field: session_bundle_config.proto, monitoring_config.proto and
-# ssl_config.proto of TensorFlow Serving.
-_MESSAGES = {
-    "BatchingParameters": {
-        "max_batch_size": (1, "Int64Value"),
-        "batch_timeout_micros": (2, "Int64Value"),
-        "max_enqueued_batches": (3, "Int64Value"),
-        "num_batch_threads": (4, "Int64Value"),
-        "thread_pool_name": (5, "StringValue"),
-        "allowed_batch_sizes": (6, "repeated int64"),
-        "pad_variable_length_inputs": (7, "bool"),
-        "enable_large_batch_splitting": (8, "BoolValue"),
-        "max_execution_batch_size": (9, "Int64Value"),
-    },
-    "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-    "MonitoringConfig": {"prometheus_config": (1, "PrometheusConfig")},
-    "SSLConfig": {
-        "server_key": (1, "string"),
-        "server_cert": (2, "string"),
-        "custom_ca": (3, "string"),
-        "client_verify": (4, "bool"),
-    },
+# Messages that are no part of tensorflow-serving-api, in a pool of their own:
+# another library in the process may bring them, and one pool takes a name once.
+# Of session_bundle_config.proto, monitoring_config.proto and ssl_config.proto.
+_PROTOS = """
+name: "sicot_tf/serving_config.proto" package: "tensorflow.serving"
+syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
+message_type {
+  name: "BatchingParameters"
+  field { number: 1 name: "max_batch_size" type_name: "%(int64)s" }
+  field { number: 2 name: "batch_timeout_micros" type_name: "%(int64)s" }
+  field { number: 3 name: "max_enqueued_batches" type_name: "%(int64)s" }
+  field { number: 4 name: "num_batch_threads" type_name: "%(int64)s" }
+  field { number: 5 name: "thread_pool_name"
+          type_name: ".google.protobuf.StringValue" }
+  field { number: 6 name: "allowed_batch_sizes" label: LABEL_REPEATED
+          type: TYPE_INT64 }
+  field { number: 7 name: "pad_variable_length_inputs" type: TYPE_BOOL }
+  field { number: 8 name: "enable_large_batch_splitting"
+          type_name: ".google.protobuf.BoolValue" }
+  field { number: 9 name: "max_execution_batch_size" type_name: "%(int64)s" }
 }
-
-
-def _make_pool() -> descriptor_pool.DescriptorPool:
-    """A pool of `_MESSAGES` alone.
-
-    Another library in the process may bring the same messages, and one pool
-    takes a name once.
-    """
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tensorflow_serving/private_configs.proto",
-        package=_PACKAGE,
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
-        syntax="proto3",
-    )
-    for name, fields in _MESSAGES.items():
-        descriptor = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            field = descriptor.field.add(
-                name=field_name, number=number, label=_Field.LABEL_OPTIONAL
-            )
-            if kind.startswith("repeated "):
-                field.label = _Field.LABEL_REPEATED
-                kind = kind.removeprefix("repeated ")
-            if kind.islower():
-                field.type = _Field.Type.Value(f"TYPE_{kind.upper()}")
-            else:
-                field.type = _Field.TYPE_MESSAGE
-                ours = kind in _MESSAGES
-                package = _PACKAGE if ours else "google.protobuf"
-                field.type_name = f".{package}.{kind}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return pool
-
-
-_POOL = _make_pool()
+message_type {
+  name: "PrometheusConfig"
+  field { number: 1 name: "enable" type: TYPE_BOOL }
+  field { number: 2 name: "path" type: TYPE_STRING }
+}
+message_type {
+  name: "MonitoringConfig"
+  field { number: 1 name: "prometheus_config"
+          type_name: ".tensorflow.serving.PrometheusConfig" }
+}
+message_type {
+  name: "SSLConfig"
+  field { number: 1 name: "server_key" type: TYPE_STRING }
+  field { number: 2 name: "server_cert" type: TYPE_STRING }
+  field { number: 3 name: "custom_ca" type: TYPE_STRING }
+  field { number: 4 name: "client_verify" type: TYPE_BOOL }
+}
+""" % {"int64": ".google.protobuf.Int64Value"}
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+_POOL.Add(text_format.Parse(_PROTOS, descriptor_pb2.FileDescriptorProto()))
 
 
 def _make_class(name: str) -> Any:
     return message_factory.GetMessageClass(
-        _POOL.FindMessageTypeByName(f"{_PACKAGE}.{name}")
+        _POOL.FindMessageTypeByName(f"tensorflow.serving.{name}")
     )
 
 
@@ -218,13 +197,9 @@ def _read(path: str | os.PathLike[str], config: Any) -> Any:
     try:
         return text_format.Parse(pathlib.Path(path).read_bytes(), config)
     except FileNotFoundError as error:
-        raise tf.errors.NotFoundError(
-            None, None, f"{path}; No such file or directory"
-        ) from error
+        raise errors.not_found(f"{path}; No such file or directory") from error
     except OSError as error:
-        raise tf.errors.UnknownError(
-            None, None, f"{path}; {error.strerror}"
-        ) from error
+        raise errors.unknown(f"{path}; {error.strerror}") from error
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise errors.invalid(
             f"Invalid protobuf file: '{path}': expected the text form of "

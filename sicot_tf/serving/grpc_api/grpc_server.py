@@ -15,6 +15,8 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha import reflection_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
@@ -69,7 +71,12 @@ class GrpcServer:
             options=list(options.items()),
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
-        services.add(core, self._server)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            services.PredictionService(core), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            services.ModelService(core), self._server
+        )
         self._streams = _Streams()
         self._health = _HealthService(self._streams)
         for name in _HEALTH_NAMES:

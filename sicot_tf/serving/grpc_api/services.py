@@ -23,29 +23,31 @@ _MAX_MESSAGE_BYTES = 1024
 _LONGEST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 
 
-def add(core: server_core.ServerCore, server: grpc.Server) -> None:
-    """Lets `server` answer all calls of both services from `core`."""
-    predictions = prediction_service_pb2_grpc.PredictionServiceServicer()
-    models = model_service_pb2_grpc.ModelServiceServicer()
-    for service, call, answer in (
-        (predictions, "Predict", core.predict),
-        (predictions, "Classify", core.classify),
-        (predictions, "Regress", core.regress),
-        (predictions, "MultiInference", core.multi_inference),
-        (predictions, "GetModelMetadata", _at_once(core.get_model_metadata)),
-        (models, "GetModelStatus", _at_once(core.get_model_status)),
-        (models, "HandleReloadConfigRequest", core.reload_config),
-    ):
-        setattr(service, call, functools.partial(_answer, answer))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        predictions, server
-    )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Passes each call on to the core, with the caller's deadline."""
+
+    def __init__(self, core: server_core.ServerCore):
+        self.Predict = _answering(core.predict)
+        self.Classify = _answering(core.classify)
+        self.Regress = _answering(core.regress)
+        self.MultiInference = _answering(core.multi_inference)
+        self.GetModelMetadata = _answering(
+            lambda request, timeout_seconds: core.get_model_metadata(request)
+        )
 
 
-def _at_once(answer: Callable[[Any], Any]) -> Callable[..., Any]:
-    """Of a call that takes no time."""
-    return lambda request, timeout_seconds: answer(request)
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Passes each call on to the core."""
+
+    def __init__(self, core: server_core.ServerCore):
+        self.HandleReloadConfigRequest = _answering(core.reload_config)
+        self.GetModelStatus = _answering(
+            lambda request, timeout_seconds: core.get_model_status(request)
+        )
+
+
+def _answering(answer: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.partial(_answer, answer)
 
 
 def _answer(

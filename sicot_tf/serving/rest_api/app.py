@@ -7,7 +7,10 @@ size and depth, `Retry-After`, `/healthz` and `/readyz` are this server's own.
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
+import gzip
+import io
 import logging
 import os
 import time
@@ -34,7 +37,6 @@ _log = logging.getLogger(__name__)
 # Some 20 images of 224 x 224 as decimals, 700 as base64. Parsed, JSON takes
 # up to ten times its size in memory.
 MAX_BODY_BYTES = 64 << 20
-Readiness = Callable[[], bool]
 
 _CORS_HEADERS = {
     "Access-Control-Allow-Origin": "*",
@@ -59,64 +61,6 @@ _HTTP_STATUSES = {
 }
 
 
-def make_app(
-    core: server_core.ServerCore,
-    counts: metrics.Metrics,
-    *,
-    cors: bool = False,
-    timeout_seconds: float | None = 30.0,
-    monitoring_path: str | None = None,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    num_threads: int | None = None,
-    readiness: Readiness = lambda: True,
-) -> applications.Starlette:
-    """The REST interface as an ASGI application, for example for uvicorn.
-
-    Args:
-        core: answers the requests.
-        counts: counts them.
-        cors: lets pages of other sites use the API.
-        timeout_seconds: of a request, from the end of its body; None: none.
-        monitoring_path: where `counts` are shown; None: nowhere.
-        max_body_bytes: larger bodies, packed or unpacked, are refused.
-        num_threads: requests that are worked on at a time; by default four
-            for each processor, as in TensorFlow Serving.
-        readiness: whether `/readyz` says yes; `/healthz` always does.
-    """
-    api = _Api(core, counts, cors, timeout_seconds, max_body_bytes, num_threads)
-
-    async def healthz(request: requests.Request) -> responses.Response:
-        return responses.PlainTextResponse("ok\n")
-
-    async def readyz(request: requests.Request) -> responses.Response:
-        if readiness():
-            return responses.PlainTextResponse("ok\n")
-        return responses.PlainTextResponse("not ready\n", 503)
-
-    def monitoring(request: requests.Request) -> responses.Response:
-        return responses.Response(
-            counts.text(), media_type=metrics.CONTENT_TYPE
-        )
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
-        yield
-        api.close()
-
-    routes = [
-        routing.Route("/healthz", healthz),
-        routing.Route("/readyz", readyz),
-        # An object rather than a function: it takes every HTTP method.
-        routing.Route("/{path:path}", api),
-    ]
-    if monitoring_path is not None:
-        routes.insert(0, routing.Route(monitoring_path, monitoring))
-    count = middleware.Middleware(_Counter, counts.record_rest_response)
-    return applications.Starlette(
-        routes=routes, lifespan=lifespan, middleware=[count]
-    )
-
-
 class _Counter:
     """Tells `record` the status of each answer."""
 
@@ -139,29 +83,72 @@ class _TooLarge(Exception):
     """A body above the limit."""
 
 
-class _Api:
-    """Everything below `/v1/`."""
+@dataclasses.dataclass
+class Api:
+    """The REST interface; itself it answers all below `/v1/`.
 
-    def __init__(
-        self,
-        core: server_core.ServerCore,
-        counts: metrics.Metrics,
-        cors: bool,
-        timeout_seconds: float | None,
-        max_body_bytes: int,
-        num_threads: int | None,
-    ):
-        self._calls = calls.RestCalls(core, counts.count)
-        self._count = counts.count
-        self._cors = cors
-        self._timeout_seconds = timeout_seconds
-        self._max_body_bytes = max_body_bytes
+    Attributes:
+        core: answers the requests.
+        counts: counts them.
+        cors: lets pages of other sites use the API.
+        timeout_seconds: of a request, from the end of its body; None: none.
+        monitoring_path: where `counts` are shown; None: nowhere.
+        max_body_bytes: larger bodies, packed or unpacked, are refused.
+        num_threads: requests that are worked on at a time; by default four
+            for each processor, as in TensorFlow Serving.
+        readiness: whether `/readyz` says yes; `/healthz` always does.
+    """
+
+    core: server_core.ServerCore
+    counts: metrics.Metrics
+    cors: bool = False
+    timeout_seconds: float | None = 30.0
+    monitoring_path: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES
+    num_threads: int | None = None
+    readiness: Callable[[], bool] = lambda: True
+
+    def __post_init__(self):
+        self._calls = calls.RestCalls(self.core, self.counts.count)
         self._executor = concurrent.futures.ThreadPoolExecutor(
-            num_threads or 4 * (os.cpu_count() or 1), "rest"
+            self.num_threads or 4 * (os.cpu_count() or 1), "rest"
         )
 
-    def close(self) -> None:
-        self._executor.shutdown(wait=False)
+    def make_app(self) -> applications.Starlette:
+        """An ASGI application, for example for uvicorn."""
+
+        async def healthz(request: requests.Request) -> responses.Response:
+            return responses.PlainTextResponse("ok\n")
+
+        async def readyz(request: requests.Request) -> responses.Response:
+            if self.readiness():
+                return responses.PlainTextResponse("ok\n")
+            return responses.PlainTextResponse("not ready\n", 503)
+
+        def monitoring(request: requests.Request) -> responses.Response:
+            return responses.Response(
+                self.counts.text(), media_type=metrics.CONTENT_TYPE
+            )
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
+            yield
+            self._executor.shutdown(wait=False)
+
+        routes = [
+            routing.Route("/healthz", healthz),
+            routing.Route("/readyz", readyz),
+            # An object rather than a function: it takes every HTTP method.
+            routing.Route("/{path:path}", self),
+        ]
+        if self.monitoring_path is not None:
+            routes.insert(0, routing.Route(self.monitoring_path, monitoring))
+        record = self.counts.record_rest_response
+        return applications.Starlette(
+            routes=routes,
+            lifespan=lifespan,
+            middleware=[middleware.Middleware(_Counter, record)],
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, whatever its method and path."""
@@ -171,7 +158,7 @@ class _Api:
         path = path.split(b"?")[0]
         if not path.lower().startswith(b"/v1/"):
             response = responses.PlainTextResponse("Not Found\n", 404)
-        elif self._cors and request.method == "OPTIONS":
+        elif self.cors and request.method == "OPTIONS":
             is_page = request.headers.get("Origin", "").startswith("http")
             response = self._make_response(
                 *(200, b"")
@@ -182,13 +169,13 @@ class _Api:
             try:
                 response = await self._respond(request, path)
             except _TooLarge:
-                self._count(calls.model_name(path), "RESOURCE_EXHAUSTED")
+                self.counts.count(calls.model_name(path), "RESOURCE_EXHAUSTED")
                 text = (
-                    f"Request body is larger than {self._max_body_bytes} bytes"
+                    f"Request body is larger than {self.max_body_bytes} bytes"
                 )
                 response = self._make_response(413, json_responses.error(text))
             except requests.ClientDisconnect:
-                self._count(calls.model_name(path), "CANCELLED")
+                self.counts.count(calls.model_name(path), "CANCELLED")
                 return
         await response(scope, receive, send)
 
@@ -199,12 +186,12 @@ class _Api:
         # A client that expects 100 waits before it sends what nobody wants.
         # The parser takes digits only.
         length = int(request.headers.get("Content-Length", 0))
-        if "expect" in request.headers and length > self._max_body_bytes:
+        if "expect" in request.headers and length > self.max_body_bytes:
             raise _TooLarge
         body = await self._read_body(request)
         deadline = None
-        if self._timeout_seconds is not None:
-            deadline = time.monotonic() + self._timeout_seconds
+        if self.timeout_seconds is not None:
+            deadline = time.monotonic() + self.timeout_seconds
         work = functools.partial(
             self._work,
             request.method,
@@ -224,13 +211,13 @@ class _Api:
             num_bytes += len(chunk)
             # Most clients listen only after they have sent everything. One
             # that never ends is cut off.
-            if num_bytes > 4 * self._max_body_bytes:
+            if num_bytes > 4 * self.max_body_bytes:
                 raise _TooLarge
-            if num_bytes > self._max_body_bytes:
+            if num_bytes > self.max_body_bytes:
                 chunks.clear()
             else:
                 chunks.append(chunk)
-        if num_bytes > self._max_body_bytes:
+        if num_bytes > self.max_body_bytes:
             raise _TooLarge
         return b"".join(chunks)
 
@@ -247,9 +234,11 @@ class _Api:
         try:
             if body and is_packed:
                 try:
-                    body = _unpack(body, self._max_body_bytes)
+                    body = _unpack(body, self.max_body_bytes)
                 except tf.errors.OpError:
-                    self._count(calls.model_name(path), "INVALID_ARGUMENT")
+                    self.counts.count(
+                        calls.model_name(path), "INVALID_ARGUMENT"
+                    )
                     raise
             content = self._calls.answer(method, path, body, deadline)
         except _TooLarge:
@@ -269,7 +258,7 @@ class _Api:
 
     def _make_response(self, status: int, content: bytes) -> responses.Response:
         headers = {"Content-Type": "application/json"}
-        if self._cors:
+        if self.cors:
             headers |= _CORS_HEADERS
         if status in (429, 503):
             headers["Retry-After"] = "1"
@@ -278,22 +267,13 @@ class _Api:
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:
     """What `body` holds, packed with gzip, perhaps in several parts."""
-    parts = []
-    while body:
-        decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            parts.append(decompressor.decompress(body, max_bytes + 1))
-        except zlib.error as error:
-            raise errors.invalid(
-                f"Request body can't be unpacked as gzip: {error}"
-            ) from None
-        max_bytes -= len(parts[-1])
-        if max_bytes < 0:
-            raise _TooLarge
-        if not decompressor.eof:
-            raise errors.invalid(
-                "Request body can't be unpacked as gzip: it ends too early"
-            )
-        # RFC 1952 lets zeros follow.
-        body = decompressor.unused_data.lstrip(b"\0")
-    return b"".join(parts)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            unpacked = file.read(max_bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise errors.invalid(
+            f"Request body can't be unpacked as gzip: {error}"
+        ) from None
+    if len(unpacked) > max_bytes:
+        raise _TooLarge
+    return unpacked

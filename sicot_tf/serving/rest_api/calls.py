@@ -12,7 +12,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
@@ -145,7 +144,7 @@ class RestCalls:
         except Exception as error:
             code = "INTERNAL"
             if isinstance(error, tf.errors.OpError):
-                code = error_codes_pb2.Code.Name(error.error_code)
+                code = errors.code_name(error.error_code)
             elif isinstance(error, MemoryError):
                 code = "RESOURCE_EXHAUSTED"
             self._count(name, code)

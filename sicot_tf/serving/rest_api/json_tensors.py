@@ -140,8 +140,8 @@ def _to_array(value: Any, datatype: int) -> np.ndarray:
     dtype = tf.as_dtype(datatype)
     kinds = _KINDS.get(datatype)
     if kinds is None:
-        raise tf.errors.UnimplementedError(
-            None, None, f"Conversion of JSON Value to type: {dtype.name}"
+        raise errors.unimplemented(
+            f"Conversion of JSON Value to type: {dtype.name}"
         )
     if not kinds.issuperset(map(type, leaves)):
         wrong = next(leaf for leaf in leaves if type(leaf) not in kinds)

@@ -88,7 +88,7 @@ class RestTest(tf.test.TestCase):
     @contextlib.contextmanager
     def serve(core, counts=None, **options):
         """The port of a uvicorn server, inside a `with`."""
-        made = app.make_app(core, counts or metrics.Metrics(), **options)
+        made = app.Api(core, counts or metrics.Metrics(), **options).make_app()
         with socket.create_server(("localhost", 0)) as listener:
             server = uvicorn.Server(
                 uvicorn.Config(made, http="h11", log_level="error")

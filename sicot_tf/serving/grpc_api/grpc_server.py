@@ -1,5 +1,6 @@
 """The gRPC side of the model server: ports, TLS, health, reflection."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
 from sicot_tf.serving.grpc_api import services
+
+# Of each message that is none it logs a traceback: a client could fill a disk.
+logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000

@@ -4,6 +4,7 @@ Dashboards and alerts written for tensorflow_model_server read the same page:
 names with colons, the same labels and buckets, at the same path.
 """
 
+import functools
 import re
 import threading
 from collections.abc import Sequence
@@ -16,16 +17,31 @@ _MAX_UNSERVED_NAMES = 100
 _MAX_UNSERVED_NAME_LENGTH = 200
 _OTHER_NAME = "unknown"
 
-_SERVING = ":tensorflow:serving:"
-_BATCHING = f"{_SERVING}batching_session:"
+_PREFIX = ":tensorflow:serving:"
 # Limits in microseconds, 10 to about 20 minutes, and numbers of examples:
 # servables/tensorflow/util.cc of TensorFlow Serving.
 _MICROSECONDS = [float(f"{10 * 1.8**exponent:g}") for exponent in range(33)]
 _SIZES = [2.0**exponent for exponent in range(15)]
+# Buckets of a histogram, None for a counter; and labels.
+_METRICS = {
+    "request_count": (None, "model_name status"),
+    "request_latency": (_MICROSECONDS, "model_name API entrypoint"),
+    "runtime_latency": (_MICROSECONDS, "model_name API runtime"),
+    "request_example_counts": (_SIZES, "model"),
+    "request_example_count_total": (None, "model"),
+    "model_warmup_latency": (_MICROSECONDS, "model_path status"),
+    "model_warmup_records_read": (None, "model_path"),
+    "request_log_count": (None, "model_name status_code"),
+    "batching_session:queuing_latency": (_MICROSECONDS, "thread_pool_name"),
+    "batching_session:input_batch_size": (_SIZES, ""),
+    "batching_session:processed_batch_size": (_SIZES, ""),
+    "batching_session:padding_size": (_SIZES, "execution_batch_size"),
+    "batching_session:wrapped_run_count": (None, ""),
+}
 # prometheus_client ends the names of counters in `_total`, TensorFlow Serving
 # that of one.
 _TOTAL = re.compile(
-    rf"^((?:# (?:HELP|TYPE) )?(?!{_SERVING}request_example_count_)[:\w]+)_total"
+    rf"^((?:# (?:HELP|TYPE) )?(?!{_PREFIX}request_example_count_)[:\w]+)_total"
     r"(?=[ {])",
     re.MULTILINE,
 )
@@ -41,74 +57,24 @@ class Metrics:
         self._registry = prometheus_client.CollectorRegistry()
         # When each counter was made would be a line more for each.
         prometheus_client.disable_created_metrics()
-        self._request_count = self._counter(
-            f"{_SERVING}request_count", "Requests.", "model_name", "status"
-        )
-        self._request_latency = self._histogram(
-            f"{_SERVING}request_latency",
-            "Wall time of a request in microseconds.",
-            _MICROSECONDS,
-            *("model_name", "API", "entrypoint"),
-        )
-        self._runtime_latency = self._histogram(
-            f"{_SERVING}runtime_latency",
-            "Wall time of a run of TensorFlow in microseconds.",
-            _MICROSECONDS,
-            *("model_name", "API", "runtime"),
-        )
-        self._example_counts = self._histogram(
-            f"{_SERVING}request_example_counts",
-            "tf.Examples of a request.",
-            _SIZES,
-            "model",
-        )
-        self._example_count_total = self._counter(
-            f"{_SERVING}request_example_count_total", "tf.Examples.", "model"
-        )
-        self._warmup_latency = self._histogram(
-            f"{_SERVING}model_warmup_latency",
-            "Wall time of a warm-up in microseconds.",
-            _MICROSECONDS,
-            *("model_path", "status"),
-        )
-        self._warmup_records_read = self._counter(
-            f"{_SERVING}model_warmup_records_read",
-            "Warm-up records that were run.",
-            "model_path",
-        )
-        self._request_log_count = self._counter(
-            f"{_SERVING}request_log_count",
-            "Requests that were to be logged.",
-            *("model_name", "status_code"),
-        )
-        self._rest_response_count = self._counter(
+        self._metrics = {}
+        for name, (buckets, labels) in _METRICS.items():
+            make = prometheus_client.Counter
+            if buckets:
+                make = functools.partial(
+                    prometheus_client.Histogram, buckets=buckets
+                )
+            self._metrics[name] = make(
+                f"{_PREFIX}{name}",
+                "As of TensorFlow Serving; latencies in microseconds.",
+                labels.split(),
+                registry=self._registry,
+            )
+        self._rest_response_count = prometheus_client.Counter(
             ":sicot:serving:rest_response_count",
             "HTTP answers on the REST port.",
-            "code",
-        )
-        self._add_batching()
-
-    def _add_batching(self) -> None:
-        self._queuing_latency = self._histogram(
-            f"{_BATCHING}queuing_latency",
-            "Wall time in the queue in microseconds.",
-            _MICROSECONDS,
-            "thread_pool_name",
-        )
-        self._input_batch_size = self._histogram(
-            f"{_BATCHING}input_batch_size", "Rows without padding.", _SIZES
-        )
-        self._processed_batch_size = self._histogram(
-            f"{_BATCHING}processed_batch_size", "Rows with padding.", _SIZES
-        )
-        self._padding_size = self._histogram(
-            f"{_BATCHING}padding_size",
-            "Rows of padding.",
-            _SIZES,
-            "execution_batch_size",
-        )
-        self._wrapped_run_count = self._counter(
-            f"{_BATCHING}wrapped_run_count", "Runs of batches."
+            ["code"],
+            registry=self._registry,
         )
 
     def record(
@@ -126,17 +92,21 @@ class Metrics:
         """
         model_name = self.count(model_name, status_code_name)
         if status_code_name == "OK":
-            self._request_latency.labels(model_name, api, entrypoint).observe(
-                seconds * 1e6
-            )
+            self._metrics["request_latency"].labels(
+                model_name, api, entrypoint
+            ).observe(seconds * 1e6)
             if num_examples:
-                self._example_counts.labels(model_name).observe(num_examples)
-                self._example_count_total.labels(model_name).inc(num_examples)
+                self._metrics["request_example_counts"].labels(
+                    model_name
+                ).observe(num_examples)
+                self._metrics["request_example_count_total"].labels(
+                    model_name
+                ).inc(num_examples)
 
     def count(self, model_name: str, status_code_name: str) -> str:
         """One request, whether or not a model saw it; returns its label."""
         label = self._label(model_name, status_code_name == "OK")
-        self._request_count.labels(label, status_code_name).inc()
+        self._metrics["request_count"].labels(label, status_code_name).inc()
         return label
 
     def record_rest_response(self, status: int) -> None:
@@ -145,7 +115,7 @@ class Metrics:
 
     def record_runtime(self, model_name: str, api: str, seconds: float) -> None:
         """One run of a model's session, without parsing and encoding."""
-        self._runtime_latency.labels(model_name, api, "TF1").observe(
+        self._metrics["runtime_latency"].labels(model_name, api, "TF1").observe(
             seconds * 1e6
         )
 
@@ -157,10 +127,12 @@ class Metrics:
         num_records: int,
     ) -> None:
         """The warm-up of one version."""
-        self._warmup_latency.labels(model_path, status_code_name).observe(
-            seconds * 1e6
+        self._metrics["model_warmup_latency"].labels(
+            model_path, status_code_name
+        ).observe(seconds * 1e6)
+        self._metrics["model_warmup_records_read"].labels(model_path).inc(
+            num_records
         )
-        self._warmup_records_read.labels(model_path).inc(num_records)
 
     def record_batch(
         self,
@@ -170,19 +142,21 @@ class Metrics:
         seconds_in_queue: Sequence[float],
     ) -> None:
         """One batch that is about to run, with rows of several requests."""
-        latency = self._queuing_latency.labels(thread_pool_name)
+        prefix = "batching_session:"
+        latency = self._metrics[prefix + "queuing_latency"]
         for seconds in seconds_in_queue:
-            latency.observe(seconds * 1e6)
-        self._input_batch_size.observe(size)
-        self._processed_batch_size.observe(padded_size)
-        self._padding_size.labels(padded_size).observe(padded_size - size)
-        self._wrapped_run_count.inc()
+            latency.labels(thread_pool_name).observe(seconds * 1e6)
+        self._metrics[prefix + "input_batch_size"].observe(size)
+        self._metrics[prefix + "processed_batch_size"].observe(padded_size)
+        padding = self._metrics[prefix + "padding_size"].labels(padded_size)
+        padding.observe(padded_size - size)
+        self._metrics[prefix + "wrapped_run_count"].inc()
 
     def record_request_log(
         self, model_name: str, status_code_name: str
     ) -> None:
         """One request that was to be logged, and whether it was."""
-        self._request_log_count.labels(
+        self._metrics["request_log_count"].labels(
             self._label(model_name, is_served=False), status_code_name
         ).inc()
 
@@ -215,17 +189,3 @@ class Metrics:
             if model_name in self._unserved_names:
                 return model_name
             return _OTHER_NAME
-
-    def _counter(
-        self, name: str, text: str, *labels: str
-    ) -> prometheus_client.Counter:
-        return prometheus_client.Counter(
-            name, text, labels, registry=self._registry
-        )
-
-    def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], *labels: str
-    ) -> prometheus_client.Histogram:
-        return prometheus_client.Histogram(
-            name, text, labels, registry=self._registry, buckets=buckets
-        )

@@ -283,11 +283,9 @@ def _num_threads(
     if arguments.grpc_max_threads > 0:
         return arguments.grpc_max_threads
     num_threads = max(16, 4 * (os.cpu_count() or 1))
-    if batching_parameters is None:
-        return num_threads
-    batch_size = _MAX_THREADS_FOR_BATCHES
-    if batching_parameters.HasField("max_batch_size"):
-        batch_size = batching_parameters.max_batch_size.value
+    batch_size = 0
+    if batching_parameters is not None:
+        batch_size = batching_parameters.max_batch_size.value or 1000
     return max(num_threads, min(2 * batch_size, _MAX_THREADS_FOR_BATCHES))
 
 

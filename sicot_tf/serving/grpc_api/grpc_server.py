@@ -1,6 +1,7 @@
 """The gRPC side of the model server: ports, TLS, health, reflection."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -135,11 +136,7 @@ class GrpcServer:
 
 
 def parse_channel_arguments(text: str) -> dict[str, int | str]:
-    """Reads `--grpc_channel_arguments`: `key=value,key=value`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if a part has no `=`.
-    """
+    """Reads `--grpc_channel_arguments`: `key=value,key=value`."""
     values = {}
     for part in filter(None, text.split(",")):
         key, separator, value = part.partition("=")
@@ -148,10 +145,8 @@ def parse_channel_arguments(text: str) -> dict[str, int | str]:
                 "Expected --grpc_channel_arguments of the form "
                 f"key=value,key=value, received {text!r}"
             )
-        try:
-            values[key] = int(value)
-        except ValueError:
-            values[key] = value
+        is_integer = re.fullmatch("-?[0-9]+", value)
+        values[key] = int(value) if is_integer else value
     return values
 
 
@@ -169,7 +164,12 @@ class _Threads(futures.ThreadPoolExecutor):
     ) -> futures.Future:
         """As that of its base class."""
         self._last_call = time.monotonic()
-        return super().submit(self._run, function, arguments, options)
+
+        def run() -> Any:
+            self._may_begin.wait()
+            return function(*arguments, **options)
+
+        return super().submit(run)
 
     def hold(self) -> None:
         """Calls wait from now on; returns when, perhaps, no more come.
@@ -187,15 +187,6 @@ class _Threads(futures.ThreadPoolExecutor):
     def release(self) -> None:
         """Those that wait begin."""
         self._may_begin.set()
-
-    def _run(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> Any:
-        self._may_begin.wait()
-        return function(*arguments, **options)
 
 
 class _Streams:

@@ -183,11 +183,6 @@ class Api:
         self, request: requests.Request, path: bytes
     ) -> responses.Response:
         """Raises _TooLarge if the body is."""
-        # A client that expects 100 waits before it sends what nobody wants.
-        # The parser takes digits only.
-        length = int(request.headers.get("Content-Length", 0))
-        if "expect" in request.headers and length > self.max_body_bytes:
-            raise _TooLarge
         body = await self._read_body(request)
         deadline = None
         if self.timeout_seconds is not None:

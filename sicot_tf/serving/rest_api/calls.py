@@ -61,17 +61,13 @@ class RestCalls:
     def answer(
         self, method: str, path: bytes, body: bytes, deadline: float | None
     ) -> bytes:
-        """The JSON that answers a request.
+        """The JSON that answers a request; raises `tf.errors.OpError`.
 
         Args:
             method: of HTTP.
             path: as sent, without the query.
             body: as JSON.
-            deadline: time of `time.monotonic` after which nobody waits; None
-                for no such time.
-
-        Raises:
-            tf.errors.OpError: with the code of TensorFlow Serving.
+            deadline: of `time.monotonic`; nobody waits longer; None: for ever.
         """
         # HTTP has no GET without HEAD; the server leaves the body out.
         paths = {"POST": _POST_PATH, "GET": _GET_PATH, "HEAD": _GET_PATH}
@@ -86,8 +82,7 @@ class RestCalls:
                 )
             model_spec = _parse_model_spec(match)
             if method != "POST":
-                get = self._metadata if call == "metadata" else self._status
-                content = get(model_spec)
+                content = self._get(model_spec, call)
                 self._count(model_spec.name, "OK")
                 return content
         return self._infer(call, model_spec, body, deadline)
@@ -124,13 +119,13 @@ class RestCalls:
             return json_responses.predictions_in_rows(response.outputs)
         return json_responses.outputs_in_columns(response.outputs)
 
-    def _metadata(self, model_spec: model_pb2.ModelSpec) -> bytes:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=model_spec, metadata_field=["signature_def"]
-        )
-        return json_responses.metadata(self._core.get_model_metadata(request))
-
-    def _status(self, model_spec: model_pb2.ModelSpec) -> bytes:
+    def _get(self, model_spec: model_pb2.ModelSpec, call: str) -> bytes:
+        if call == "metadata":
+            request = get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=model_spec, metadata_field=["signature_def"]
+            )
+            answer = self._core.get_model_metadata(request)
+            return json_responses.metadata(answer)
         request = get_model_status_pb2.GetModelStatusRequest(
             model_spec=model_spec
         )

@@ -16,7 +16,6 @@ import sys
 import threading
 import time
 from typing import Any
-from typing import Protocol
 
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
@@ -47,20 +46,12 @@ _MAX_THREADS_FOR_BATCHES = 256
 _MONITORING_PATH = "/monitoring/prometheus/metrics"
 
 
-class StopSignal(Protocol):
-    """What tells the server to end."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, seconds: float | None = None) -> None: ...
-
-
-def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
+def run(arguments: argparse.Namespace, stop: threading.Event) -> int:
     """Serves until `stop` is set; returns the exit code.
 
     Args:
         arguments: the parsed flags of `sicot_tf.serve`.
-        stop: SIGTERM or SIGINT came.
+        stop: SIGTERM or SIGINT came; `is_set` and `wait` are asked.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -76,7 +67,7 @@ def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
 
 def _serve(
     arguments: argparse.Namespace,
-    stop: StopSignal,
+    stop: threading.Event,
     stack: contextlib.ExitStack,
 ) -> int:
     """Body of `run`."""

@@ -29,21 +29,10 @@ class ClientTest(tf.test.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.root = pathlib.Path(folder.name)
-        tiny_server.write_saved_model(cls.root / "tiny" / "1")
-        cls.address = f"unix:{cls.root / 'socket'}"
-        cls.server = tiny_server.ServerProcess(
-            cls.root / "log",
-            *("--model_name", "tiny", "--port", "0"),
-            *("--model_base_path", str(cls.root / "tiny")),
-            *("--grpc_socket_path", str(cls.root / "socket")),
-            "--enable_model_warmup=false",
-        )
-        cls.addClassCleanup(cls.server.kill)
-        cls.server.connect(cls.address).close()
-        cls.model = tf.saved_model.load(str(cls.root / "tiny" / "1"))
-        cls.tiny = client.Client(
-            cls.address, model_name="tiny", timeout=60
-        )
+        server = tiny_server.shared()
+        cls.address = server.grpc_address
+        cls.model = tf.saved_model.load(str(server.tiny))
+        cls.tiny = client.Client(cls.address, model_name="tiny", timeout=60)
         cls.addClassCleanup(cls.tiny.close)
         for seed in (1, 2):
             path = cls.root / f"{seed}.jpg"

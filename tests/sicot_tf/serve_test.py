@@ -30,7 +30,7 @@ from sicot_tf.serving.inference import servable
 from tests.helpers import serving_models
 from tests.helpers import tiny_server
 
-_PATIENCE_SECONDS = 60
+_PATIENCE_SECONDS = 180
 
 
 def predict_request(

@@ -13,19 +13,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from benchmarks.server import load_generator
 from benchmarks.server import load_requests
-from tests.helpers import serving_models
 from tests.helpers import tiny_server
 
-_CONFIG = """
-model_config_list {{
-  config {{
-    name: "tiny" base_path: "{root}/tiny" model_platform: "tensorflow"
-  }}
-  config {{
-    name: "half" base_path: "{root}/half" model_platform: "tensorflow"
-  }}
-}}
-"""
 _WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 
 
@@ -72,29 +61,13 @@ class ServerTest(tf.test.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.root = pathlib.Path(folder.name)
-        cls.tiny = cls.root / "tiny" / "1"
-        tiny_server.write_saved_model(cls.tiny)
-        (cls.root / "half").mkdir()
-        serving_models.add_version(
-            serving_models.saved_model("half_plus_two"), cls.root / "half", 1
-        )
         cls.logs = cls.root / "logs"
         _write_logs(cls.logs)
         cls.photo = cls.root / "photo.jpg"
         cls.photo.write_bytes(tiny_server.make_jpeg(1))
-        config = cls.root / "models.config"
-        config.write_text(_CONFIG.format(root=cls.root))
-        ports = [tiny_server.free_port(), tiny_server.free_port()]
-        cls.grpc = f"localhost:{ports[0]}"
-        cls.rest = f"http://localhost:{ports[1]}"
-        server = tiny_server.ServerProcess(
-            cls.root / "server.log",
-            *("--port", str(ports[0]), "--rest_api_port", str(ports[1])),
-            *("--model_config_file", str(config)),
-            "--enable_model_warmup=false",
-        )
-        cls.addClassCleanup(server.kill)
-        server.connect(cls.grpc).close()
+        server = tiny_server.shared()
+        cls.tiny = server.tiny
+        cls.grpc, cls.rest = server.grpc_address, server.rest_url
 
     def run_main(self, *arguments, model_name="tiny"):
         """Exit code, output and errors of a very short run."""
@@ -105,6 +78,7 @@ class ServerTest(tf.test.TestCase):
                     [
                         *("--model_name", model_name),
                         *("--concurrency", "1,3", "--seconds", "0.1"),
+                        *("--timeout", "60"),
                         *map(str, arguments),
                     ]
                 )
@@ -169,7 +143,7 @@ class ServerTest(tf.test.TestCase):
             (self.grpc, "INVALID_ARGUMENT"),
             (self.rest, "400"),
         ):
-            server = load_requests.connect(address, "tiny", 10)
+            server = load_requests.connect(address, "tiny", 60)
             signature = server.signatures()["serving_default"]
             logs = load_requests.photo_requests(
                 [tiny_server.make_jpeg(1), b"garbage"],

@@ -1,7 +1,6 @@
 """TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -27,12 +26,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Passes each call on to the core, with the caller's deadline."""
 
     def __init__(self, core: server_core.ServerCore):
-        self.Predict = _answering(core.predict)
-        self.Classify = _answering(core.classify)
-        self.Regress = _answering(core.regress)
-        self.MultiInference = _answering(core.multi_inference)
-        self.GetModelMetadata = _answering(
-            lambda request, timeout_seconds: core.get_model_metadata(request)
+        self.Predict = functools.partial(_answer, core, "predict")
+        self.Classify = functools.partial(_answer, core, "classify")
+        self.Regress = functools.partial(_answer, core, "regress")
+        self.MultiInference = functools.partial(
+            _answer, core, "multi_inference"
+        )
+        self.GetModelMetadata = functools.partial(
+            _answer, core, "get_model_metadata"
         )
 
 
@@ -40,20 +41,21 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """Passes each call on to the core."""
 
     def __init__(self, core: server_core.ServerCore):
-        self.HandleReloadConfigRequest = _answering(core.reload_config)
-        self.GetModelStatus = _answering(
-            lambda request, timeout_seconds: core.get_model_status(request)
+        self.GetModelStatus = functools.partial(
+            _answer, core, "get_model_status"
+        )
+        self.HandleReloadConfigRequest = functools.partial(
+            _answer, core, "reload_config"
         )
 
 
-def _answering(answer: Callable[..., Any]) -> Callable[..., Any]:
-    return functools.partial(_answer, answer)
-
-
 def _answer(
-    answer: Callable[..., Any], request: Any, context: grpc.ServicerContext
+    core: server_core.ServerCore,
+    call: str,
+    request: Any,
+    context: grpc.ServicerContext,
 ) -> Any:
-    """Calls `answer` with the seconds left; None: without end.
+    """Calls the core with the seconds left; None: without end.
 
     Nothing runs for a caller who is gone or whose deadline passed while the
     call waited for a thread.
@@ -71,7 +73,11 @@ def _answer(
             seconds = None
     try:
         with batching.calling_for(context.is_active):
-            return answer(request, timeout_seconds=seconds)
+            # Metadata and status take no time.
+            options = {"timeout_seconds": seconds}
+            if call.startswith("get_"):
+                options = {}
+            return getattr(core, call)(request, **options)
     except tf.errors.OpError as error:
         context.abort(_STATUS_CODES[error.error_code], _cut(error.message))
 

@@ -456,17 +456,17 @@ class ServerCoreTest(tf.test.TestCase):
         core.regress(add_example(add_example(request, 1.0), 2.0))
         lines = counting.text().splitlines()
         for line in (
-            'request_count{model_name="linear",status="OK"} 3',
-            'request_count{model_name="foo",status="NOT_FOUND"} 1',
-            'request_latency_count{model_name="linear",API="Predict",'
-            'entrypoint="GRPC"} 1',
-            'request_latency_count{model_name="linear",API="predict",'
-            'entrypoint="REST"} 1',
-            'request_latency_count{model_name="linear",API="Regress",'
-            'entrypoint="GRPC"} 1',
-            'runtime_latency_count{model_name="linear",API="Predict",'
-            'runtime="TF1"} 2',
-            'request_example_count_total{model="linear"} 2',
+            'request_count{model_name="linear",status="OK"} 3.0',
+            'request_count{model_name="foo",status="NOT_FOUND"} 1.0',
+            'request_latency_count{API="Predict",entrypoint="GRPC",'
+            'model_name="linear"} 1.0',
+            'request_latency_count{API="predict",entrypoint="REST",'
+            'model_name="linear"} 1.0',
+            'request_latency_count{API="Regress",entrypoint="GRPC",'
+            'model_name="linear"} 1.0',
+            'runtime_latency_count{API="Predict",model_name="linear",'
+            'runtime="TF1"} 2.0',
+            'request_example_count_total{model="linear"} 2.0',
         ):
             self.assertIn(f":tensorflow:serving:{line}", lines)
 

@@ -57,9 +57,6 @@ setuptools.setup(
         "Pillow>=12.1.1,<13",
         "prometheus_client>=0.20,<1",
         "pyarrow>=16,<26",
-        # Reads what orjson refuses as TensorFlow Serving does: NaN, and its
-        # texts of errors.
-        "python-rapidjson>=1.20,<2",
         "rjieba>=0.2.2,<0.3",
         "starlette>=1,<2",
         "tensorboard>=2.20",
@@ -104,7 +101,6 @@ setuptools.setup(
             "sicot-export = sicot_tf.export:main",
             "sicot-serve = sicot_tf.serve:main",
             "sicot-client = sicot_tf.client:main",
-            "sicot-load-test = sicot_tf.load_test:main",
         ]
     },
 )

@@ -3,30 +3,24 @@
 Versions under the base path of each model are loaded, tried with the warm-up
 requests stored with them, and swapped while requests run. The ports open
 once all models are available: a port that answers means models that are
-ready. A parent process restarts the server if it dies in native code.
+ready. systemd or Kubernetes restarts a server that dies in native code.
 """
 
-import argparse
 import faulthandler
 import importlib.metadata
+import logging
 import os
 import select
 import signal
 import socket
 import sys
-import time
 
 import sicot_tf
-
-# No TensorFlow up here: the supervisor lives in this module too, and must
-# outlive it.
+from sicot_tf import command_line
 from sicot_tf.serving import flags
-from sicot_tf.serving import supervisor
 
-# Ctrl-C, and systemd, signal the supervisor and the server, which gets it from
-# the supervisor again: a second signal is one that comes later.
-_SAME_SIGNAL_SECONDS = 1.0
-_EPILOG = """\
+_log = logging.getLogger(__name__)
+_EXAMPLES = """\
 The flags are those of tensorflow_model_server. SIGTERM or Ctrl-C: health
 checks answer NOT_SERVING and /readyz 503; requests are taken for
 --drain_seconds more; running ones have 15 seconds to end; exit code 0. A
@@ -41,17 +35,10 @@ examples:
 """
 
 
+@command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
-    """Starts the supervisor, which starts the server."""
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(
-        prog="python -m sicot_tf.serve",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        # A cut flag would mean another one in the next release.
-        allow_abbrev=False,
-    )
+    """Serves until a signal comes; the process ends here."""
+    parser = command_line.ArgumentParser("sicot_tf.serve", __doc__, _EXAMPLES)
     flags.add(parser)
     arguments, unknown = parser.parse_known_args(argv)
     if arguments.version:
@@ -60,36 +47,9 @@ def main(argv: list[str] | None = None) -> None:
             f"TensorFlow Library: {importlib.metadata.version('tensorflow')}"
         )
         return
-    if arguments.supervise:
-        flags.warn(arguments, unknown)
-        raise SystemExit(supervisor.run(_make_command(argv)))
-    if not arguments.supervisor_id:
-        flags.warn(arguments, unknown)
-    else:
-        supervisor.end_with_parent(arguments.supervisor_id)
-    _serve(arguments)
-
-
-def _make_command(argv: list[str]) -> supervisor.MakeCommand:
-    """The server itself, from the number of restarts."""
-
-    def command(num_restarts: int) -> list[str]:
-        return [
-            *(sys.executable, "-m", "sicot_tf.serve", *argv),
-            *("--supervise=false", f"--supervisor_id={os.getpid()}"),
-            f"--num_restarts={num_restarts}",
-        ]
-
-    return command
-
-
-def _serve(arguments: argparse.Namespace) -> None:
-    """The server in this process, which ends here."""
+    flags.warn(arguments, unknown)
     stop = _StopSignal()
-    # Not in the supervisor, which stays small.
-    from sicot_tf import command_line
-
-    command_line.set_up_logging()
+    command_line.import_tensorflow()
     # A fault in native code then tells the Python line it came from.
     faulthandler.enable()
     from sicot_tf.serving import server
@@ -114,19 +74,15 @@ class _StopSignal:
         self._reader, writer = socket.socketpair()
         writer.setblocking(False)
         self._is_set = False
-        self._set_time = 0.0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._set)
         signal.set_wakeup_fd(writer.detach())
 
     def _set(self, number: int, _: object) -> None:
-        if not self._is_set:
-            self._is_set = True
-            self._set_time = time.monotonic()
-        elif time.monotonic() - self._set_time > _SAME_SIGNAL_SECONDS:
-            print("A second signal: ended at once.", file=sys.stderr)
-            sys.stderr.flush()
+        if self._is_set:
+            _log.warning("A second signal: ended at once.")
             os._exit(128 + number)
+        self._is_set = True
 
     def is_set(self) -> bool:
         return self._is_set

@@ -6,11 +6,11 @@ next version with real requests.
 """
 
 import functools
+import logging
 import pathlib
 import queue
 import random
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from collections.abc import Callable
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+_log = logging.getLogger(__name__)
 # Photos of some megabytes wait here while the disk is slow.
 _MAX_PENDING_RECORDS = 1000
 _MAX_PENDING_BYTES = 256 * 2**20
@@ -31,22 +32,18 @@ _SECONDS_BETWEEN_MESSAGES = 60.0
 class RequestLog:
     """Writes in a thread of its own; a request neither waits nor fails.
 
-    Files are `requests-000001.tfrecord` and so on. The one that is written
-    to has a name that starts with a dot. After 100 files of 64 MiB the
-    oldest is removed.
+    Files are `requests-000001.tfrecord` and so on, in a folder of this server
+    alone. The one that is written to has a name that starts with a dot. After
+    100 files of 64 MiB the oldest is removed.
 
     Args:
-        directory: made if it isn't there; a folder of this server alone.
+        directory: made if it isn't there; OSError if it can't be.
         sampling_rate: share of the requests that is kept, 0 to 1.
         record: called with model name and status code name for each record
             that was written (`OK`), or not: `RESOURCE_EXHAUSTED` if too many
             wait, `UNKNOWN` if the disk is to blame.
         max_file_bytes: a file that has as much is closed.
         max_files: number of files that are kept.
-
-    Raises:
-        OSError: if the folder can't be made or written.
-        ValueError: if the rate is no share.
     """
 
     def __init__(
@@ -71,7 +68,6 @@ class RequestLog:
         self._max_files = max_files
         self._queue = queue.Queue()
         self._lock = threading.Lock()
-        self._num_pending = 0
         self._pending_bytes = 0
         self._writer = None
         self._num_bytes = 0
@@ -90,17 +86,15 @@ class RequestLog:
     def write(self, log: prediction_log_pb2.PredictionLog) -> None:
         """Takes `log`, which nobody may change from now on; never waits.
 
-        Args:
-            log: its `log_metadata.model_spec` names the model.
+        Its `log_metadata.model_spec` names the model.
         """
         num_bytes = log.ByteSize()
         with self._lock:
             is_full = (
-                self._num_pending >= _MAX_PENDING_RECORDS
+                self._queue.qsize() >= _MAX_PENDING_RECORDS
                 or self._pending_bytes + num_bytes > _MAX_PENDING_BYTES
             )
             if not is_full:
-                self._num_pending += 1
                 self._pending_bytes += num_bytes
                 self._queue.put((log, num_bytes))
         if is_full:
@@ -113,8 +107,7 @@ class RequestLog:
 
     def _run(self) -> None:
         """Body of the thread."""
-        is_open = True
-        while is_open:
+        while True:
             try:
                 item = self._queue.get(timeout=_FLUSH_SECONDS)
             except queue.Empty:
@@ -122,16 +115,14 @@ class RequestLog:
                 continue
             if item is None:
                 self._attempt(self._end_file)
-                is_open = False
-                continue
+                return
             log, num_bytes = item
-            status_code_name = self._attempt(
+            code_name = self._attempt(
                 functools.partial(self._write_record, log)
             )
             with self._lock:
-                self._num_pending -= 1
                 self._pending_bytes -= num_bytes
-            self._record(_model_name(log), status_code_name)
+            self._record(_model_name(log), code_name)
 
     def _attempt(self, action: Callable[[], None]) -> str:
         """Runs `action`; a full disk is told now and then, and survived."""
@@ -142,11 +133,11 @@ class RequestLog:
             now = time.monotonic()
             if now - self._last_message >= _SECONDS_BETWEEN_MESSAGES:
                 self._last_message = now
-                print(
-                    f"Can't write the request log {self._directory}: {error} "
-                    "Requests are served all the same.",
-                    file=sys.stderr,
-                    flush=True,
+                _log.error(
+                    "Can't write the request log %s: %s Requests are served "
+                    "all the same.",
+                    self._directory,
+                    error,
                 )
             return "UNKNOWN"
         return "OK"

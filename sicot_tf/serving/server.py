@@ -1,11 +1,12 @@
 """The model server as one process: models, gRPC, REST, and their end.
 
 `run` builds the parts, opens the ports once all models are available, and
-drains on SIGTERM. The flags are described in `sicot_tf.serve`.
+drains on SIGTERM. The flags are described in `sicot_tf.serving.flags`.
 """
 
 import argparse
 import contextlib
+import logging
 import math
 import os
 import pathlib
@@ -15,23 +16,26 @@ import sys
 import threading
 import time
 from typing import Any
-from typing import Protocol
 
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from sicot_tf.serving import metrics as metrics_lib
-from sicot_tf.serving import request_log as request_log_lib
+from sicot_tf.serving import errors
+from sicot_tf.serving import metrics
+from sicot_tf.serving import request_log
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
-from sicot_tf.serving.grpc_api import grpc_server as grpc_server_lib
+from sicot_tf.serving.grpc_api import grpc_server
+from sicot_tf.serving.grpc_api import tls
 from sicot_tf.serving.inference import batching
-from sicot_tf.serving.rest_api import rest_server as rest_server_lib
-from sicot_tf.serving.rest_api.app import make_app
+from sicot_tf.serving.rest_api import app
+from sicot_tf.serving.rest_api import rest_server
 from sicot_tf.serving.versions import loading
 from sicot_tf.serving.versions import model_manager
+
+_log = logging.getLogger(__name__)
 
 # With the default of --drain_seconds not above the 30 seconds after which
 # Kubernetes kills.
@@ -42,20 +46,12 @@ _MAX_THREADS_FOR_BATCHES = 256
 _MONITORING_PATH = "/monitoring/prometheus/metrics"
 
 
-class StopSignal(Protocol):
-    """What tells the server to end."""
-
-    def is_set(self) -> bool: ...
-
-    def wait(self, seconds: float | None = None) -> None: ...
-
-
-def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
+def run(arguments: argparse.Namespace, stop: threading.Event) -> int:
     """Serves until `stop` is set; returns the exit code.
 
     Args:
         arguments: the parsed flags of `sicot_tf.serve`.
-        stop: SIGTERM or SIGINT came.
+        stop: SIGTERM or SIGINT came; `is_set` and `wait` are asked.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -63,40 +59,123 @@ def run(arguments: argparse.Namespace, stop: StopSignal) -> int:
         except (OSError, RuntimeError, ValueError) as error:
             text = str(error)
         except tf.errors.OpError as error:
-            text = f"{loading.code_name(error)}: {error.message}"
-        print(
-            f"Failed to start server. Error: {text}",
-            file=sys.stderr,
-            flush=True,
-        )
+            text = f"{errors.code_name(error.error_code)}: {error.message}"
+        print(f"error: Failed to start server. Error: {text}", file=sys.stderr)
         # TensorFlow Serving's code, -1.
         return 255
 
 
 def _serve(
     arguments: argparse.Namespace,
-    stop: StopSignal,
+    stop: threading.Event,
     stack: contextlib.ExitStack,
 ) -> int:
     """Body of `run`."""
     _check_flags(arguments)
     _raise_file_limit()
-    metrics = metrics_lib.Metrics(num_restarts=arguments.num_restarts)
     # All that can be wrong is read before models are loaded for minutes.
     config = _model_config(arguments)
-    credentials = grpc_server_lib.read_credentials(arguments.ssl_config_file)
-    channel_arguments = grpc_server_lib.parse_channel_arguments(
-        arguments.grpc_channel_arguments
+    credentials = tls.read_credentials(arguments.ssl_config_file)
+    parameters = loading.read_batching_parameters(arguments)
+    counts = metrics.Metrics()
+    manager = _make_manager(arguments, parameters, counts)
+    # No load may run while the interpreter ends.
+    stack.callback(manager.close, _CLOSE_SECONDS)
+    core = server_core.ServerCore(
+        manager,
+        metrics=counts,
+        request_log=_make_request_log(arguments, counts, stack),
+        serialize_as_tensor_content=(
+            arguments.enable_serialization_as_tensor_content
+        ),
+        check_method_names=arguments.enable_signature_method_name_check,
     )
-    monitoring_path = _monitoring_path(arguments.monitoring_config_file)
-    batching_parameters = loading.read_batching_parameters(arguments)
+    over_grpc = grpc_server.GrpcServer(
+        core,
+        num_threads=_num_threads(arguments, parameters),
+        channel_arguments=grpc_server.parse_channel_arguments(
+            arguments.grpc_channel_arguments
+        ),
+    )
+    is_draining = threading.Event()
+    api = app.Api(
+        core,
+        counts,
+        cors=arguments.rest_api_enable_cors_support,
+        timeout_seconds=arguments.rest_api_timeout_in_ms / 1e3,
+        monitoring_path=_monitoring_path(arguments.monitoring_config_file),
+        num_threads=arguments.rest_api_num_threads or None,
+        readiness=lambda: not is_draining.is_set() and manager.is_available(),
+    )
+    manager.set_config(config)
+    if not manager.wait_until_available(stop):
+        return 0
+    for address in _grpc_addresses(arguments):
+        over_grpc.listen(address, credentials)
+    servers = [over_grpc, *_rest_servers(arguments, api, counts)]
+    for server in servers:
+        server.start()
+    if arguments.model_config_file_poll_wait_seconds > 0:
+        manager.watch_config_file(
+            arguments.model_config_file,
+            arguments.model_config_file_poll_wait_seconds,
+        )
+    _log_ready(arguments, manager)
+    stop.wait()
+    is_draining.set()
+    _drain(servers, arguments.drain_seconds)
+    return 0
+
+
+def _drain(
+    servers: list[grpc_server.GrpcServer | rest_server.RestServer],
+    seconds: float,
+) -> None:
+    """Takes requests for some `seconds`, then ends those that run."""
+    for server in servers:
+        server.drain()
+    _log.info(
+        "Stopping: requests are taken for %g more seconds, then running ones "
+        "end. A second signal ends at once.",
+        seconds,
+    )
+    time.sleep(seconds)
+    waits = [server.stop(_FINISH_SECONDS) for server in servers]
+    deadline = time.monotonic() + _FINISH_SECONDS + 1
+    for wait in waits:
+        wait(max(0.0, deadline - time.monotonic()))
+    _log.info("Stopped.")
+
+
+def _make_request_log(
+    arguments: argparse.Namespace,
+    counts: metrics.Metrics,
+    stack: contextlib.ExitStack,
+) -> request_log.RequestLog | None:
+    if not arguments.request_log_dir:
+        return None
+    requests = request_log.RequestLog(
+        pathlib.Path(arguments.request_log_dir),
+        sampling_rate=arguments.request_log_sampling_rate,
+        record=counts.record_request_log,
+    )
+    stack.callback(requests.close)
+    return requests
+
+
+def _make_manager(
+    arguments: argparse.Namespace,
+    batching_parameters: Any,
+    counts: metrics.Metrics,
+) -> model_manager.ModelManager:
+    """The manager of versions, without models."""
     scheduler = None
     if batching_parameters is not None:
         scheduler = batching.BatchScheduler(
-            batching_parameters, on_batch=metrics.record_batch
+            batching_parameters, on_batch=counts.record_batch
         )
-    manager = model_manager.ModelManager(
-        loading.make_load(arguments, scheduler, metrics),
+    return model_manager.ModelManager(
+        loading.make_load(arguments, scheduler, counts),
         file_system_poll_wait_seconds=arguments.file_system_poll_wait_seconds,
         max_num_load_retries=arguments.max_num_load_retries,
         load_retry_interval_seconds=arguments.load_retry_interval_micros / 1e6,
@@ -112,140 +191,63 @@ def _serve(
             arguments.fail_if_no_model_versions_found
         ),
     )
-    # No load may run while the interpreter ends.
-    stack.callback(manager.close, _CLOSE_SECONDS)
-    request_log = None
-    if arguments.request_log_dir:
-        request_log = request_log_lib.RequestLog(
-            pathlib.Path(arguments.request_log_dir),
-            sampling_rate=arguments.request_log_sampling_rate,
-            record=metrics.record_request_log,
-        )
-        stack.callback(request_log.close)
-    core = server_core.ServerCore(
-        manager,
-        metrics=metrics,
-        request_log=request_log,
-        serialize_as_tensor_content=(
-            arguments.enable_serialization_as_tensor_content
-        ),
-        check_method_names=arguments.enable_signature_method_name_check,
-    )
-    manager.set_config(config)
-    if not manager.wait_until_available(stop):
-        return 0
 
-    is_draining = threading.Event()
-    grpc_server = grpc_server_lib.GrpcServer(
-        core,
-        num_threads=_num_threads(arguments, batching_parameters),
-        channel_arguments=channel_arguments,
-    )
-    if arguments.port:
-        grpc_server.listen(f"0.0.0.0:{arguments.port}", credentials)
-    if arguments.grpc_socket_path:
-        grpc_server.listen(f"unix:{arguments.grpc_socket_path}", credentials)
-    rest_server = None
-    if _has_rest(arguments):
-        app = make_app(
-            core,
-            cors=arguments.rest_api_enable_cors_support,
-            timeout_seconds=arguments.rest_api_timeout_in_ms / 1e3,
-            monitoring_path=monitoring_path,
-            metrics=metrics,
-            num_threads=arguments.rest_api_num_threads or None,
-            readiness=lambda: (
-                not is_draining.is_set() and manager.is_available()
-            ),
-        )
-        rest_server = rest_server_lib.RestServer(
-            app,
-            arguments.rest_api_port,
-            int(_FINISH_SECONDS),
-            idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
-            receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
-            max_connections=arguments.rest_api_max_connections,
-            record=metrics.record_rest_response,
-        )
-    grpc_server.start()
-    if rest_server is not None:
-        rest_server.start()
-    if arguments.model_config_file_poll_wait_seconds > 0:
-        manager.watch_config_file(
-            arguments.model_config_file,
-            arguments.model_config_file_poll_wait_seconds,
-        )
-    _print_ready(arguments, manager)
 
-    stop.wait()
-    is_draining.set()
-    grpc_server.refuse_health()
-    if rest_server is not None:
-        rest_server.drain()
-    print(
-        f"Stopping: requests are taken for {arguments.drain_seconds:g} more "
-        "seconds, then running ones end. A second signal ends at once.",
-        flush=True,
+def _rest_servers(
+    arguments: argparse.Namespace,
+    api: app.Api,
+    counts: metrics.Metrics,
+) -> list[rest_server.RestServer]:
+    """With its port, but not yet answering; none without a port."""
+    if not arguments.rest_api_port:
+        return []
+    server = rest_server.RestServer(
+        api.make_app(),
+        arguments.rest_api_port,
+        idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
+        receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
+        max_connections=arguments.rest_api_max_connections,
+        record=counts.record_rest_response,
     )
-    time.sleep(arguments.drain_seconds)
-    waits = [grpc_server.stop(_FINISH_SECONDS)]
-    if rest_server is not None:
-        waits.append(rest_server.stop())
-    deadline = time.monotonic() + _FINISH_SECONDS + 1
-    for wait in waits:
-        wait(max(0.0, deadline - time.monotonic()))
-    print("Stopped.", flush=True)
-    return 0
+    return [server]
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
-    """Raises if flags contradict each other, or no port has the number."""
-    for name in ("port", "rest_api_port"):
-        port = getattr(arguments, name)
+    """Raises if flags contradict each other, or have impossible values."""
+    for name, least, most in (
         # gRPC would take 99999 for 34463.
-        if not 0 <= port <= 65535:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                f"Expected --{name} from 1 to 65535, or 0 for none, received "
-                f"{port}.",
-            )
-    if not (
-        arguments.port or arguments.grpc_socket_path or arguments.rest_api_port
+        ("port", 0, 65535),
+        ("rest_api_port", 0, 65535),
+        ("drain_seconds", 0, 1e9),
+        ("rest_api_receive_timeout_in_ms", 1, 1e9),
+        ("rest_api_idle_timeout_in_ms", 1, 1e9),
+        ("rest_api_max_connections", 1, 1e9),
     ):
-        raise tf.errors.InvalidArgumentError(
-            None, None, "server_options.grpc_port is not set."
+        value = getattr(arguments, name)
+        if not least <= value <= most:
+            raise errors.invalid(
+                f"Expected --{name} from {least} to {most:.0f}, received "
+                f"{value}."
+            )
+    port, rest_port = arguments.port, arguments.rest_api_port
+    if not (port or arguments.grpc_socket_path or rest_port):
+        raise errors.invalid("server_options.grpc_port is not set.")
+    if port and port == rest_port:
+        raise errors.invalid(
+            f"Expected another --rest_api_port than --port, received {port}."
         )
     if arguments.use_alts_credentials:
-        raise tf.errors.UnimplementedError(
-            None,
-            None,
-            "ALTS credentials exist on Google Cloud only; use "
-            "--ssl_config_file.",
+        raise errors.unimplemented(
+            "ALTS credentials exist on Google Cloud; use --ssl_config_file."
         )
     if (
         arguments.model_config_file_poll_wait_seconds > 0
         and not arguments.model_config_file
     ):
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
+        raise errors.invalid(
             "Expected --model_config_file with "
-            "--model_config_file_poll_wait_seconds.",
+            "--model_config_file_poll_wait_seconds."
         )
-    for name, least in (
-        ("drain_seconds", 0),
-        ("rest_api_receive_timeout_in_ms", 1),
-        ("rest_api_idle_timeout_in_ms", 1),
-        ("rest_api_max_connections", 1),
-    ):
-        value = getattr(arguments, name)
-        if not least <= value < 1e9:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                f"Expected --{name} of {least} or more, received {value}.",
-            )
 
 
 def _model_config(
@@ -255,11 +257,9 @@ def _model_config(
     if arguments.model_config_file:
         return serving_config.read_model_config(arguments.model_config_file)
     if not arguments.model_base_path:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
+        raise errors.invalid(
             "Both server_options.model_base_path and "
-            "server_options.model_config_file are empty!",
+            "server_options.model_config_file are empty!"
         )
     base_path = arguments.model_base_path
     if "://" not in base_path:
@@ -274,24 +274,10 @@ def _num_threads(
     if arguments.grpc_max_threads > 0:
         return arguments.grpc_max_threads
     num_threads = max(16, 4 * (os.cpu_count() or 1))
-    if batching_parameters is None:
-        return num_threads
-    batch_size = _MAX_THREADS_FOR_BATCHES
-    if batching_parameters.HasField("max_batch_size"):
-        batch_size = batching_parameters.max_batch_size.value
+    batch_size = 0
+    if batching_parameters is not None:
+        batch_size = batching_parameters.max_batch_size.value or 1000
     return max(num_threads, min(2 * batch_size, _MAX_THREADS_FOR_BATCHES))
-
-
-def _has_rest(arguments: argparse.Namespace) -> bool:
-    """Whether there is a REST port, and no gRPC on it."""
-    if arguments.rest_api_port and arguments.rest_api_port == arguments.port:
-        _log(
-            "server_options.http_port cannot be same as grpc_port. Please use "
-            "a different port for HTTP/REST API. Skipped exporting HTTP/REST "
-            "API."
-        )
-        return False
-    return bool(arguments.rest_api_port)
 
 
 def _monitoring_path(config_path: str) -> str | None:
@@ -305,49 +291,51 @@ def _monitoring_path(config_path: str) -> str | None:
     if not re.fullmatch(r"/[^{}?#\s]+", path) or re.match(
         "/(v1|healthz|readyz)(/|$)", path
     ):
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
+        raise errors.invalid(
             f"Wrong path in {config_path}: expected one such as "
             f"{_MONITORING_PATH}, with / in front, without braces, and none "
-            f"below /v1, /healthz or /readyz, received {path!r}.",
+            f"below /v1, /healthz or /readyz, received {path!r}."
         )
     return path
 
 
-def _print_ready(
-    arguments: argparse.Namespace, manager: model_manager.ModelManager
-) -> None:
+def _grpc_addresses(arguments: argparse.Namespace) -> list[str]:
     addresses = []
     if arguments.grpc_socket_path:
         addresses.append(f"unix:{arguments.grpc_socket_path}")
     if arguments.port:
         addresses.append(f"0.0.0.0:{arguments.port}")
+    return addresses
+
+
+def _log_ready(
+    arguments: argparse.Namespace, manager: model_manager.ModelManager
+) -> None:
+    """What is served where, and how to try it."""
     models = []
     for name in manager.model_names():
         versions = [
-            status.version
+            str(status.version)
             for status in manager.statuses(model_pb2.ModelSpec(name=name))
             if status.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
         ]
-        models.append(f"{name} version {', '.join(map(str, versions))}")
+        models.append(f"{name} version {', '.join(versions)}")
+    served = "; ".join(models)
+    addresses = _grpc_addresses(arguments)
     if addresses:
-        print(
-            f"Running gRPC ModelServer at {' and '.join(addresses)}: "
-            + "; ".join(models)
-        )
-    if _has_rest(arguments):
-        print(
-            "Exporting HTTP/REST API at:localhost:"
-            f"{arguments.rest_api_port}: {'; '.join(models)}"
-        )
+        where = " and ".join(addresses)
+        _log.info("Running gRPC ModelServer at %s: %s", where, served)
+    if arguments.rest_api_port:
+        where = f"localhost:{arguments.rest_api_port}"
+        _log.info("Exporting HTTP/REST API at:%s: %s", where, served)
     if addresses and models:
-        address = addresses[-1].replace("0.0.0.0", "localhost")
-        print(
-            f"Try it: python -m sicot_tf.client PHOTO --server {address} "
-            f"--model_name {manager.model_names()[0]}"
+        where = addresses[-1].replace("0.0.0.0", "localhost")
+        _log.info(
+            "Try it: python -m sicot_tf.client PHOTO --server %s --model_name "
+            "%s",
+            where,
+            manager.model_names()[0],
         )
-    sys.stdout.flush()
 
 
 def _raise_file_limit() -> None:
@@ -358,7 +346,3 @@ def _raise_file_limit() -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _log(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

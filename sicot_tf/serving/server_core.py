@@ -157,12 +157,7 @@ class ServerCore:
 
     def _counter(self, name: str) -> int:
         """First value of a counter, as TensorFlow Serving tells it; else 0."""
-        match = re.search(
-            rf"^{re.escape(re.sub('[^a-zA-Z0-9_]', ':', name))}{{.*}} (\d+)$",
-            self._metrics.text(),
-            re.MULTILINE,
-        )
-        return int(match[1]) if match else 0
+        return self._metrics.value(re.sub("[^a-zA-Z0-9_]", ":", name))
 
     def _infer(
         self,

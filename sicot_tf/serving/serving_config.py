@@ -1,148 +1,106 @@
 """TensorFlow Serving's text protos: models, batching, monitoring, TLS.
 
-Errors are `tf.errors.OpError` with TensorFlow Serving's codes and texts
-(server.cc, server_core.cc).
+Errors have TensorFlow Serving's codes (server.cc, server_core.cc).
 """
 
 import os
 import pathlib
-import sys
 import urllib.parse
 from typing import Any
 
 import tensorflow as tf
 from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
-from google.protobuf import message
 from google.protobuf import message_factory
 from google.protobuf import text_format
 from google.protobuf import wrappers_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
+from sicot_tf.serving import errors
+
 MODEL_PLATFORM = "tensorflow"
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_INT64 = ".google.protobuf.Int64Value"
-
-# Name: (number, type). These messages are no part of tensorflow-serving-api;
-# sources: session_bundle_config.proto, monitoring_config.proto and
-# ssl_config.proto of TensorFlow Serving.
-_MESSAGES = {
-    "BatchingParameters": {
-        "max_batch_size": (1, _INT64),
-        "batch_timeout_micros": (2, _INT64),
-        "max_enqueued_batches": (3, _INT64),
-        "num_batch_threads": (4, _INT64),
-        "thread_pool_name": (5, ".google.protobuf.StringValue"),
-        "allowed_batch_sizes": (6, "repeated int64"),
-        "pad_variable_length_inputs": (7, "bool"),
-        "enable_large_batch_splitting": (8, ".google.protobuf.BoolValue"),
-        "max_execution_batch_size": (9, _INT64),
-    },
-    "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
-    "MonitoringConfig": {
-        "prometheus_config": (1, ".tensorflow.serving.PrometheusConfig")
-    },
-    "SSLConfig": {
-        "server_key": (1, "string"),
-        "server_cert": (2, "string"),
-        "custom_ca": (3, "string"),
-        "client_verify": (4, "bool"),
-    },
+# Messages that are no part of tensorflow-serving-api, in a pool of their own:
+# another library in the process may bring them, and one pool takes a name once.
+# Of session_bundle_config.proto, monitoring_config.proto and ssl_config.proto.
+_PROTOS = """
+name: "sicot_tf/serving_config.proto" package: "tensorflow.serving"
+syntax: "proto3" dependency: "google/protobuf/wrappers.proto"
+message_type {
+  name: "BatchingParameters"
+  field { number: 1 name: "max_batch_size" type_name: "%(int64)s" }
+  field { number: 2 name: "batch_timeout_micros" type_name: "%(int64)s" }
+  field { number: 3 name: "max_enqueued_batches" type_name: "%(int64)s" }
+  field { number: 4 name: "num_batch_threads" type_name: "%(int64)s" }
+  field { number: 5 name: "thread_pool_name"
+          type_name: ".google.protobuf.StringValue" }
+  field { number: 6 name: "allowed_batch_sizes" label: LABEL_REPEATED
+          type: TYPE_INT64 }
+  field { number: 7 name: "pad_variable_length_inputs" type: TYPE_BOOL }
+  field { number: 8 name: "enable_large_batch_splitting"
+          type_name: ".google.protobuf.BoolValue" }
+  field { number: 9 name: "max_execution_batch_size" type_name: "%(int64)s" }
 }
+message_type {
+  name: "PrometheusConfig"
+  field { number: 1 name: "enable" type: TYPE_BOOL }
+  field { number: 2 name: "path" type: TYPE_STRING }
+}
+message_type {
+  name: "MonitoringConfig"
+  field { number: 1 name: "prometheus_config"
+          type_name: ".tensorflow.serving.PrometheusConfig" }
+}
+message_type {
+  name: "SSLConfig"
+  field { number: 1 name: "server_key" type: TYPE_STRING }
+  field { number: 2 name: "server_cert" type: TYPE_STRING }
+  field { number: 3 name: "custom_ca" type: TYPE_STRING }
+  field { number: 4 name: "client_verify" type: TYPE_BOOL }
+}
+""" % {"int64": ".google.protobuf.Int64Value"}
+_POOL = descriptor_pool.DescriptorPool()
+_POOL.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+_POOL.Add(text_format.Parse(_PROTOS, descriptor_pb2.FileDescriptorProto()))
 
 
-def _make_classes() -> dict[str, type[message.Message]]:
-    """Classes of `_MESSAGES`.
-
-    In a pool of their own: another library in the process may bring the same
-    messages, and one pool takes a name once.
-    """
-    file = descriptor_pb2.FileDescriptorProto(
-        name="tensorflow_serving/private_configs.proto",
-        package="tensorflow.serving",
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
-        syntax="proto3",
+def _make_class(name: str) -> Any:
+    return message_factory.GetMessageClass(
+        _POOL.FindMessageTypeByName(f"tensorflow.serving.{name}")
     )
-    for name, fields in _MESSAGES.items():
-        descriptor = file.message_type.add(name=name)
-        for field_name, (number, kind) in fields.items():
-            field = descriptor.field.add(
-                name=field_name, number=number, label=_Field.LABEL_OPTIONAL
-            )
-            if kind.startswith("repeated "):
-                field.label = _Field.LABEL_REPEATED
-                kind = kind.removeprefix("repeated ")
-            if kind.startswith("."):
-                field.type = _Field.TYPE_MESSAGE
-                field.type_name = kind
-            else:
-                field.type = _Field.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"tensorflow.serving.{name}")
-        )
-        for name in _MESSAGES
-    }
 
 
-_CLASSES = _make_classes()
-BatchingParameters: Any = _CLASSES["BatchingParameters"]
-MonitoringConfig: Any = _CLASSES["MonitoringConfig"]
-SSLConfig: Any = _CLASSES["SSLConfig"]
+BatchingParameters = _make_class("BatchingParameters")
+MonitoringConfig = _make_class("MonitoringConfig")
+SSLConfig = _make_class("SSLConfig")
 
 
 def read_model_config(
     path: str | os.PathLike[str],
 ) -> model_server_config_pb2.ModelServerConfig:
-    """Reads `--model_config_file`.
-
-    Raises:
-        tf.errors.NotFoundError, tf.errors.InvalidArgumentError: if there is
-            no such file, or it does not parse; where it does not parse is
-            printed to the log.
-    """
+    """Reads `--model_config_file`; raises `tf.errors.OpError`, as all here."""
     return _read(path, model_server_config_pb2.ModelServerConfig())
 
 
 def read_batching_parameters(path: str | os.PathLike[str]) -> Any:
-    """Reads `--batching_parameters_file`; fields as TensorFlow Serving's.
-
-    Raises:
-        tf.errors.OpError: as `read_model_config`.
-    """
+    """Reads `--batching_parameters_file`; fields as TensorFlow Serving's."""
     return _read(path, BatchingParameters())
 
 
 def read_monitoring_config(path: str | os.PathLike[str]) -> Any:
-    """Reads `--monitoring_config_file`: `prometheus_config{enable path}`.
-
-    Raises:
-        tf.errors.OpError: as `read_model_config`.
-    """
+    """Reads `--monitoring_config_file`: `prometheus_config{enable path}`."""
     return _read(path, MonitoringConfig())
 
 
 def read_ssl_config(path: str | os.PathLike[str]) -> Any:
-    """Reads `--ssl_config_file`: the PEM texts themselves, not file names.
-
-    Raises:
-        tf.errors.OpError: as `read_model_config`.
-    """
+    """Reads `--ssl_config_file`: the PEM texts themselves, not file names."""
     return _read(path, SSLConfig())
 
 
 def read_session_config(
     path: str | os.PathLike[str],
 ) -> tf.compat.v1.ConfigProto:
-    """Reads `--tensorflow_session_config_file`.
-
-    Raises:
-        tf.errors.OpError: as `read_model_config`.
-    """
+    """Reads `--tensorflow_session_config_file`."""
     return _read(path, tf.compat.v1.ConfigProto())
 
 
@@ -158,44 +116,32 @@ def make_model_config(
 
 
 def check_model_list(models: model_server_config_pb2.ModelConfigList) -> None:
-    """Raises unless names differ and base paths are absolute and local.
-
-    Raises:
-        tf.errors.InvalidArgumentError: with TensorFlow Serving's texts.
-    """
+    """Raises unless names differ and base paths are absolute and local."""
     names = set()
     for model in models.config:
+        path = model.base_path
         if model.name in names:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+            raise errors.invalid(
                 f"Illegal to list model {model.name} multiple times in config "
-                "list",
+                "list"
             )
         names.add(model.name)
-    for model in models.config:
         if not model.name:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "Expected a name for the model with base_path()="
-                f"{model.base_path}: no request could ask for it.",
+            raise errors.invalid(
+                f"Expected a name for the model with base_path()={path}: no "
+                "request could ask for it."
             )
-        if not _is_absolute(model.base_path):
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+        if not path.startswith("/") and "://" not in path:
+            raise errors.invalid(
                 f"Expected model {model.name} to have an absolute path or "
-                f"URI; got base_path()={model.base_path}",
+                f"URI; got base_path()={path}"
             )
         # TensorFlow Serving has these through builds with their libraries.
-        if urllib.parse.urlsplit(model.base_path).scheme not in ("", "file"):
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+        if urllib.parse.urlsplit(path).scheme not in ("", "file"):
+            raise errors.invalid(
                 f"Expected model {model.name} to have a base_path in a "
-                f"mounted file system; got base_path()={model.base_path}. "
-                "Mount the bucket, or copy the versions to a local folder.",
+                f"mounted file system; got base_path()={path}. Mount the "
+                "bucket, or copy the versions to a local folder."
             )
 
 
@@ -203,39 +149,26 @@ def check_platforms(
     old: model_server_config_pb2.ModelConfigList,
     new: model_server_config_pb2.ModelConfigList,
 ) -> None:
-    """Raises if a model of both lists changes its platform.
-
-    Raises:
-        tf.errors.InvalidArgumentError: with TensorFlow Serving's texts.
-    """
+    """Raises if a model of both lists changes its platform."""
     old_platforms = {model.name: _platform(model) for model in old.config}
     for model in new.config:
-        if model.name not in old_platforms:
-            continue
         platform = _platform(model)
-        if platform != old_platforms[model.name]:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+        before = old_platforms.get(model.name, platform)
+        if platform != before:
+            raise errors.invalid(
                 "Illegal to change a model's platform. For model "
-                f"{model.name} platform was {old_platforms[model.name]} and "
-                f"new platform requested is {platform}",
+                f"{model.name} platform was {before} and new platform "
+                f"requested is {platform}"
             )
 
 
 def check_supported(models: model_server_config_pb2.ModelConfigList) -> None:
-    """Raises unless each model is a SavedModel: platform "tensorflow".
-
-    Raises:
-        tf.errors.InvalidArgumentError: with TensorFlow Serving's texts.
-    """
+    """Raises unless each model is a SavedModel: platform "tensorflow"."""
     for model in models.config:
         platform = _platform(model)
         if platform != MODEL_PLATFORM:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                f"Model {model.name} requests unsupported platform {platform}",
+            raise errors.invalid(
+                f"Model {model.name} requests unsupported platform {platform}"
             )
 
 
@@ -246,67 +179,29 @@ def local_path(base_path: str) -> pathlib.Path:
 
 def _platform(model: model_server_config_pb2.ModelConfig) -> str:
     """The platform, also from the deprecated field for it."""
-    types = model_server_config_pb2
-    if model.model_type != types.MODEL_TYPE_UNSPECIFIED:
-        if model.model_platform:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
-                "Illegal setting both ModelServerConfig::model_type "
-                "(deprecated) and ModelServerConfig::model_platform.",
-            )
-        if model.model_type == types.TENSORFLOW:
-            return MODEL_PLATFORM
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            f"ModelServerConfig::model_type choice {model.model_type} not "
-            "supported.",
+    kind = model_server_config_pb2.ModelType.Name(model.model_type)
+    platforms = [model.model_platform] if model.model_platform else []
+    if kind != "MODEL_TYPE_UNSPECIFIED":
+        platforms.append(kind.lower())
+    if len(platforms) != 1:
+        raise errors.invalid(
+            f"Illegal setting of {' and '.join(platforms) or 'neither'}: "
+            f"expected model_platform of model {model.name!r}, or model_type "
+            "(deprecated), and not both."
         )
-    if not model.model_platform:
-        raise tf.errors.InvalidArgumentError(
-            None,
-            None,
-            "Illegal setting neither ModelServerConfig::model_type "
-            "(deprecated) nor ModelServerConfig::model_platform.",
-        )
-    return model.model_platform
-
-
-def _is_absolute(base_path: str) -> bool:
-    """Whether a path starts at the root, or is a URI with a scheme."""
-    return base_path.startswith("/") or "://" in base_path
+    return platforms[0]
 
 
 def _read(path: str | os.PathLike[str], config: Any) -> Any:
     """Parses a text proto into `config`, which it returns."""
     try:
-        text = pathlib.Path(path).read_text("utf-8")
+        return text_format.Parse(pathlib.Path(path).read_bytes(), config)
     except FileNotFoundError as error:
-        raise tf.errors.NotFoundError(
-            None, None, f"{path}; No such file or directory"
-        ) from error
+        raise errors.not_found(f"{path}; No such file or directory") from error
     except OSError as error:
-        raise tf.errors.UnknownError(
-            None, None, f"{path}; {error.strerror}"
+        raise errors.unknown(f"{path}; {error.strerror}") from error
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise errors.invalid(
+            f"Invalid protobuf file: '{path}': expected the text form of "
+            f"{config.DESCRIPTOR.full_name}: {error}"
         ) from error
-    except UnicodeDecodeError as error:
-        raise _parse_error(path, config, error) from error
-    try:
-        return text_format.Parse(text, config)
-    except text_format.ParseError as error:
-        raise _parse_error(path, config, error) from error
-
-
-def _parse_error(
-    path: str | os.PathLike[str], config: Any, error: Exception
-) -> tf.errors.InvalidArgumentError:
-    """TensorFlow Serving's error; the place goes to the log, as there."""
-    print(
-        f"Error parsing text-format {config.DESCRIPTOR.full_name}: {error}",
-        file=sys.stderr,
-        flush=True,
-    )
-    return tf.errors.InvalidArgumentError(
-        None, None, f"Invalid protobuf file: '{path}'"
-    )

@@ -29,18 +29,10 @@ class ClientTest(tf.test.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.root = pathlib.Path(folder.name)
-        tiny_server.write_saved_model(cls.root / "tiny" / "1")
-        cls.address = f"unix:{cls.root / 'socket'}"
-        cls.server = tiny_server.ServerProcess(
-            cls.root / "log",
-            *("--model_name", "tiny", "--port", "0"),
-            *("--model_base_path", str(cls.root / "tiny")),
-            *("--grpc_socket_path", str(cls.root / "socket")),
-            "--enable_model_warmup=false",
-        )
-        cls.addClassCleanup(cls.server.kill)
-        cls.server.connect(cls.address).close()
-        cls.tiny = client.Client(cls.address, model_name="tiny")
+        server = tiny_server.shared()
+        cls.address = server.grpc_address
+        cls.model = tf.saved_model.load(str(server.tiny))
+        cls.tiny = client.Client(cls.address, model_name="tiny", timeout=60)
         cls.addClassCleanup(cls.tiny.close)
         for seed in (1, 2):
             path = cls.root / f"{seed}.jpg"
@@ -55,6 +47,7 @@ class ClientTest(tf.test.TestCase):
             try:
                 client.main(
                     ["--server", self.address, "--model_name", "tiny"]
+                    + ["--timeout", "60"]
                     + [str(argument) for argument in arguments]
                 )
             except SystemExit as error:
@@ -63,15 +56,14 @@ class ClientTest(tf.test.TestCase):
 
     def expected(self, seed):
         """Answers of the SavedModel itself, without server or client."""
-        signatures = tf.saved_model.load(str(self.root / "tiny" / "1"))
-        outputs = signatures.signatures["serving_default"](
+        outputs = self.model.signatures["serving_default"](
             image_bytes=tf.constant([tiny_server.make_jpeg(seed)])
         )
         ids = [value.decode() for value in outputs["sku_id"].numpy()[0]]
         return ids, outputs["score"].numpy()[0]
 
     def test_recognize(self):
-        """Order of pictures and of answers is kept; top_k cuts."""
+        """Breaks if the order of pictures or answers is lost."""
         received = self.tiny.recognize(
             [tiny_server.make_jpeg(1), tiny_server.make_jpeg(2)], top_k=3
         )
@@ -84,7 +76,7 @@ class ClientTest(tf.test.TestCase):
             )
 
     def test_recognize_nothing(self):
-        """No pictures, no answers, no request."""
+        """Breaks if a request without pictures is sent."""
         self.assertEqual(self.tiny.recognize([]), [])
 
     def test_paths_bytes_and_pictures_of_pillow(self):
@@ -120,7 +112,7 @@ class ClientTest(tf.test.TestCase):
         self.assertEqual(len(cmyk), len(wanted))
 
     def test_recognize_raises_what_the_server_says(self):
-        """Callers decide by the code."""
+        """Breaks if callers can't decide by the code."""
         with self.assertRaises(grpc.RpcError) as raised:
             self.tiny.recognize([b"x"])
         self.assertEqual(
@@ -128,7 +120,7 @@ class ClientTest(tf.test.TestCase):
         )
 
     def test_main_prints_ids_scores_and_names(self):
-        """What the reader of the README sees."""
+        """Breaks if the reader of the README sees something else."""
         names = self.root / "classes.jsonl"
         ids, scores = self.expected(1)
         names.write_text(
@@ -153,7 +145,7 @@ class ClientTest(tf.test.TestCase):
         self.assertEqual(err, "")
 
     def test_main_goes_on_after_a_bad_photo(self):
-        """One bad file may not hide the answers for the others."""
+        """Breaks if one bad file hides the answers for the others."""
         missing = self.root / "missing.jpg"
         bad = self.root / "bad.jpg"
         code, out, err = self.run_main(
@@ -167,7 +159,7 @@ class ClientTest(tf.test.TestCase):
         )
 
     def test_main_names_an_unknown_model(self):
-        """The server's own words."""
+        """Breaks if the server's own words are lost."""
         code, _, err = self.run_main(
             self.root / "1.jpg", "--model_name", "other"
         )
@@ -177,14 +169,15 @@ class ClientTest(tf.test.TestCase):
         )
 
     def test_main_says_what_to_start(self):
-        """A stack trace of gRPC helps nobody."""
-        code, _, _ = self.run_main(
+        """Breaks if a stack trace of gRPC is all that is told."""
+        code, _, err = self.run_main(
             self.root / "1.jpg",
             *("--server", f"unix:{self.root / 'nobody'}"),
             *("--timeout", "0.2"),
         )
-        self.assertIn("No model server answers at unix:", code)
-        self.assertIn("python -m sicot_tf.serve --model_name tiny", code)
+        self.assertEqual(code, 2)
+        self.assertStartsWith(err, "error: No model server answers at unix:")
+        self.assertIn("python -m sicot_tf.serve --model_name tiny", err)
 
     def test_products_without_name(self):
         """Breaks if null is printed as "None", a name breaks the lines, or
@@ -227,16 +220,16 @@ class ClientTest(tf.test.TestCase):
         self.assertIn(f"{self.root}: Is a directory", err)
 
     def test_wrong_product_names(self):
-        """The line is named, before any request."""
+        """Breaks if the wrong line is not named before any request."""
         names = self.root / "wrong.jsonl"
         names.write_text(
             '{"sku_id": "a", "sku_name": "A"}\n{"sku": "b"}\n', "utf-8"
         )
-        code, out, _ = self.run_main(
+        code, out, err = self.run_main(
             self.root / "1.jpg", "--product_names", names
         )
-        self.assertIn("wrong.jsonl, line 2: expected a JSON object", code)
-        self.assertEqual(out, "")
+        self.assertEqual((code, out), (2, ""))
+        self.assertIn("wrong.jsonl, line 2: expected a JSON object", err)
 
 
 class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -374,7 +367,7 @@ class ScriptedServiceTest(tf.test.TestCase):
             client.Client(self.address, num_channels=0)
 
     def test_scores_as_tensor_content(self):
-        """Servers with --enable_serialization_as_tensor_content send this."""
+        """Breaks with --enable_serialization_as_tensor_content."""
         self.service.as_content = True
         self.assertEqual(
             self.recognize(images=[b"x", b"y"]),
@@ -403,7 +396,7 @@ class MessagesTest(tf.test.TestCase):
         }
         self.assertCountEqual(published, client._MESSAGES)
         for message_name, descriptor in published.items():
-            ours = client._classes[message_name].DESCRIPTOR
+            ours = client._messages()[message_name].DESCRIPTOR
             for field in ours.fields:
                 theirs = descriptor.fields_by_name[field.name]
                 # A number stands for the enumeration of data types.
@@ -421,6 +414,7 @@ class MessagesTest(tf.test.TestCase):
         """Breaks if a program that asks has to load TensorFlow."""
         script = (
             "import sys; from sicot_tf import client; "
+            "client.Client('unix:x').close(); "
             "sys.exit(bool({'tensorflow', 'numpy', 'PIL'} & set(sys.modules)))"
         )
         subprocess.run(

@@ -17,7 +17,6 @@ from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf import explain
 from sicot_tf import export
-from sicot_tf import load_test
 from sicot_tf import plan
 from sicot_tf import train
 from sicot_tf.workers import cluster
@@ -136,8 +135,6 @@ class CommandLineTest(tf.test.TestCase, parameterized.TestCase):
         (evaluate.main, "--batch_size", "0", "batch_size of 1 or more"),
         (plan.main, "--num_classes", "0", "num_classes"),
         (plan.main, "--device_memory", "nan", "device_memory"),
-        (load_test.main, "--concurrency", "0,x", "numbers of 1 or more"),
-        (load_test.main, "--seconds", "nan", "expected more than 0"),
     )
     def test_nonsense(self, main, flag, value, said):
         """Breaks if a number that makes no sense starts any work."""

@@ -1,5 +1,7 @@
 """The gRPC side of the model server: ports, TLS, health, reflection."""
 
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +10,6 @@ from concurrent import futures
 from typing import Any
 
 import grpc
-import tensorflow as tf
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health
 from grpc_health.v1 import health_pb2
@@ -16,17 +17,15 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha import reflection_pb2_grpc
-
-# Not used here: reflection can describe only services that are imported.
-from tensorflow_serving.apis import model_service_pb2  # noqa: F401
 from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
-from sicot_tf.serving import serving_config
 from sicot_tf.serving.grpc_api import services
-from sicot_tf.serving.grpc_api import tls
+
+# Of each message that is none it logs a traceback: a client could fill a disk.
+logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
 
 # Requests that wait for a thread; more are RESOURCE_EXHAUSTED, not memory.
 _MAX_WAITING_CALLS = 1000
@@ -83,13 +82,13 @@ class GrpcServer:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             services.ModelService(core), self._server
         )
-        self._health = _HealthService()
+        self._streams = _Streams()
+        self._health = _HealthService(self._streams)
         for name in _HEALTH_NAMES:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._reflection = _ReflectionService(_SERVICE_NAMES)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            self._reflection, self._server
+            _ReflectionService(self._streams), self._server
         )
 
     def listen(
@@ -115,7 +114,7 @@ class GrpcServer:
         """Begins to answer."""
         self._server.start()
 
-    def refuse_health(self) -> None:
+    def drain(self) -> None:
         """Answers NOT_SERVING from now on; requests are still taken."""
         self._health.enter_graceful_shutdown()
 
@@ -132,49 +131,23 @@ class GrpcServer:
         time.sleep(_QUIET_SECONDS)
         self._threads.release()
         # Who watches would do so for ever.
-        self._health.streams.cancel()
-        self._reflection.streams.cancel()
+        self._streams.cancel()
         return ended.wait
 
 
 def parse_channel_arguments(text: str) -> dict[str, int | str]:
-    """Reads `--grpc_channel_arguments`: `key=value,key=value`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if a part has no `=`.
-    """
+    """Reads `--grpc_channel_arguments`: `key=value,key=value`."""
     values = {}
     for part in filter(None, text.split(",")):
         key, separator, value = part.partition("=")
         if not separator or not key:
-            raise tf.errors.InvalidArgumentError(
-                None,
-                None,
+            raise errors.invalid(
                 "Expected --grpc_channel_arguments of the form "
-                f"key=value,key=value, received {text!r}",
+                f"key=value,key=value, received {text!r}"
             )
-        try:
-            values[key] = int(value)
-        except ValueError:
-            values[key] = value
+        is_integer = re.fullmatch("-?[0-9]+", value)
+        values[key] = int(value) if is_integer else value
     return values
-
-
-def read_credentials(path: str) -> grpc.ServerCredentials | None:
-    """TLS, or mutual TLS, from `--ssl_config_file`; None without one.
-
-    Raises:
-        tf.errors.OpError: if the file can't be read, or what it holds.
-    """
-    if not path:
-        return None
-    config = serving_config.read_ssl_config(path)
-    tls.check(config, path)
-    return grpc.ssl_server_credentials(
-        [(config.server_key.encode(), config.server_cert.encode())],
-        root_certificates=config.custom_ca.encode() or None,
-        require_client_auth=config.client_verify,
-    )
 
 
 class _Threads(futures.ThreadPoolExecutor):
@@ -191,7 +164,12 @@ class _Threads(futures.ThreadPoolExecutor):
     ) -> futures.Future:
         """As that of its base class."""
         self._last_call = time.monotonic()
-        return super().submit(self._run, function, arguments, options)
+
+        def run() -> Any:
+            self._may_begin.wait()
+            return function(*arguments, **options)
+
+        return super().submit(run)
 
     def hold(self) -> None:
         """Calls wait from now on; returns when, perhaps, no more come.
@@ -210,45 +188,29 @@ class _Threads(futures.ThreadPoolExecutor):
         """Those that wait begin."""
         self._may_begin.set()
 
-    def _run(
-        self,
-        function: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        options: dict[str, Any],
-    ) -> Any:
-        self._may_begin.wait()
-        return function(*arguments, **options)
-
 
 class _Streams:
     """Calls that end when the caller wants; a server that stops can't wait."""
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._contexts = set()
+        self._contexts = []
 
     def add(self, context: grpc.ServicerContext) -> None:
         with self._lock:
-            self._contexts.add(context)
-        if not context.add_callback(lambda: self._remove(context)):
-            self._remove(context)
+            active = [each for each in self._contexts if each.is_active()]
+            self._contexts = [*active, context]
 
     def cancel(self) -> None:
-        with self._lock:
-            contexts = list(self._contexts)
-        for context in contexts:
+        for context in self._contexts:
             context.cancel()
-
-    def _remove(self, context: grpc.ServicerContext) -> None:
-        with self._lock:
-            self._contexts.discard(context)
 
 
 class _HealthService(health.HealthServicer):
     """Watching clients take no thread."""
 
-    def __init__(self):
-        self.streams = _Streams()
+    def __init__(self, streams: _Streams):
+        self._streams = streams
         super().__init__(
             experimental_non_blocking=True,
             experimental_thread_pool=futures.ThreadPoolExecutor(1, "health"),
@@ -261,7 +223,7 @@ class _HealthService(health.HealthServicer):
         send_response_callback: Callable[..., None],
     ) -> None:
         """Tells the state now and at each change."""
-        self.streams.add(context)
+        self._streams.add(context)
         super().Watch(request, context, send_response_callback)
 
 
@@ -290,9 +252,9 @@ class _Pool:
 class _ReflectionService(reflection.ReflectionServicer):
     """Descriptors of the services, for tools such as grpcurl."""
 
-    def __init__(self, service_names: tuple[str, ...]):
-        super().__init__(service_names, _Pool())
-        self.streams = _Streams()
+    def __init__(self, streams: _Streams):
+        self._streams = streams
+        super().__init__(_SERVICE_NAMES, _Pool())
 
     def ServerReflectionInfo(
         self,
@@ -300,5 +262,5 @@ class _ReflectionService(reflection.ReflectionServicer):
         context: grpc.ServicerContext,
     ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
         """Answers as long as the tool asks."""
-        self.streams.add(context)
+        self._streams.add(context)
         yield from super().ServerReflectionInfo(request_iterator, context)

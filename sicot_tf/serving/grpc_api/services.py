@@ -1,24 +1,19 @@
 """TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import functools
+from typing import Any
 
 import grpc
 import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2
-from tensorflow_serving.apis import get_model_status_pb2
-from tensorflow_serving.apis import inference_pb2
-from tensorflow_serving.apis import model_management_pb2
+
+# Not used here: reflection can describe only services that are imported.
+from tensorflow_serving.apis import model_service_pb2  # noqa: F401
 from tensorflow_serving.apis import model_service_pb2_grpc
-from tensorflow_serving.apis import predict_pb2
+from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
 from tensorflow_serving.apis import prediction_service_pb2_grpc
-from tensorflow_serving.apis import regression_pb2
 
 from sicot_tf.serving import server_core
 from sicot_tf.serving.inference import batching
-
-_Response = TypeVar("_Response")
 
 # TensorFlow's error codes are gRPC's, number by number.
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -31,68 +26,14 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Passes each call on to the core, with the caller's deadline."""
 
     def __init__(self, core: server_core.ServerCore):
-        self._core = core
-
-    def Predict(
-        self,
-        request: predict_pb2.PredictRequest,
-        context: grpc.ServicerContext,
-    ) -> predict_pb2.PredictResponse:
-        """Runs a signature on named tensors."""
-        return _answer(
-            context,
-            lambda seconds: self._core.predict(
-                request, timeout_seconds=seconds
-            ),
+        self.Predict = functools.partial(_answer, core, "predict")
+        self.Classify = functools.partial(_answer, core, "classify")
+        self.Regress = functools.partial(_answer, core, "regress")
+        self.MultiInference = functools.partial(
+            _answer, core, "multi_inference"
         )
-
-    def Classify(
-        self,
-        request: classification_pb2.ClassificationRequest,
-        context: grpc.ServicerContext,
-    ) -> classification_pb2.ClassificationResponse:
-        """Classes and scores of tf.Examples."""
-        return _answer(
-            context,
-            lambda seconds: self._core.classify(
-                request, timeout_seconds=seconds
-            ),
-        )
-
-    def Regress(
-        self,
-        request: regression_pb2.RegressionRequest,
-        context: grpc.ServicerContext,
-    ) -> regression_pb2.RegressionResponse:
-        """A number for each tf.Example."""
-        return _answer(
-            context,
-            lambda seconds: self._core.regress(
-                request, timeout_seconds=seconds
-            ),
-        )
-
-    def MultiInference(
-        self,
-        request: inference_pb2.MultiInferenceRequest,
-        context: grpc.ServicerContext,
-    ) -> inference_pb2.MultiInferenceResponse:
-        """Several signatures on the same tf.Examples."""
-        return _answer(
-            context,
-            lambda seconds: self._core.multi_inference(
-                request, timeout_seconds=seconds
-            ),
-        )
-
-    def GetModelMetadata(
-        self,
-        request: get_model_metadata_pb2.GetModelMetadataRequest,
-        context: grpc.ServicerContext,
-    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-        """Names, types and shapes of the signatures."""
-        return _answer(
-            context, lambda _: self._core.get_model_metadata(request)
+        self.GetModelMetadata = functools.partial(
+            _answer, core, "get_model_metadata"
         )
 
 
@@ -100,51 +41,43 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """Passes each call on to the core."""
 
     def __init__(self, core: server_core.ServerCore):
-        self._core = core
-
-    def GetModelStatus(
-        self,
-        request: get_model_status_pb2.GetModelStatusRequest,
-        context: grpc.ServicerContext,
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        """States of the versions of a model."""
-        return _answer(context, lambda _: self._core.get_model_status(request))
-
-    def HandleReloadConfigRequest(
-        self,
-        request: model_management_pb2.ReloadConfigRequest,
-        context: grpc.ServicerContext,
-    ) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the list of models."""
-        return _answer(
-            context,
-            lambda seconds: self._core.reload_config(request, seconds),
+        self.GetModelStatus = functools.partial(
+            _answer, core, "get_model_status"
+        )
+        self.HandleReloadConfigRequest = functools.partial(
+            _answer, core, "reload_config"
         )
 
 
 def _answer(
+    core: server_core.ServerCore,
+    call: str,
+    request: Any,
     context: grpc.ServicerContext,
-    function: Callable[[float | None], _Response],
-) -> _Response:
-    """Calls `function` with the seconds left; None: without end.
+) -> Any:
+    """Calls the core with the seconds left; None: without end.
 
     Nothing runs for a caller who is gone or whose deadline passed while the
     call waited for a thread.
     """
     if not context.is_active():
         context.abort(grpc.StatusCode.CANCELLED, "Cancelled by the caller")
-    timeout_seconds = context.time_remaining()
-    if timeout_seconds is not None:
-        if timeout_seconds <= 0:
+    seconds = context.time_remaining()
+    if seconds is not None:
+        if seconds <= 0:
             context.abort(
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "Timed out waiting for notification",
             )
-        if timeout_seconds > _LONGEST_TIMEOUT_SECONDS:
-            timeout_seconds = None
+        if seconds > _LONGEST_TIMEOUT_SECONDS:
+            seconds = None
     try:
         with batching.calling_for(context.is_active):
-            return function(timeout_seconds)
+            # Metadata and status take no time.
+            options = {"timeout_seconds": seconds}
+            if call.startswith("get_"):
+                options = {}
+            return getattr(core, call)(request, **options)
     except tf.errors.OpError as error:
         context.abort(_STATUS_CODES[error.error_code], _cut(error.message))
 

@@ -7,9 +7,12 @@ size and depth, `Retry-After`, `/healthz` and `/readyz` are this server's own.
 import asyncio
 import concurrent.futures
 import contextlib
+import dataclasses
+import functools
+import gzip
+import io
 import logging
 import os
-import re
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -23,11 +26,11 @@ from starlette import requests
 from starlette import responses
 from starlette import routing
 
-from sicot_tf.serving import metrics as metrics_lib
+from sicot_tf.serving import errors
+from sicot_tf.serving import metrics
 from sicot_tf.serving import server_core
 from sicot_tf.serving.rest_api import calls
 from sicot_tf.serving.rest_api import json_responses
-from sicot_tf.serving.rest_api import json_values
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +43,9 @@ _CORS_HEADERS = {
     "Access-Control-Allow-Methods": "POST, GET",
     "Access-Control-Allow-Headers": "Content-Type",
 }
+# Others are 500.
 _HTTP_STATUSES = {
     tf.errors.CANCELLED: 499,
-    tf.errors.UNKNOWN: 500,
     tf.errors.INVALID_ARGUMENT: 400,
     tf.errors.DEADLINE_EXCEEDED: 504,
     tf.errors.NOT_FOUND: 404,
@@ -53,86 +56,9 @@ _HTTP_STATUSES = {
     tf.errors.ABORTED: 409,
     tf.errors.OUT_OF_RANGE: 400,
     tf.errors.UNIMPLEMENTED: 501,
-    tf.errors.INTERNAL: 500,
     tf.errors.UNAVAILABLE: 503,
-    tf.errors.DATA_LOSS: 500,
     tf.errors.UNAUTHENTICATED: 401,
 }
-
-
-def make_app(
-    core: server_core.ServerCore,
-    *,
-    cors: bool = False,
-    timeout_seconds: float | None = 30.0,
-    monitoring_path: str | None = None,
-    metrics: metrics_lib.Metrics | None = None,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    max_depth: int = json_values.MAX_DEPTH,
-    num_threads: int | None = None,
-    readiness: Callable[[], bool] = lambda: True,
-) -> applications.Starlette:
-    """The REST interface as an ASGI application, for example for uvicorn.
-
-    Args:
-        core: answers the requests.
-        cors: lets pages of other sites use the API.
-        timeout_seconds: of a request, from the end of its body; None: none.
-        monitoring_path: where `metrics` are shown; None: nowhere.
-        metrics: what is shown there.
-        max_body_bytes: larger bodies, packed or unpacked, are refused.
-        max_depth: JSON nested deeper is refused.
-        num_threads: requests that are worked on at a time; by default four
-            for each processor, as in TensorFlow Serving.
-        readiness: whether `/readyz` says yes; `/healthz` always does.
-    """
-    api = _Api(
-        core,
-        cors,
-        timeout_seconds,
-        max_body_bytes,
-        max_depth,
-        num_threads or 4 * (os.cpu_count() or 1),
-        (lambda name, code: None) if metrics is None else metrics.count,
-    )
-
-    record = (
-        (lambda status: None)
-        if metrics is None
-        else metrics.record_rest_response
-    )
-
-    async def healthz(request: requests.Request) -> responses.Response:
-        return responses.PlainTextResponse("ok\n")
-
-    async def readyz(request: requests.Request) -> responses.Response:
-        if readiness():
-            return responses.PlainTextResponse("ok\n")
-        return responses.PlainTextResponse("not ready\n", 503)
-
-    def monitoring(request: requests.Request) -> responses.Response:
-        return responses.Response(
-            metrics.text(), media_type=metrics_lib.CONTENT_TYPE
-        )
-
-    @contextlib.asynccontextmanager
-    async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
-        yield
-        api.close()
-
-    routes = [
-        routing.Route("/healthz", healthz),
-        routing.Route("/readyz", readyz),
-        # An object rather than a function: it takes every HTTP method.
-        routing.Route("/{path:path}", api),
-    ]
-    if monitoring_path is not None and metrics is not None:
-        routes.insert(0, routing.Route(monitoring_path, monitoring))
-    return applications.Starlette(
-        routes=routes,
-        lifespan=lifespan,
-        middleware=[middleware.Middleware(_Counter, record=record)],
-    )
 
 
 class _Counter:
@@ -157,30 +83,72 @@ class _TooLarge(Exception):
     """A body above the limit."""
 
 
-class _Api:
-    """Everything below `/v1/`."""
+@dataclasses.dataclass
+class Api:
+    """The REST interface; itself it answers all below `/v1/`.
 
-    def __init__(
-        self,
-        core: server_core.ServerCore,
-        cors: bool,
-        timeout_seconds: float | None,
-        max_body_bytes: int,
-        max_depth: int,
-        num_threads: int,
-        count: Callable[[str, str], object],
-    ):
-        self._calls = calls.RestCalls(core, max_depth, count)
-        self._count = count
-        self._cors = cors
-        self._timeout_seconds = timeout_seconds
-        self._max_body_bytes = max_body_bytes
+    Attributes:
+        core: answers the requests.
+        counts: counts them.
+        cors: lets pages of other sites use the API.
+        timeout_seconds: of a request, from the end of its body; None: none.
+        monitoring_path: where `counts` are shown; None: nowhere.
+        max_body_bytes: larger bodies, packed or unpacked, are refused.
+        num_threads: requests that are worked on at a time; by default four
+            for each processor, as in TensorFlow Serving.
+        readiness: whether `/readyz` says yes; `/healthz` always does.
+    """
+
+    core: server_core.ServerCore
+    counts: metrics.Metrics
+    cors: bool = False
+    timeout_seconds: float | None = 30.0
+    monitoring_path: str | None = None
+    max_body_bytes: int = MAX_BODY_BYTES
+    num_threads: int | None = None
+    readiness: Callable[[], bool] = lambda: True
+
+    def __post_init__(self):
+        self._calls = calls.RestCalls(self.core, self.counts.count)
         self._executor = concurrent.futures.ThreadPoolExecutor(
-            num_threads, "rest"
+            self.num_threads or 4 * (os.cpu_count() or 1), "rest"
         )
 
-    def close(self) -> None:
-        self._executor.shutdown(wait=False)
+    def make_app(self) -> applications.Starlette:
+        """An ASGI application, for example for uvicorn."""
+
+        async def healthz(request: requests.Request) -> responses.Response:
+            return responses.PlainTextResponse("ok\n")
+
+        async def readyz(request: requests.Request) -> responses.Response:
+            if self.readiness():
+                return responses.PlainTextResponse("ok\n")
+            return responses.PlainTextResponse("not ready\n", 503)
+
+        def monitoring(request: requests.Request) -> responses.Response:
+            return responses.Response(
+                self.counts.text(), media_type=metrics.CONTENT_TYPE
+            )
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
+            yield
+            self._executor.shutdown(wait=False)
+
+        routes = [
+            routing.Route("/healthz", healthz),
+            routing.Route("/readyz", readyz),
+            # An object rather than a function: it takes every HTTP method.
+            routing.Route("/{path:path}", self),
+        ]
+        if self.monitoring_path is not None:
+            routes.insert(0, routing.Route(self.monitoring_path, monitoring))
+        record = self.counts.record_rest_response
+        return applications.Starlette(
+            routes=routes,
+            lifespan=lifespan,
+            middleware=[middleware.Middleware(_Counter, record)],
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, whatever its method and path."""
@@ -190,67 +158,61 @@ class _Api:
         path = path.split(b"?")[0]
         if not path.lower().startswith(b"/v1/"):
             response = responses.PlainTextResponse("Not Found\n", 404)
+        elif self.cors and request.method == "OPTIONS":
+            is_page = request.headers.get("Origin", "").startswith("http")
+            response = self._make_response(
+                *(200, b"")
+                if is_page
+                else (400, json_responses.error("Origin header is missing"))
+            )
         else:
             try:
                 response = await self._respond(request, path)
+            except _TooLarge:
+                self.counts.count(calls.model_name(path), "RESOURCE_EXHAUSTED")
+                text = (
+                    f"Request body is larger than {self.max_body_bytes} bytes"
+                )
+                response = self._make_response(413, json_responses.error(text))
             except requests.ClientDisconnect:
-                self._count(calls.model_name(path), "CANCELLED")
+                self.counts.count(calls.model_name(path), "CANCELLED")
                 return
         await response(scope, receive, send)
 
     async def _respond(
         self, request: requests.Request, path: bytes
     ) -> responses.Response:
-        if self._cors and request.method == "OPTIONS":
-            if re.search("https?://", request.headers.get("Origin", "")):
-                return self._make_response(200, b"")
-            return self._make_error(
-                400, "Origin header is missing in CORS preflight"
-            )
-        if "expect" in request.headers and (
-            # The parser takes digits only.
-            int(request.headers.get("Content-Length", 0)) > self._max_body_bytes
-        ):
-            # The client waits before it sends what nobody wants.
-            return self._make_too_large(path)
-        try:
-            body = await self._read_body(request)
-        except _TooLarge:
-            return self._make_too_large(path)
-        deadline = (
-            None
-            if self._timeout_seconds is None
-            else time.monotonic() + self._timeout_seconds
-        )
-        return await asyncio.get_running_loop().run_in_executor(
-            self._executor,
+        """Raises _TooLarge if the body is."""
+        body = await self._read_body(request)
+        deadline = None
+        if self.timeout_seconds is not None:
+            deadline = time.monotonic() + self.timeout_seconds
+        work = functools.partial(
             self._work,
             request.method,
             path,
-            request.headers.get("Content-Encoding", ""),
+            "gzip" in request.headers.get("Content-Encoding", "").lower(),
             body,
             deadline,
         )
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, work)
 
     async def _read_body(self, request: requests.Request) -> bytes:
-        """The body.
-
-        Raises:
-            _TooLarge: if it is, after reading it.
-        """
+        """The body; raises _TooLarge, after reading it."""
         chunks = []
         num_bytes = 0
         async for chunk in request.stream():
             num_bytes += len(chunk)
             # Most clients listen only after they have sent everything. One
             # that never ends is cut off.
-            if num_bytes > 4 * self._max_body_bytes:
+            if num_bytes > 4 * self.max_body_bytes:
                 raise _TooLarge
-            if num_bytes > self._max_body_bytes:
+            if num_bytes > self.max_body_bytes:
                 chunks.clear()
             else:
                 chunks.append(chunk)
-        if num_bytes > self._max_body_bytes:
+        if num_bytes > self.max_body_bytes:
             raise _TooLarge
         return b"".join(chunks)
 
@@ -258,70 +220,55 @@ class _Api:
         self,
         method: str,
         path: bytes,
-        encoding: str,
+        is_packed: bool,
         body: bytes,
         deadline: float | None,
     ) -> responses.Response:
         """Answers one request in a thread of its own."""
+        status = 200
         try:
-            if body and "gzip" in encoding.lower():
+            if body and is_packed:
                 try:
-                    body = _unpack(body, self._max_body_bytes)
+                    body = _unpack(body, self.max_body_bytes)
                 except tf.errors.OpError:
-                    self._count(calls.model_name(path), "INVALID_ARGUMENT")
+                    self.counts.count(
+                        calls.model_name(path), "INVALID_ARGUMENT"
+                    )
                     raise
             content = self._calls.answer(method, path, body, deadline)
         except _TooLarge:
-            return self._make_too_large(path)
+            raise
         except tf.errors.OpError as error:
-            return self._make_error(
-                _HTTP_STATUSES.get(error.error_code, 500), error.message
-            )
+            status = _HTTP_STATUSES.get(error.error_code, 500)
+            content = json_responses.error(error.message)
         except MemoryError:
-            return self._make_error(429, "Out of memory")
+            status, content = 429, json_responses.error("Out of memory")
         except Exception as error:
             # A fault of this server: the client learns that it was one, the
             # log tells where, and the server goes on.
             _log.exception("%s %r failed", method, path)
-            return self._make_error(500, f"{type(error).__name__}: {error}")
-        return self._make_response(200, content)
+            text = f"{type(error).__name__}: {error}"
+            status, content = 500, json_responses.error(text)
+        return self._make_response(status, content)
 
     def _make_response(self, status: int, content: bytes) -> responses.Response:
         headers = {"Content-Type": "application/json"}
-        if self._cors:
+        if self.cors:
             headers |= _CORS_HEADERS
         if status in (429, 503):
             headers["Retry-After"] = "1"
         return responses.Response(content, status, headers)
 
-    def _make_error(self, status: int, text: str) -> responses.Response:
-        return self._make_response(status, json_responses.error(text))
-
-    def _make_too_large(self, path: bytes) -> responses.Response:
-        self._count(calls.model_name(path), "RESOURCE_EXHAUSTED")
-        return self._make_error(
-            413, f"Request body is larger than {self._max_body_bytes} bytes"
-        )
-
 
 def _unpack(body: bytes, max_bytes: int) -> bytes:
     """What `body` holds, packed with gzip, perhaps in several parts."""
-    parts = []
-    while body:
-        decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            parts.append(decompressor.decompress(body, max_bytes + 1))
-        except zlib.error as error:
-            raise json_values.invalid(
-                f"Request body can't be unpacked as gzip: {error}"
-            ) from None
-        max_bytes -= len(parts[-1])
-        if max_bytes < 0:
-            raise _TooLarge
-        if not decompressor.eof:
-            raise json_values.invalid(
-                "Request body can't be unpacked as gzip: it ends too early"
-            )
-        # RFC 1952 lets zeros follow.
-        body = decompressor.unused_data.lstrip(b"\0")
-    return b"".join(parts)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            unpacked = file.read(max_bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise errors.invalid(
+            f"Request body can't be unpacked as gzip: {error}"
+        ) from None
+    if len(unpacked) > max_bytes:
+        raise _TooLarge
+    return unpacked

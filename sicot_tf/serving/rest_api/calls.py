@@ -1,7 +1,7 @@
 """The calls of TensorFlow Serving's REST interface: a path and a body to JSON.
 
-Paths, codes and texts of errors are those of http_rest_api_util.cc and
-http_rest_api_handler.cc of TensorFlow Serving. Nothing here knows of sockets.
+Paths and codes are those of http_rest_api_util.cc and http_rest_api_handler.cc
+of TensorFlow Serving. Nothing here knows of sockets.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from collections.abc import Iterator
 
 import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
@@ -20,22 +19,27 @@ from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import regression_pb2
 
+from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
 from sicot_tf.serving.rest_api import json_examples
 from sicot_tf.serving.rest_api import json_responses
 from sicot_tf.serving.rest_api import json_tensors
 from sicot_tf.serving.rest_api import json_values
 
+_VERSION = rb"(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
 _POST_PATH = re.compile(
-    rb"/v1/models/([^/:]+)(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
-    rb":(classify|regress|predict)",
+    rb"/v1/models/([^/:]+)" + _VERSION + rb":(classify|regress|predict)",
     re.IGNORECASE,
 )
 _GET_PATH = re.compile(
-    rb"/v1/models(?:/([^/:]+))?(?:(?:/versions/(\d+))|(?:/labels/([^/:]+)))?"
-    rb"(?:/(metadata))?",
+    rb"/v1/models(?:/([^/:]+))?" + _VERSION + rb"(?:/(metadata))?",
     re.IGNORECASE,
 )
+_REQUESTS = {
+    "predict": predict_pb2.PredictRequest,
+    "classify": classification_pb2.ClassificationRequest,
+    "regress": regression_pb2.RegressionRequest,
+}
 
 
 class RestCalls:
@@ -43,130 +47,85 @@ class RestCalls:
 
     Args:
         core: answers what the JSON stands for.
-        max_depth: JSON nested deeper is refused.
         count: told model and code of each request that `core` does not count.
     """
 
     def __init__(
         self,
         core: server_core.ServerCore,
-        max_depth: int = json_values.MAX_DEPTH,
         count: Callable[[str, str], object] = lambda name, code: None,
     ):
         self._core = core
-        self._max_depth = max_depth
         self._count = count
 
     def answer(
         self, method: str, path: bytes, body: bytes, deadline: float | None
     ) -> bytes:
-        """The JSON that answers a request.
+        """The JSON that answers a request; raises `tf.errors.OpError`.
 
         Args:
             method: of HTTP.
             path: as sent, without the query.
             body: as JSON.
-            deadline: time of `time.monotonic` after which nobody waits; None
-                for no such time.
-
-        Raises:
-            tf.errors.OpError: with the text of TensorFlow Serving.
+            deadline: of `time.monotonic`; nobody waits longer; None: for ever.
         """
-        if method == "POST" and (match := _POST_PATH.fullmatch(path)):
-            with self._counting_errors(model_name(path)):
-                model_spec = _parse_model_spec(match)
-            # In capitals the path fits but no call is meant.
-            if match[4] == b"predict":
-                return self._predict(model_spec, body, deadline)
-            if match[4] == b"classify":
-                return self._classify(model_spec, body, deadline)
-            if match[4] == b"regress":
-                return self._regress(model_spec, body, deadline)
+        # HTTP has no GET without HEAD; the server leaves the body out.
+        paths = {"POST": _POST_PATH, "GET": _GET_PATH, "HEAD": _GET_PATH}
+        match = paths[method].fullmatch(path) if method in paths else None
         with self._counting_errors(model_name(path)):
-            # HTTP has no GET without HEAD; the server leaves the body out.
-            if method in ("GET", "HEAD") and (
-                match := _GET_PATH.fullmatch(path)
-            ):
-                model_spec = _parse_model_spec(match)
-                if not model_spec.name:
-                    raise json_values.invalid("Missing model name in request.")
-                is_metadata = match[4] == b"metadata"
-                answer = self._metadata if is_metadata else self._status
-                content = answer(model_spec)
+            call = match and (match[4] or b"").decode()
+            # In capitals a path fits, but no call is meant.
+            if match is None or (method == "POST" and call not in _REQUESTS):
+                raise errors.invalid(
+                    f"Malformed request: {method} "
+                    f"{path.decode('utf-8', 'replace')}"
+                )
+            model_spec = _parse_model_spec(match)
+            if method != "POST":
+                content = self._get(model_spec, call)
                 self._count(model_spec.name, "OK")
                 return content
-            raise json_values.invalid(
-                f"Malformed request: {method} {path.decode('utf-8', 'replace')}"
-            )
+        return self._infer(call, model_spec, body, deadline)
 
-    def _predict(
+    def _infer(
         self,
+        call: str,
         model_spec: model_pb2.ModelSpec,
         body: bytes,
         deadline: float | None,
     ) -> bytes:
-        request = predict_pb2.PredictRequest(model_spec=model_spec)
+        request = _REQUESTS[call](model_spec=model_spec)
+        in_rows = False
+        # The values can be a hundred times as large as the tensors: no name
+        # keeps them.
         with self._counting_errors(model_spec.name):
-            document = json_values.parse(body, self._max_depth)
-            in_rows = json_tensors.fill_predict_request(
-                document,
-                request,
-                lambda key: self._input_types(model_spec, key),
-            )
-        # The values can be a hundred times as large as the tensors.
-        del document
-        response = self._core.predict(
-            request,
-            timeout_seconds=_seconds_left(deadline),
-            entrypoint="REST",
+            if call == "predict":
+                in_rows = json_tensors.fill_predict_request(
+                    json_values.parse(body),
+                    request,
+                    lambda key: self._input_types(model_spec, key),
+                )
+            else:
+                json_examples.fill_examples(json_values.parse(body), request)
+        seconds = None if deadline is None else deadline - time.monotonic()
+        response = getattr(self._core, call)(
+            request, timeout_seconds=seconds, entrypoint="REST"
         )
+        if call == "classify":
+            return json_responses.classification(response.result)
+        if call == "regress":
+            return json_responses.regression(response.result)
         if in_rows:
             return json_responses.predictions_in_rows(response.outputs)
         return json_responses.outputs_in_columns(response.outputs)
 
-    def _classify(
-        self,
-        model_spec: model_pb2.ModelSpec,
-        body: bytes,
-        deadline: float | None,
-    ) -> bytes:
-        request = classification_pb2.ClassificationRequest(
-            model_spec=model_spec
-        )
-        with self._counting_errors(model_spec.name):
-            document = json_values.parse(body, self._max_depth)
-            json_examples.fill_examples(document, request)
-        response = self._core.classify(
-            request,
-            timeout_seconds=_seconds_left(deadline),
-            entrypoint="REST",
-        )
-        return json_responses.classification(response.result)
-
-    def _regress(
-        self,
-        model_spec: model_pb2.ModelSpec,
-        body: bytes,
-        deadline: float | None,
-    ) -> bytes:
-        request = regression_pb2.RegressionRequest(model_spec=model_spec)
-        with self._counting_errors(model_spec.name):
-            document = json_values.parse(body, self._max_depth)
-            json_examples.fill_examples(document, request)
-        response = self._core.regress(
-            request,
-            timeout_seconds=_seconds_left(deadline),
-            entrypoint="REST",
-        )
-        return json_responses.regression(response.result)
-
-    def _metadata(self, model_spec: model_pb2.ModelSpec) -> bytes:
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=model_spec, metadata_field=["signature_def"]
-        )
-        return json_responses.metadata(self._core.get_model_metadata(request))
-
-    def _status(self, model_spec: model_pb2.ModelSpec) -> bytes:
+    def _get(self, model_spec: model_pb2.ModelSpec, call: str) -> bytes:
+        if call == "metadata":
+            request = get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=model_spec, metadata_field=["signature_def"]
+            )
+            answer = self._core.get_model_metadata(request)
+            return json_responses.metadata(answer)
         request = get_model_status_pb2.GetModelStatusRequest(
             model_spec=model_spec
         )
@@ -177,14 +136,13 @@ class RestCalls:
         """Around what happens before `core` counts."""
         try:
             yield
-        except tf.errors.OpError as error:
-            self._count(name, error_codes_pb2.Code.Name(error.error_code))
-            raise
-        except MemoryError:
-            self._count(name, "RESOURCE_EXHAUSTED")
-            raise
-        except Exception:
-            self._count(name, "INTERNAL")
+        except Exception as error:
+            code = "INTERNAL"
+            if isinstance(error, tf.errors.OpError):
+                code = errors.code_name(error.error_code)
+            elif isinstance(error, MemoryError):
+                code = "RESOURCE_EXHAUSTED"
+            self._count(name, code)
             raise
 
     def _input_types(
@@ -194,7 +152,7 @@ class RestCalls:
         key = key or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         with self._core.manager.use(model_spec) as servable:
             if key not in servable.signatures:
-                raise json_values.invalid(
+                raise errors.invalid(
                     f'Serving signature name: "{key}" not found in signature '
                     "def"
                 )
@@ -210,22 +168,18 @@ def model_name(path: bytes) -> str:
 
 def _parse_model_spec(match: re.Match[bytes]) -> model_pb2.ModelSpec:
     """Model, version and label of a path that fits."""
-    model_spec = model_pb2.ModelSpec()
     name, version, label, _ = match.groups()
-    if name:
-        model_spec.name = urllib.parse.unquote(name)
+    if not name:
+        raise errors.invalid("Missing model name in request.")
+    model_spec = model_pb2.ModelSpec(name=urllib.parse.unquote(name))
     if version:
         # Python reads no more than 4300 digits.
         digits = version.lstrip(b"0") or b"0"
         if len(digits) > 19 or int(digits) >= 2**63:
-            raise json_values.invalid(
+            raise errors.invalid(
                 f"Failed to convert version: {version.decode()} to numeric."
             )
         model_spec.version.value = int(digits)
     if label:
         model_spec.version_label = urllib.parse.unquote(label)
     return model_spec
-
-
-def _seconds_left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()

@@ -1,17 +1,15 @@
-"""Answers of the model server as the JSON text of TensorFlow Serving.
+"""Answers of the model server as JSON, in the forms of TensorFlow Serving.
 
-Numbers, line breaks and texts of errors are those of json_tensor.cc in
-TensorFlow Serving, which prints with RapidJSON's PrettyWriter. NaN and
-Infinity are written as such, which strict parsers of JSON do not take.
+NaN and Infinity are written as such, which strict parsers of JSON do not
+take. Floats have as many digits as it takes to read the same number again.
 """
 
-import binascii
+import base64
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import rapidjson
+import orjson
 from google.protobuf import json_format
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
@@ -20,21 +18,15 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import regression_pb2
 
+from sicot_tf.serving import errors
 from sicot_tf.serving.inference import tensors
 from sicot_tf.serving.rest_api import json_values
 
-_INTEGERS = (
-    types_pb2.DT_INT8,
-    types_pb2.DT_INT16,
-    types_pb2.DT_INT32,
-    types_pb2.DT_INT64,
-    types_pb2.DT_UINT8,
-    types_pb2.DT_UINT32,
-    types_pb2.DT_UINT64,
-)
-# Text is kept with a character for each byte until the end: strings of a
-# model need not be UTF-8, and go out as they are.
-_BYTES = "latin-1"
+_NOT_FINITE = {
+    "nan": orjson.Fragment(b"NaN"),
+    "inf": orjson.Fragment(b"Infinity"),
+    "-inf": orjson.Fragment(b"-Infinity"),
+}
 
 
 def predictions_in_rows(
@@ -45,73 +37,37 @@ def predictions_in_rows(
     Raises:
         tf.errors.InvalidArgumentError: if the outputs have no common size.
     """
-    arrays = _to_arrays(outputs)
-    num_rows = None
-    for name, (_, array) in arrays.items():
-        if not array.ndim:
-            raise json_values.invalid(
-                f"Tensor name: {name} has no shape information "
+    values = _to_values(outputs)
+    num_rows = set()
+    for name, proto in outputs.items():
+        if not proto.tensor_shape.dim:
+            raise errors.invalid(
+                f"Tensor name: {name} has no shape information"
             )
-        if num_rows not in (None, len(array)):
-            raise json_values.invalid(
-                f"Tensor name: {name} has inconsistent batch size: "
-                f"{len(array)} expecting: {num_rows}"
-            )
-        num_rows = len(array)
-    named = len(arrays) > 1
-    columns = []
-    for name, (datatype, array) in arrays.items():
-        tokens = _to_tokens(name, datatype, array, array.ndim + 1 + named)
-        # Lists inside a row stand in one line.
-        for size in array.shape[:0:-1]:
-            tokens = [f"[{', '.join(group)}]" for group in _by(tokens, size)]
-        if not array.size:
-            tokens = [_empty(array.shape[1:])] * num_rows
-        columns.append(
-            [f"\n            {_quote(name)}: {token}" for token in tokens]
-            if named
-            else tokens
+        num_rows.add(proto.tensor_shape.dim[0].size)
+    if len(num_rows) > 1:
+        raise errors.invalid(
+            f"Tensors {', '.join(values)} have inconsistent batch sizes: "
+            f"{sorted(num_rows)}"
         )
-    if named:
-        rows = [
-            f"\n        {{{','.join(row)}\n        }}"
-            for row in zip(*columns, strict=True)
-        ]
-        items = ",".join(rows)
+    if len(values) == 1:
+        [rows] = values.values()
     else:
-        items = ", ".join(columns[0])
-    end = "\n    " if items else ""
-    return f'{{\n    "predictions": [{items}{end}]\n}}'.encode(_BYTES)
+        rows = [
+            dict(zip(values, row, strict=True))
+            for row in zip(*values.values(), strict=True)
+        ]
+    return _dump({"predictions": rows})
 
 
 def outputs_in_columns(
     outputs: Mapping[str, tensor_pb2.TensorProto],
 ) -> bytes:
     """`{"outputs": ..}`: the value of the only output, or an object."""
-    arrays = _to_arrays(outputs)
-    named = len(arrays) > 1
-    values = {}
-    for name, (datatype, array) in arrays.items():
-        level = 1 + named
-        tokens = _to_tokens(name, datatype, array, level + array.ndim)
-        for axis in reversed(range(array.ndim)):
-            indent = "\n" + " " * 4 * (level + axis)
-            tokens = [
-                f"[{indent}    {f',{indent}    '.join(group)}{indent}]"
-                for group in _by(tokens, array.shape[axis])
-            ]
-        if not array.size:
-            tokens = [_empty(array.shape)]
-        values[name] = tokens[0]
-    if named:
-        items = ",".join(
-            f"\n        {_quote(name)}: {value}"
-            for name, value in values.items()
-        )
-        text = f"{{{items}\n    }}"
-    else:
-        [text] = values.values()
-    return f'{{\n    "outputs": {text}\n}}'.encode(_BYTES)
+    values = _to_values(outputs)
+    if len(values) == 1:
+        [values] = values.values()
+    return _dump({"outputs": values})
 
 
 def classification(result: classification_pb2.ClassificationResult) -> bytes:
@@ -121,19 +77,15 @@ def classification(result: classification_pb2.ClassificationResult) -> bytes:
         tf.errors.InvalidArgumentError: if there is no result.
     """
     if not result.classifications:
-        raise json_values.invalid(
+        raise errors.invalid(
             "Cannot convert empty ClassificationResults to JSON"
         )
     rows = []
     for row in result.classifications:
-        scores = _decimals(np.float32([item.score for item in row.classes]))
-        pairs = [
-            f"[{_quote(item.label)}, {score}]"
-            for item, score in zip(row.classes, scores, strict=True)
-        ]
-        rows.append(f"[{', '.join(pairs)}]")
-    text = f'{{\n    "results": [{", ".join(rows)}\n    ]\n}}'
-    return text.encode(_BYTES)
+        scores = _floats(np.float32([item.score for item in row.classes]))
+        labels = [item.label for item in row.classes]
+        rows.append(list(zip(labels, scores, strict=True)))
+    return _dump({"results": rows})
 
 
 def regression(result: regression_pb2.RegressionResult) -> bytes:
@@ -143,11 +95,9 @@ def regression(result: regression_pb2.RegressionResult) -> bytes:
         tf.errors.InvalidArgumentError: if there is no result.
     """
     if not result.regressions:
-        raise json_values.invalid(
-            "Cannot convert empty RegressionResults to JSON"
-        )
-    values = _decimals(np.float32([item.value for item in result.regressions]))
-    return f'{{\n    "results": [{", ".join(values)}]\n}}'.encode(_BYTES)
+        raise errors.invalid("Cannot convert empty RegressionResults to JSON")
+    values = np.float32([item.value for item in result.regressions])
+    return _dump({"results": _floats(values)})
 
 
 def metadata(
@@ -156,108 +106,76 @@ def metadata(
     """Model, version and signatures."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     response.metadata["signature_def"].Unpack(signatures)
-    return (
-        f'{{\n"model_spec":{_message_text(response.model_spec)},\n'
-        f'"metadata": {{"signature_def": {_message_text(signatures)}}}\n}}\n'
-    ).encode()
+    document = {
+        "model_spec": _message(response.model_spec),
+        "metadata": {"signature_def": _message(signatures)},
+    }
+    return _dump(document, orjson.OPT_INDENT_2)
 
 
 def status(response: get_model_status_pb2.GetModelStatusResponse) -> bytes:
     """State of each version."""
-    return _message_text(response).encode()
+    return _dump(_message(response), orjson.OPT_INDENT_2)
 
 
 def error(text: str) -> bytes:
     """`{"error": ".."}`."""
-    return f'{{\n    "error": {_quote(text)}\n}}'.encode(_BYTES)
+    return _dump({"error": text.encode("utf-8", "replace").decode()})
 
 
-def _message_text(message: Any) -> str:
+def _dump(document: Any, options: int = 0) -> bytes:
+    return orjson.dumps(document, option=options | orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _message(message: Any) -> dict[str, Any]:
     """A message with all its fields, also those that have their default."""
-    return json_format.MessageToJson(
+    return json_format.MessageToDict(
         message,
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=True,
-        indent=1,
-        ensure_ascii=False,
     )
 
 
-def _to_arrays(
-    outputs: Mapping[str, tensor_pb2.TensorProto],
-) -> dict[str, tuple[int, np.ndarray]]:
-    """Element type and values by name; names in order."""
+def _to_values(outputs: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, Any]:
+    """What orjson writes, by name; names in order."""
     if not outputs:
-        raise json_values.invalid("Cannot convert empty tensor map to JSON")
+        raise errors.invalid("Cannot convert empty tensor map to JSON")
     return {
-        name: (proto.dtype, tensors.parse_tensor(name, proto))
-        for name, proto in sorted(outputs.items())
+        name: _to_value(name, proto) for name, proto in sorted(outputs.items())
     }
 
 
-def _to_tokens(
-    name: str, datatype: int, array: np.ndarray, level: int
-) -> list[str]:
-    """Each element as text; `level` is how many brackets are around it."""
-    values = array.reshape(-1)
-    if datatype in json_values.FLOATS:
-        return _decimals(values)
-    if datatype in _INTEGERS:
-        return list(map(str, values.tolist()))
-    if datatype == types_pb2.DT_BOOL:
-        return ["true" if value else "false" for value in values.tolist()]
-    if datatype == types_pb2.DT_STRING and name.endswith("_bytes"):
-        indent = "\n" + " " * 4 * level
-        return [
-            f'{{{indent}    "b64": "'
-            f'{binascii.b2a_base64(value, newline=False).decode()}"{indent}}}'
-            for value in values
-        ]
-    if datatype == types_pb2.DT_STRING:
-        return [_quote(value) for value in values]
-    raise json_values.invalid(
+def _to_value(name: str, proto: tensor_pb2.TensorProto) -> Any:
+    array = tensors.parse_tensor(name, proto)
+    if proto.dtype in json_values.FLOATS:
+        return _floats(array)
+    if proto.dtype == types_pb2.DT_STRING:
+        return _map(_as_base64 if name.endswith("_bytes") else _as_text, array)
+    if proto.dtype in (*json_values.INTEGERS, types_pb2.DT_BOOL):
+        return array if array.ndim else array[()]
+    raise errors.invalid(
         "Failed to write JSON value for tensor type: "
-        f"{json_values.datatype_name(datatype)}"
+        f"{types_pb2.DataType.Name(proto.dtype)}"
     )
 
 
-def _decimals(values: np.ndarray) -> list[str]:
-    """Numbers as TensorFlow Serving writes them, always as decimals.
-
-    Six digits if they are enough to read the same number again, else all.
-    """
-    tokens = ("%.6g " * len(values) % tuple(values.tolist())).split()
-    read = np.array([float(token) for token in tokens], values.dtype)
-    long = np.flatnonzero(read != values)
-    form = "%.9g " if values.dtype == np.float32 else "%.17g "
-    texts = (form * len(long) % tuple(values[long].tolist())).split()
-    for i, text in zip(long.tolist(), texts, strict=True):
-        tokens[i] = text
-    names = {"nan": "NaN", "-nan": "NaN", "inf": "Infinity"}
-    names["-inf"] = "-Infinity"
-    return [
-        token
-        if "." in token or "e" in token
-        else names.get(token) or f"{token}.0"
-        for token in tokens
-    ]
+def _floats(array: np.ndarray) -> Any:
+    """Of NaN orjson itself makes null."""
+    if not np.isfinite(array).all():
+        return _map(lambda value: _NOT_FINITE.get(str(value), value), array)
+    return array if array.ndim else array[()]
 
 
-def _quote(text: str | bytes) -> str:
-    """A JSON string; its characters are single bytes of UTF-8."""
-    if type(text) is str:
-        text = text.encode("utf-8", "replace")
-    return rapidjson.dumps(text.decode(_BYTES), ensure_ascii=False)
+def _map(function: Any, array: np.ndarray) -> Any:
+    """Nested lists of what `function` makes of each element."""
+    values = np.empty(array.shape, object)
+    values.reshape(-1)[:] = [function(value) for value in array.reshape(-1)]
+    return values.tolist()
 
 
-def _by(tokens: list[str], size: int) -> list[Sequence[str]]:
-    """Groups of `size` tokens; none if there are no tokens."""
-    return [tokens[i : i + size] for i in range(0, len(tokens), size or 1)]
+def _as_text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
 
 
-def _empty(shape: Sequence[int]) -> str:
-    """Lists of a shape without any element."""
-    text = "[]"
-    for size in reversed(shape[: list(shape).index(0)] if 0 in shape else ()):
-        text = f"[{', '.join([text] * size)}]"
-    return text
+def _as_base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}

@@ -1,84 +1,81 @@
 """JSON documents of TensorFlow Serving's REST interface, and single values.
 
-Rules, codes and texts of errors are those of json_tensor.cc in TensorFlow
-Serving.
+What is read, and the codes of errors, are those of its json_tensor.cc.
 """
 
 import binascii
 import codecs
 import contextlib
+import itertools
 import json
-import re
+import math
 from typing import Any
 
-import numpy as np
 import orjson
-import rapidjson
-import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-# A parser or printer that calls itself for each level runs out of stack on a
-# document of nothing but brackets (CVE-2025-0649 of TensorFlow Serving).
+from sicot_tf.serving import errors
+
+# What is nested deeper has crashed servers (CVE-2025-0649 of TensorFlow
+# Serving).
 MAX_DEPTH = 64
 FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
+# Range of the literals. As in TensorFlow Serving the narrow types take any
+# int32, of which TensorFlow keeps the low bits.
+_INT32 = (-(2**31), 2**31 - 1)
+INTEGERS = {
+    types_pb2.DT_INT8: _INT32,
+    types_pb2.DT_INT16: _INT32,
+    types_pb2.DT_INT32: _INT32,
+    types_pb2.DT_UINT8: _INT32,
+    types_pb2.DT_INT64: (-(2**63), 2**63 - 1),
+    types_pb2.DT_UINT32: (0, 2**32 - 1),
+    types_pb2.DT_UINT64: (0, 2**64 - 1),
+}
 
-_MAX_TEXT_BYTES = 256
-# To the end of the document if the quotation mark is missing; nothing is
-# tried twice, so that no document takes more than linear time.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_BASE64 = re.compile(r"([A-Za-z0-9+/]*)(=*)")
-_CPP_NAMES = {"float32": "float", "float64": "double", "float16": "half"}
-_MORE_VALUES = "The document root must not be followed by other values."
-
-
-class DoesNotFit(Exception):
-    """A value can't be what is wanted; somebody else tells why."""
-
-
-def invalid(text: str) -> tf.errors.InvalidArgumentError:
-    """The error of almost everything that is wrong in a document."""
-    return tf.errors.InvalidArgumentError(None, None, text)
-
-
-def format_error(value: Any, text: str) -> tf.errors.InvalidArgumentError:
-    """An error that begins with the value it is about."""
-    return invalid(f"JSON Value: {to_text(value)} {text}")
+_MAX_TEXT_LENGTH = 256
 
 
 def parse(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Any]:
     """The JSON object at the beginning of `body`, which is UTF-8.
 
-    A byte order mark before it is skipped, as RapidJSON's EncodedInputStream
-    does; bytes behind it are not looked at.
+    A byte order mark before it is skipped; bytes behind it are not looked at.
 
     Raises:
         tf.errors.InvalidArgumentError: if it is none, or has more than
             `max_depth` brackets open at a time.
     """
     body = body.removeprefix(codecs.BOM_UTF8)
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    _check_depth(body, max_depth)
     try:
-        # Exact, and three times as fast; but NaN is an error for it.
+        # Three times as fast; but NaN is an error for it.
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        document = _parse_as_rapidjson(body)
+        try:
+            document = _parse_leniently(body)
+        # Of orjson.dumps a TypeError.
+        except (ValueError, TypeError) as error:
+            raise errors.invalid(f"JSON Parse error: {error}") from None
+        except RecursionError:
+            raise _too_deep(max_depth) from None
     if type(document) is not dict:
-        raise format_error(document, "Is not object")
+        raise about(document, "Is not object")
+    _check_depth(body, document, max_depth)
     return document
+
+
+def about(value: Any, text: str) -> Exception:
+    """The error of a value, which it begins with, cut to 256 characters."""
+    # In pieces: of a document of megabytes only the beginning is printed.
+    pieces = json.JSONEncoder(ensure_ascii=False).iterencode(value)
+    start = "".join(itertools.islice(pieces, _MAX_TEXT_LENGTH))
+    return errors.invalid(f"JSON Value: {start[:_MAX_TEXT_LENGTH]} {text}")
 
 
 def fill_signature_name(document: dict[str, Any], request: Any) -> None:
     """Writes the wanted signature, if there is one, to `model_spec`."""
     name = document.get("signature_name", "")
     if type(name) is not str:
-        raise format_error(
-            document,
-            "not formatted correctly. 'signature_name' key must be a string "
-            "value.",
-        )
+        raise about(document, "'signature_name' key must be a string value.")
     request.model_spec.signature_name = name
 
 
@@ -94,107 +91,68 @@ def is_base64(value: Any) -> bool:
 def to_bytes(value: str | dict[str, Any]) -> bytes:
     """UTF-8 of a string; of base64 what it stands for.
 
-    Raises:
-        DoesNotFit: if it is another object, or no base64.
+    White space may be anywhere in base64, and padding may be left out.
     """
     if type(value) is str:
         return value.encode("utf-8")
     if not is_base64(value):
-        raise DoesNotFit
+        raise about(value, "not formatted correctly for base64 data")
     text = value["b64"]
-    if len(text) % 4 == 0:
-        with contextlib.suppress(ValueError):
-            return binascii.a2b_base64(text, strict_mode=True)
-    return _to_bytes_leniently(text)
+    with contextlib.suppress(ValueError):
+        return binascii.a2b_base64(text, strict_mode=True)
+    text = "".join(text.split()).rstrip("=")
+    try:
+        return binascii.a2b_base64(
+            text + "=" * (-len(text) % 4), strict_mode=True
+        )
+    except ValueError:
+        raise errors.invalid("Unable to base64 decode") from None
 
 
-def to_text(value: Any) -> str:
-    """`value` for an error: printed, and cut to 256 bytes."""
-    # In pieces: of a document of megabytes only the beginning is printed.
-    pieces = json.JSONEncoder(ensure_ascii=False, indent=4).iterencode(value)
-    text = ""
-    for piece in pieces:
-        text += piece[:_MAX_TEXT_BYTES]
-        if len(text) >= _MAX_TEXT_BYTES:
-            break
-    return text.encode("utf-8")[:_MAX_TEXT_BYTES].decode("utf-8", "ignore")
+def _parse_leniently(body: bytes) -> Any:
+    """With NaN and Infinity, and any bytes behind the document."""
+    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
+    decoder = json.JSONDecoder(parse_float=_finite, parse_int=_integer)
+    document, _ = decoder.raw_decode(text)
+    # Refuses strings that were no UTF-8, and halves of characters.
+    orjson.dumps(document)
+    return document
 
 
-def type_text(value: Any) -> str:
-    """RapidJSON's name for the type of a value."""
-    if value is None or type(value) is bool:
-        return "Null" if value is None else str(value)
-    return {dict: "Object", list: "Array", str: "String"}.get(
-        type(value), "Number"
-    )
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"number too large: {text[:30]}")
+    return value
 
 
-def datatype_name(datatype: int) -> str:
-    """The name of an element of DataType in TensorFlow's own errors."""
-    name = tf.as_dtype(datatype).name
-    return _CPP_NAMES.get(name, name)
+def _integer(text: str) -> int | float:
+    """As orjson: what 64 bits do not hold is a decimal."""
+    if len(text) > 20:
+        return _finite(text)
+    value = int(text)
+    return value if -(2**63) <= value < 2**64 else float(value)
 
 
-def _check_depth(body: bytes, max_depth: int) -> None:
+def _check_depth(body: bytes, document: Any, max_depth: int) -> None:
     """Raises if the document has more brackets open at a time than allowed."""
     if body.count(b"[") + body.count(b"{") <= max_depth:
         return
-    brackets = np.frombuffer(
-        _STRING.sub(b"", body).translate(None, _ALL_BUT_BRACKETS), np.uint8
+    level = [document]
+    for _ in range(max_depth):
+        children = list(
+            itertools.chain.from_iterable(
+                each.values() if type(each) is dict else each for each in level
+            )
+        )
+        if {dict, list}.isdisjoint(map(type, children)):
+            return
+        level = [child for child in children if type(child) in (dict, list)]
+    raise _too_deep(max_depth)
+
+
+def _too_deep(max_depth: int) -> Exception:
+    return errors.invalid(
+        f"JSON Parse error: The document is nested deeper than {max_depth} "
+        "levels."
     )
-    # One bit tells "]" and "}" from "[" and "{".
-    steps = 1 - (brackets & 4).astype(np.int8) // 2
-    depths = np.cumsum(steps, dtype=np.int64)
-    ends = np.flatnonzero(depths <= 0)
-    # Behind its last bracket nothing is parsed.
-    if depths[: ends[0] if len(ends) else None].max(initial=0) > max_depth:
-        raise invalid(
-            f"JSON Parse error: The document is nested deeper than {max_depth} "
-            "levels."
-        )
-
-
-def _parse_as_rapidjson(body: bytes) -> Any:
-    """Any value, NaN and Infinity too; or TensorFlow Serving's error.
-
-    TensorFlow Serving's own parser is RapidJSON with native numbers. Here they
-    tell only whether all is well: a quarter of them is wrong in the last bits.
-    """
-    num_good_bytes = _num_good_bytes(body)
-    document = body[:num_good_bytes]
-    try:
-        rapidjson.loads(
-            document, number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN
-        )
-        return rapidjson.loads(document, number_mode=rapidjson.NM_NAN)
-    except rapidjson.JSONDecodeError as error:
-        # RapidJSON: "Parse error at offset 1: Invalid value."
-        place, text = str(error).split(": ", 1)
-        offset = int(place.rsplit(" ", 1)[1])
-    if text == _MORE_VALUES:
-        # Bytes, too; and once more only: what is left is a document.
-        return _parse_as_rapidjson(document[:offset])
-    if num_good_bytes < len(body):
-        text = "Invalid encoding in string."
-        offset = num_good_bytes
-    raise invalid(f"JSON Parse error: {text} at offset: {offset}")
-
-
-def _num_good_bytes(body: bytes) -> int:
-    """The number of bytes before the first that is not UTF-8."""
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return len(body)
-
-
-def _to_bytes_leniently(text: str) -> bytes:
-    """As absl::Base64Unescape: white space anywhere, padding or none."""
-    match = _BASE64.fullmatch("".join(text.split()))
-    if match is None or len(match[1]) % 4 == 1:
-        raise DoesNotFit
-    padding = -len(match[1]) % 4
-    if len(match[2]) not in (0, padding):
-        raise DoesNotFit
-    return binascii.a2b_base64(match[1] + padding * "=")

@@ -6,6 +6,7 @@ JSON, counted, and never logged: a port scan must not fill a disk.
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -186,16 +187,15 @@ class RestProtocol(h11_impl.H11Protocol):
             return
         self._record(status)
         # As `json_responses.error`, without TensorFlow.
-        body = json.dumps({"error": text}, indent=4).encode()
+        body = json.dumps({"error": text}).encode()
         headers = [
             *self.server_state.default_headers,
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
-            (b"retry-after", b"1"),
             (b"connection", b"close"),
         ]
-        if status != 503:
-            headers.remove((b"retry-after", b"1"))
+        if status == 503:
+            headers.append((b"retry-after", b"1"))
         for event in (
             h11.Response(
                 status_code=status,
@@ -206,7 +206,9 @@ class RestProtocol(h11_impl.H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event))
-        self.transport.write_eof()
+        with contextlib.suppress(OSError):
+            # The client may have gone.
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 

@@ -30,7 +30,6 @@ class RestServer:
     Args:
         app: answers the requests.
         port: TCP port on all interfaces, IPv6 and IPv4; 0 takes a free one.
-        finish_seconds: time that running requests have when it stops.
         idle_seconds: time after which a connection without requests is closed.
         receive_seconds: time in which a request must come; large ones have
             longer.
@@ -49,7 +48,6 @@ class RestServer:
         self,
         app: applications.Starlette,
         port: int,
-        finish_seconds: int,
         *,
         idle_seconds: float = 620.0,
         receive_seconds: float = 30.0,
@@ -79,9 +77,9 @@ class RestServer:
                 ws="none",
                 # Its warnings are about what clients send.
                 log_level="error",
+                log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_graceful_shutdown=finish_seconds,
             )
         )
         self._thread = threading.Thread(
@@ -110,8 +108,9 @@ class RestServer:
         state = self._server.server_state
         state.default_headers = [*state.default_headers, _CLOSE_HEADER]
 
-    def stop(self) -> Callable[[float], None]:
+    def stop(self, grace_seconds: float) -> Callable[[float], None]:
         """Takes no more requests; returns what waits for running ones."""
+        self._server.config.timeout_graceful_shutdown = int(grace_seconds)
         self._server.should_exit = True
         return self._thread.join
 
@@ -147,24 +146,19 @@ class _Server(uvicorn.Server):
 
 
 def _listen(port: int) -> socket.socket:
-    """A bound socket; on IPv6 and IPv4, as gRPC's, or on IPv4 alone."""
+    """A socket on IPv6 and IPv4, as gRPC's, or on IPv4 alone."""
     has_ipv6 = socket.has_dualstack_ipv6()
-    host = "::" if has_ipv6 else "0.0.0.0"
-    # With the protocol named asyncio sets TCP_NODELAY; without it every
-    # answer on a kept connection waits 40 ms.
-    listener = socket.socket(
-        socket.AF_INET6 if has_ipv6 else socket.AF_INET,
-        socket.SOCK_STREAM,
-        socket.IPPROTO_TCP,
-    )
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if has_ipv6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
-        listener.bind((host, port))
+        listener = socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if has_ipv6 else socket.AF_INET,
+            dualstack_ipv6=has_ipv6,
+        )
     except OSError as error:
-        listener.close()
         raise OSError(
-            f"Failed to start HTTP Server at {host}:{port}: {error}"
+            f"Failed to start HTTP Server at port {port}: {error}"
         ) from error
+    # Connections have it from here; without it every answer on a kept one
+    # waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

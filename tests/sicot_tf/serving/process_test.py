@@ -140,7 +140,6 @@ class ServingProcessTest(tf.test.TestCase):
             "--file_system_poll_wait_seconds=0.1",
             "--incomplete_version_seconds=0.5",
             "--enable_batching",
-            "--supervise=false",
         )
         cls.addClassCleanup(cls.server.kill)
         cls.channel = cls.server.connect(f"localhost:{port}")

@@ -1,7 +1,5 @@
 """Tests of serving_config: TensorFlow Serving's files and its errors."""
 
-import contextlib
-import io
 import pathlib
 import tempfile
 import unittest
@@ -31,10 +29,10 @@ class ServingConfigTest(unittest.TestCase):
         return self.path
 
     def assert_raises(self, error_class, message, function, *arguments):
-        """The class is the code; the text is compared whole."""
+        """The class is the code."""
         with self.assertRaises(error_class) as caught:
             function(*arguments)
-        self.assertEqual(caught.exception.message, message)
+        self.assertIn(message, caught.exception.message)
 
     def test_model_config(self):
         """All that TensorFlow Serving's own example file has."""
@@ -121,36 +119,25 @@ class ServingConfigTest(unittest.TestCase):
         self.assertEqual(config.custom_ca, "a")
         self.assertTrue(config.client_verify)
 
-    def test_file_that_does_not_parse(self):
-        """Start fails with this text; the log has the place."""
+    def test_files_that_can_not_be_read(self):
+        """Breaks if a server starts without what its file should say."""
         for text in ("model_config_list { confg {} }", "{", "\x00"):
-            with contextlib.redirect_stderr(io.StringIO()) as log:
-                self.assert_raises(
-                    tf.errors.InvalidArgumentError,
-                    f"Invalid protobuf file: '{self.path}'",
-                    serving_config.read_model_config,
-                    self.write(text),
-                )
-            self.assertIn(
-                "Error parsing text-format "
-                "tensorflow.serving.ModelServerConfig: 1:",
-                log.getvalue(),
+            self.assert_raises(
+                tf.errors.InvalidArgumentError,
+                f"Invalid protobuf file: '{self.path}': expected the text form "
+                "of tensorflow.serving.ModelServerConfig: 1:",
+                serving_config.read_model_config,
+                self.write(text),
             )
         self.path.write_bytes(b"\xff\xfe")
         for read, name in (
             (serving_config.read_ssl_config, "tensorflow.serving.SSLConfig"),
             (serving_config.read_session_config, "tensorflow.ConfigProto"),
         ):
-            with contextlib.redirect_stderr(io.StringIO()) as log:
-                self.assert_raises(
-                    tf.errors.InvalidArgumentError,
-                    f"Invalid protobuf file: '{self.path}'",
-                    read,
-                    self.path,
-                )
-            self.assertIn(f"Error parsing text-format {name}", log.getvalue())
-
-    def test_missing_file(self):
+            self.assert_raises(
+                tf.errors.InvalidArgumentError, name, read, self.path
+            )
+        self.path.unlink()
         self.assert_raises(
             tf.errors.NotFoundError,
             f"{self.path}; No such file or directory",
@@ -158,41 +145,35 @@ class ServingConfigTest(unittest.TestCase):
             self.path,
         )
 
-    def test_model_listed_twice(self):
-        self.assert_raises(
-            tf.errors.InvalidArgumentError,
-            "Illegal to list model m multiple times in config list",
-            serving_config.check_model_list,
-            model_list("config { name: 'm' } config { name: 'm' }"),
-        )
-
-    def test_model_without_a_name(self):
-        self.assert_raises(
-            tf.errors.InvalidArgumentError,
-            "Expected a name for the model with base_path()=/m: no request "
-            "could ask for it.",
-            serving_config.check_model_list,
-            model_list("config { base_path: '/m' }"),
-        )
-
-    def test_base_paths(self):
-        """Relative ones depend on where a server happened to start."""
-        for base_path in ("models/m", "", "./m"):
+    def test_lists_of_models(self):
+        """Breaks if a list is taken of which some model can't be served."""
+        for text, message in (
+            (
+                2 * "config { name: 'm' base_path: '/m' }",
+                "Illegal to list model m multiple times in config list",
+            ),
+            ("config { base_path: '/m' }", "Expected a name for the model"),
+            *(
+                (
+                    f"config {{ name: 'm' base_path: '{path}' }}",
+                    "Expected model m to have an absolute path or URI; got "
+                    f"base_path()={path}",
+                )
+                # Where does a server start?
+                for path in ("models/m", "", "./m")
+            ),
+            (
+                "config { name: 'm' base_path: 'gs://b/m' }",
+                "Expected model m to have a base_path in a mounted file "
+                "system; got base_path()=gs://b/m. Mount the bucket",
+            ),
+        ):
             self.assert_raises(
                 tf.errors.InvalidArgumentError,
-                "Expected model m to have an absolute path or URI; got "
-                f"base_path()={base_path}",
+                message,
                 serving_config.check_model_list,
-                model_list(f"config {{ name: 'm' base_path: '{base_path}' }}"),
+                model_list(text),
             )
-        self.assert_raises(
-            tf.errors.InvalidArgumentError,
-            "Expected model m to have a base_path in a mounted file system; "
-            "got base_path()=gs://b/m. Mount the bucket, or copy the versions "
-            "to a local folder.",
-            serving_config.check_model_list,
-            model_list("config { name: 'm' base_path: 'gs://b/m' }"),
-        )
         serving_config.check_model_list(
             model_list("config { name: 'm' base_path: 'file:///b/m' }")
         )
@@ -201,37 +182,27 @@ class ServingConfigTest(unittest.TestCase):
         )
 
     def test_platforms(self):
-        """Each text of GetPlatform and of a change of platform."""
+        """Breaks if a model that is no SavedModel is taken for one."""
         plain = model_list("config { name: 'm' model_platform: 'tensorflow' }")
         old_style = model_list("config { name: 'm' model_type: TENSORFLOW }")
         other = model_list("config { name: 'm' model_platform: 'caffe' }")
         serving_config.check_supported(plain)
         serving_config.check_supported(old_style)
         serving_config.check_platforms(plain, old_style)
-        for models, message in (
+        for text, message in (
+            ("name: 'm'", "Illegal setting of neither: expected model_platf"),
             (
-                model_list("config { name: 'm' }"),
-                "Illegal setting neither ModelServerConfig::model_type "
-                "(deprecated) nor ModelServerConfig::model_platform.",
+                "model_type: TENSORFLOW model_platform: 'x'",
+                "Illegal setting of x and tensorflow: expected model_platform",
             ),
-            (
-                model_list(
-                    "config { model_type: TENSORFLOW model_platform: 'x' }"
-                ),
-                "Illegal setting both ModelServerConfig::model_type "
-                "(deprecated) and ModelServerConfig::model_platform.",
-            ),
-            (
-                model_list("config { model_type: OTHER }"),
-                "ModelServerConfig::model_type choice 2 not supported.",
-            ),
-            (other, "Model m requests unsupported platform caffe"),
+            ("model_type: OTHER", "requests unsupported platform other"),
+            ("name: 'm' model_platform: 'a'", "Model m requests unsupported"),
         ):
             self.assert_raises(
                 tf.errors.InvalidArgumentError,
                 message,
                 serving_config.check_supported,
-                models,
+                model_list(f"config {{ {text} }}"),
             )
         self.assert_raises(
             tf.errors.InvalidArgumentError,

@@ -1,7 +1,5 @@
 import collections
-import contextlib
 import datetime
-import io
 import pathlib
 import socket
 import tempfile
@@ -19,9 +17,6 @@ from cryptography.x509 import oid
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import (
-    proto_reflection_descriptor_database as reflection_database,
-)
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
@@ -30,6 +25,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 from sicot_tf.serving import server_core
 from sicot_tf.serving import serving_config
 from sicot_tf.serving.grpc_api import grpc_server
+from sicot_tf.serving.grpc_api import tls
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import model_manager
 from tests.helpers import serving_models
@@ -38,7 +34,7 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def make_certificate(name, signer=None, days=1):
+def make_certificate(name, signer=None):
     """Key and certificate, PEM; signed by `signer`, or by itself as a CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(oid.NameOID.COMMON_NAME, name)])
@@ -52,7 +48,7 @@ def make_certificate(name, signer=None, days=1):
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - 2 * day)
-        .not_valid_after(now + days * day)
+        .not_valid_after(now + day)
         .add_extension(
             x509.BasicConstraints(ca=signer is None, path_length=None), True
         )
@@ -106,6 +102,11 @@ class GrpcServerTest(tf.test.TestCase):
         self.addCleanup(channel.close)
         return channel
 
+    def assert_refused(self, address, credentials):
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.assert_predicts(self.connect(address, credentials))
+        self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
     def assert_predicts(self, channel, num_rows=3):
         """One request; y is x / 2 + 2."""
         request = predict_pb2.PredictRequest()
@@ -124,26 +125,22 @@ class GrpcServerTest(tf.test.TestCase):
         return str(path)
 
     def test_tls(self):
-        """Clients that trust the certificate get through, others don't."""
+        """Breaks if a client gets in that does not trust the certificate."""
         key, certificate, _ = make_certificate("server")
         path = self.write_ssl_config(
             server_key=key, server_cert=f"Subject: 可乐\n{certificate}"
         )
-        _, port = self.start(credentials=grpc_server.read_credentials(path))
+        _, port = self.start(credentials=tls.read_credentials(path))
         address = f"localhost:{port}"
         trusting = grpc.ssl_channel_credentials(certificate.encode())
         self.assert_predicts(self.connect(address, trusting))
         _, other, _ = make_certificate("other")
         distrusting = grpc.ssl_channel_credentials(other.encode())
         for credentials in (distrusting, None):
-            with self.assertRaises(grpc.RpcError) as raised:
-                self.assert_predicts(self.connect(address, credentials))
-            self.assertEqual(
-                raised.exception.code(), grpc.StatusCode.UNAVAILABLE
-            )
+            self.assert_refused(address, credentials)
 
     def test_mutual_tls(self):
-        """Only clients whose certificate the CA signed are let in."""
+        """Breaks if a client gets in whose certificate the CA did not sign."""
         _, ca, signer = make_certificate("ca")
         key, certificate, _ = make_certificate("server", signer)
         path = self.write_ssl_config(
@@ -152,7 +149,7 @@ class GrpcServerTest(tf.test.TestCase):
             custom_ca=ca,
             client_verify=True,
         )
-        _, port = self.start(credentials=grpc_server.read_credentials(path))
+        _, port = self.start(credentials=tls.read_credentials(path))
         address = f"localhost:{port}"
         client_key, client_certificate, _ = make_certificate("client", signer)
         self.assert_predicts(
@@ -172,14 +169,10 @@ class GrpcServerTest(tf.test.TestCase):
                 ca.encode(), other_key.encode(), other_certificate.encode()
             ),
         ):
-            with self.assertRaises(grpc.RpcError) as raised:
-                self.assert_predicts(self.connect(address, credentials))
-            self.assertEqual(
-                raised.exception.code(), grpc.StatusCode.UNAVAILABLE
-            )
+            self.assert_refused(address, credentials)
 
     def test_wrong_tls_files_are_refused(self):
-        """Never a server that is open because its TLS is broken."""
+        """Breaks if a server is open because its TLS is broken."""
         key, certificate, _ = make_certificate("server")
         other_key, _, _ = make_certificate("server")
         encrypted = (
@@ -194,54 +187,30 @@ class GrpcServerTest(tf.test.TestCase):
         middle = len(key) // 2
         good = {"server_key": key, "server_cert": certificate}
         for change, field, reason in (
-            ({"server_key": ""}, "server_key", "it is missing"),
-            ({"server_cert": ""}, "server_cert", "it is missing"),
-            ({"server_key": "/etc/key.pem"}, "server_key", "no file name"),
-            ({"server_key": certificate}, "server_key", "PEM private key"),
-            ({"server_key": key[:middle]}, "server_key", "it can't be read"),
-            (
-                {"server_key": key[:middle] + "A?" + key[middle:]},
-                "server_key",
-                "it can't be read",
-            ),
-            ({"server_key": other_key}, "server_key", "not the key of the cer"),
+            ({"server_key": ""}, "server_key", "text of a PEM private key"),
+            ({"server_key": "/etc/key.pem"}, "server_key", "file name"),
+            ({"server_key": key[:middle]}, "server_key", "PEM private key"),
+            ({"server_key": other_key}, "server_key", "of server_cert"),
             ({"server_key": encrypted}, "server_key", "openssl pkey"),
+            ({"server_cert": ""}, "server_cert", "PEM certificate"),
             ({"server_cert": "cert.pem"}, "server_cert", "no file name"),
             ({"server_cert": key}, "server_cert", "PEM certificate"),
-            (
-                {"server_cert": certificate[:middle]},
-                "server_cert",
-                "it can't be read",
-            ),
             ({"client_verify": True}, "custom_ca", "client_verify needs the"),
             ({"custom_ca": "ca.pem"}, "custom_ca", "no file name"),
         ):
             path = self.write_ssl_config(**(good | change))
             with self.subTest(change=change):
-                with self.assertRaises(
-                    tf.errors.InvalidArgumentError
-                ) as raised:
-                    grpc_server.read_credentials(path)
-                message = raised.exception.message
-                self.assertStartsWith(message, f"Wrong {field} in {path}: ")
-                self.assertIn(reason, message)
+                with self.assertRaisesRegex(
+                    tf.errors.InvalidArgumentError,
+                    f"Wrong {field} in {path}: .*{reason}",
+                ):
+                    tls.read_credentials(path)
         with self.assertRaises(tf.errors.NotFoundError):
-            grpc_server.read_credentials(str(self.root / "absent"))
-        self.assertIsNone(grpc_server.read_credentials(""))
-
-    def test_an_expired_certificate_is_told(self):
-        """Clients tell it as a failed handshake; the log says why."""
-        key, certificate, _ = make_certificate("server", days=-1)
-        path = self.write_ssl_config(server_key=key, server_cert=certificate)
-        log = io.StringIO()
-        with contextlib.redirect_stderr(log):
-            self.start(credentials=grpc_server.read_credentials(path))
-        self.assertRegex(
-            log.getvalue(), f"server_cert of {path} expired on .* GMT;"
-        )
+            tls.read_credentials(str(self.root / "absent"))
+        self.assertIsNone(tls.read_credentials(""))
 
     def test_unix_socket(self):
-        """Sidecars use no port; a socket a crash left is no obstacle."""
+        """Breaks if a socket that a crash left keeps a server from starting."""
         path = self.root / "socket"
         with socket.socket(socket.AF_UNIX) as left:
             left.bind(str(path))
@@ -249,36 +218,13 @@ class GrpcServerTest(tf.test.TestCase):
         self.assert_predicts(self.connect(f"unix:{path}"))
 
     def test_port_in_use(self):
-        """Else half of the requests would go to the other server."""
+        """Breaks if half of the requests go to another server."""
         _, port = self.start("0.0.0.0:0")
         with self.assertRaisesRegex(RuntimeError, str(port)):
             self.start(f"0.0.0.0:{port}")
 
     def test_reflection(self):
-        """grpcurl and its like need no .proto files."""
-        _, port = self.start()
-        database = reflection_database.ProtoReflectionDescriptorDatabase(
-            self.connect(f"localhost:{port}")
-        )
-        services = list(database.get_services())
-        self.assertContainsSubset(
-            [
-                "tensorflow.serving.ModelService",
-                "tensorflow.serving.PredictionService",
-                "grpc.health.v1.Health",
-            ],
-            services,
-        )
-        file = database.FindFileContainingSymbol(
-            "tensorflow.serving.PredictionService"
-        )
-        self.assertContainsSubset(
-            ["Predict", "Classify", "Regress", "MultiInference"],
-            [method.name for method in file.service[0].method],
-        )
-
-    def test_reflection_finds_every_kind_of_symbol(self):
-        """`grpcurl describe` of a call, as of a message, gives its file."""
+        """Breaks if grpcurl can't list the services, or describe a symbol."""
         _, port = self.start()
         stub = reflection_pb2_grpc.ServerReflectionStub(
             self.connect(f"localhost:{port}")
@@ -292,46 +238,39 @@ class GrpcServerTest(tf.test.TestCase):
                 f"{apis}/model_service.proto"
             ),
             "tensorflow.serving.PredictRequest": f"{apis}/predict.proto",
-            "tensorflow.serving.PredictRequest.InputsEntry": (
-                f"{apis}/predict.proto"
-            ),
             "tensorflow.serving.PredictRequest.inputs": f"{apis}/predict.proto",
-            "tensorflow.serving.ModelSpec.version_choice": (
-                f"{apis}/model.proto"
-            ),
             "tensorflow.serving.ModelVersionStatus.AVAILABLE": (
                 f"{apis}/get_model_status.proto"
             ),
             "grpc.health.v1.Health.Check": "grpc_health/v1/health.proto",
             "tensorflow.serving.PredictionService.None": None,
-            "tensorflow.None.Predict": None,
             "Predict": None,
-            "": None,
         }
         request = reflection_pb2.ServerReflectionRequest
         answers = stub.ServerReflectionInfo(
             iter([request(file_containing_symbol=name) for name in files])
         )
         for (name, file), answer in zip(files.items(), answers, strict=True):
-            protos = answer.file_descriptor_response.file_descriptor_proto
-            found = [
-                descriptor_pb2.FileDescriptorProto.FromString(proto).name
-                for proto in protos
-            ]
-            self.assertEqual(
-                answer.original_request.file_containing_symbol, name
-            )
             if file is None:
-                self.assertEqual(
-                    answer.error_response.error_code,
-                    grpc.StatusCode.NOT_FOUND.value[0],
-                    name,
-                )
-            else:
-                self.assertEqual(found[0], file, name)
+                code = answer.error_response.error_code
+                self.assertEqual(code, grpc.StatusCode.NOT_FOUND.value[0])
+                continue
+            proto = answer.file_descriptor_response.file_descriptor_proto[0]
+            found = descriptor_pb2.FileDescriptorProto.FromString(proto)
+            self.assertEqual(found.name, file, name)
+        [answer] = stub.ServerReflectionInfo(iter([request(list_services="")]))
+        names = [each.name for each in answer.list_services_response.service]
+        self.assertContainsSubset(
+            [
+                "tensorflow.serving.ModelService",
+                "tensorflow.serving.PredictionService",
+                "grpc.health.v1.Health",
+            ],
+            names,
+        )
 
     def test_health(self):
-        """Load balancers hear at once that a server is about to end.
+        """Breaks if load balancers don't hear that a server is about to end.
 
         Whoever watches takes no thread and does not hold the end up.
         """
@@ -345,7 +284,7 @@ class GrpcServerTest(tf.test.TestCase):
         watches = [stub.Watch(request(), timeout=60) for _ in range(6)]
         for watch in watches:
             self.assertEqual(next(watch).status, _SERVING)
-        server.refuse_health()
+        server.drain()
         for watch in watches:
             self.assertEqual(next(watch).status, _NOT_SERVING)
         # Requests that still come are answered.
@@ -355,7 +294,7 @@ class GrpcServerTest(tf.test.TestCase):
         self.assertLess(time.monotonic() - start, 20)
 
     def test_no_call_is_cancelled_when_a_server_stops(self):
-        """A rolling restart fails nobody, not even who watches no health.
+        """Breaks if a rolling restart fails a client that watches no health.
 
         gRPC cancels what comes between the stop and the client's notice of
         it; 16 callers that never pause hit that moment in most stops.
@@ -404,7 +343,7 @@ class GrpcServerTest(tf.test.TestCase):
         self.assertEqual(list(codes), ["OK"], msg=codes)
 
     def test_large_messages(self):
-        """gRPC's own limit of 4 MB is three photos of a phone."""
+        """Breaks if three photos of a phone are too large: gRPC's own 4 MB."""
         _, port = self.start()
         channel = grpc.insecure_channel(
             f"localhost:{port}",
@@ -414,7 +353,7 @@ class GrpcServerTest(tf.test.TestCase):
             self.assert_predicts(channel, num_rows=2_000_000)
 
     def test_channel_arguments(self):
-        """They reach gRPC, and come before what the server sets."""
+        """Breaks if they don't reach gRPC, before what the server sets."""
         parsed = grpc_server.parse_channel_arguments(
             "grpc.max_receive_message_length=1000,grpc.primary_user_agent=me"
         )

@@ -16,10 +16,10 @@ import tensorflow as tf
 import uvicorn
 from tensorflow_serving.config import model_server_config_pb2
 
-from sicot_tf.serving import metrics as metrics_lib
+from sicot_tf.serving import metrics
 from sicot_tf.serving import server_core
 from sicot_tf.serving.inference import servable
-from sicot_tf.serving.rest_api.app import make_app
+from sicot_tf.serving.rest_api import app
 from sicot_tf.serving.versions import model_manager
 from tests.helpers import serving_models
 
@@ -71,28 +71,27 @@ class RestTest(tf.test.TestCase):
         cls.addClassCleanup(cls.manager.close)
         cls.manager.set_config(config)
         cls.manager.wait_until_available()
-        cls.metrics = metrics_lib.Metrics()
-        cls.core = server_core.ServerCore(cls.manager, metrics=cls.metrics)
+        counts = metrics.Metrics()
+        cls.core = server_core.ServerCore(cls.manager, metrics=counts)
         cls.ready = True
         cls.port = cls.enterClassContext(
             cls.serve(
-                make_app(
-                    cls.core,
-                    monitoring_path=_MONITORING_PATH,
-                    metrics=cls.metrics,
-                    max_body_bytes=_MAX_BODY_BYTES,
-                    readiness=lambda: cls.ready,
-                )
+                cls.core,
+                counts,
+                monitoring_path=_MONITORING_PATH,
+                max_body_bytes=_MAX_BODY_BYTES,
+                readiness=lambda: cls.ready,
             )
         )
 
     @staticmethod
     @contextlib.contextmanager
-    def serve(app):
-        """The port of a uvicorn server for `app`, inside a `with`."""
+    def serve(core, counts=None, **options):
+        """The port of a uvicorn server, inside a `with`."""
+        made = app.Api(core, counts or metrics.Metrics(), **options).make_app()
         with socket.create_server(("localhost", 0)) as listener:
             server = uvicorn.Server(
-                uvicorn.Config(app, http="h11", log_level="error")
+                uvicorn.Config(made, http="h11", log_level="error")
             )
             thread = threading.Thread(
                 target=server.run, kwargs={"sockets": [listener]}
@@ -127,16 +126,14 @@ class RestTest(tf.test.TestCase):
         self.assertEqual(json.loads(response.content), expected)
 
     def assert_error(self, response, status, text):
-        """The error is all there is, printed as TensorFlow Serving does."""
-        self.assertEqual(
-            response.content.decode(),
-            '{\n    "error": ' + json.dumps(text, ensure_ascii=False) + "\n}",
-        )
-        self.assertEqual(response.status, status)
+        """The error is all there is."""
+        [(key, error)] = json.loads(response.content).items()
+        self.assertEqual((response.status, key), (status, "error"), error)
+        self.assertIn(text, error)
         self.assertEqual(response.getheader("Content-Type"), "application/json")
 
     def test_predict_in_rows_and_columns(self):
-        """The two forms, and what each gives back."""
+        """Breaks if one of the two forms gives back another."""
         x = [[1, 2, 3], [4, 5, 6]]
         rows = [
             {"doubled": [2, 4, 6], "total": 321},
@@ -145,35 +142,23 @@ class RestTest(tf.test.TestCase):
         for instances in (x, [{"x": row} for row in x]):
             response = self.post(f"{_SUMS}:predict", {"instances": instances})
             self.assert_content(response, {"predictions": rows})
+        self.assertEqual(response.getheader("Content-Type"), "application/json")
+        self.assertIsNone(response.getheader("Access-Control-Allow-Origin"))
         columns = {"doubled": [[2, 4, 6], [8, 10, 12]], "total": [321, 654]}
         for inputs in (x, {"x": x}):
             response = self.post(f"{_SUMS}:predict", {"inputs": inputs})
             self.assert_content(response, {"outputs": columns})
-
-    def test_predict_with_a_signature(self):
         document = {
             "signature_name": "two_inputs",
             "instances": [{"a": 0.5, "b": 2}, {"b": -1, "a": 0}],
         }
         response = self.post(f"{_SUMS}:predict", document)
         self.assert_content(response, {"predictions": [-1.5, 1.0]})
-
-    def test_first_command_of_the_guide(self):
-        """Byte by byte what TensorFlow Serving's guide shows."""
-        response = self.post(f"{_HALF}:predict", {"instances": [1.0, 2.0, 5.0]})
-        self.assertEqual(
-            response.content,
-            b'{\n    "predictions": [2.5, 3.0, 4.5\n    ]\n}',
-        )
-        self.assertEqual(response.getheader("Content-Type"), "application/json")
-        self.assertIsNone(response.getheader("Access-Control-Allow-Origin"))
-
-    def test_nan(self):
         response = self.post(f"{_HALF}:predict", b'{"inputs": [NaN,-Infinity]}')
-        self.assertIn(b"NaN,\n        -Infinity\n", response.content)
+        self.assertIn(b"[NaN,-Infinity]", response.content)
 
     def test_base64(self):
-        """Both ways; the name of the second output asks for base64."""
+        """Breaks if bytes come back as text: the output's name decides."""
         image = bytes(range(97, 123)) * 2000
         b64 = base64.b64encode(image).decode()
         response = self.post(
@@ -191,6 +176,7 @@ class RestTest(tf.test.TestCase):
         )
 
     def test_classify_and_regress(self):
+        """Breaks if tf.Examples get the answers of another call."""
         examples = [{"x": 2.0}, {"x": [-6.0]}]  # y = 3 and -1.
         for call, signature, results in (
             ("regress", "regress_x_to_y", [3.0, -1.0]),
@@ -218,6 +204,7 @@ class RestTest(tf.test.TestCase):
         self.assert_content(response, {"results": [3.0, 3.0]})
 
     def test_versions_and_labels(self):
+        """Breaks if another version answers than the one in the path."""
         for choice in ("", "/versions/3", "/versions/0007", "/labels/stable"):
             for models in ("/v1/models", "/V1/Models"):
                 response = self.post(
@@ -251,17 +238,13 @@ class RestTest(tf.test.TestCase):
                 400,
                 f"Failed to convert version: {2**63} to numeric.",
             ),
-            (
-                f"{_HALF}/versions/{'9' * 5000}:predict",
-                400,
-                f"Failed to convert version: {'9' * 5000} to numeric.",
-            ),
+            (f"{_HALF}/versions/{'9' * 5000}:predict", 400, "to numeric."),
         ):
             response = self.post(path, {"instances": [1]})
             self.assert_error(response, status, text)
 
     def test_status(self):
-        """Versions descending; version and state as text."""
+        """Breaks if tools that read versions and states find others."""
         response = self.send("GET", _HALF)
         versions = [
             {
@@ -294,16 +277,12 @@ class RestTest(tf.test.TestCase):
             ),
             ("/v1/models", 400, "Missing model name in request."),
             ("/v1/models/versions/3", 400, "Missing model name in request."),
-            (
-                f"{_HALF}/versions/{2**63}",
-                400,
-                f"Failed to convert version: {2**63} to numeric.",
-            ),
+            (f"{_HALF}/versions/{2**63}", 400, "to numeric."),
         ):
             self.assert_error(self.send("GET", path), status, text)
 
     def test_metadata(self):
-        """Names of proto fields, all defaults, integers as text."""
+        """Breaks if a client that reads shapes and types finds others."""
         response = self.send("GET", f"{_SUMS}/metadata")
         document = json.loads(response.content)
         self.assertCountEqual(document, ["model_spec", "metadata"])
@@ -340,6 +319,7 @@ class RestTest(tf.test.TestCase):
         )
 
     def test_malformed_paths_and_methods(self):
+        """Breaks if a wrong path is answered as another one."""
         for method, path in (
             ("POST", "/v1/foo"),
             ("POST", _HALF),
@@ -368,22 +348,21 @@ class RestTest(tf.test.TestCase):
             self.assertEqual(self.send("GET", path).status, 404)
 
     def test_wrong_bodies(self):
-        """Parser, converter, signature and graph each have their texts."""
+        """Breaks if the caller's mistake is not 400, or not explained."""
         for path, body, text in (
-            (_HALF, b"", "JSON Parse error: The document is empty"),
+            (_HALF, b"", "JSON Parse error: "),
+            (_HALF, b"{", "JSON Parse error: "),
+            (_HALF, b"[" * 500_000, "is nested deeper than 64 levels."),
             (
                 _HALF,
-                b"{",
-                "JSON Parse error: Missing a name for object member. at "
-                "offset: 1",
+                b"{}",
+                "Expecting one of the keys 'inputs' and 'instances'",
             ),
-            (_HALF, b"{}", "Missing 'inputs' or 'instances' key"),
             (
                 _HALF,
                 b'{"instances": ["x"]}',
-                "Failed to process element: 0 of 'instances' list. Error: "
-                'INVALID_ARGUMENT: JSON Value: "x" Type: String is not of '
-                "expected type: float",
+                "Failed to process 'x': JSON Value: \"x\" is not of expected "
+                "type: float32",
             ),
             (
                 _HALF,
@@ -399,60 +378,35 @@ class RestTest(tf.test.TestCase):
             (
                 _SUMS,
                 b'{"signature_name": "to_scalar", "instances": [1]}',
-                "Tensor name: mean has no shape information ",
+                "Tensor name: mean has no shape information",
             ),
             (
                 _SUMS,
                 b'{"signature_name": "__saved_model_init_op", "inputs": 1}',
                 "Failed to get input map for signature: __saved_model_init_op",
             ),
+            # What the graph says.
+            (_SUMS, b'{"instances": [[1, 2]]}', "{{node"),
         ):
-            response = self.post(f"{path}:predict", body)
-            self.assert_error(response, 400, text)
-        response = self.post(f"{_SUMS}:predict", {"instances": [[1, 2]]})
-        self.assertEqual(response.status, 400)
-        self.assertIn(b"{{node", response.content)
+            self.assert_error(self.post(f"{path}:predict", body), 400, text)
         for call in ("classify", "regress"):
-            response = self.post(f"{_HALF}:{call}", {"examples": []})
-            self.assert_error(
-                response,
-                400,
-                "JSON Value: {\n    \"examples\": []\n} 'examples' value is an "
-                "empty array",
-            )
-            response = self.post(
-                f"{_HALF}:{call}", {"signature_name": "x", "examples": [{}]}
-            )
-            self.assert_error(
-                response, 400, "No signature was found with the name: x"
-            )
-
-    def test_deep_json(self):
-        for body in (b"[" * 500_000, b'{"a":' * 100_000):
-            for call in ("predict", "classify", "regress"):
-                self.assert_error(
-                    self.post(f"{_HALF}:{call}", body),
-                    400,
-                    "JSON Parse error: The document is nested deeper than 64 "
-                    "levels.",
-                )
+            for document, text in (
+                ({"examples": []}, "Expected key 'examples'"),
+                (
+                    {"signature_name": "x", "examples": [{}]},
+                    "No signature was found with the name: x",
+                ),
+            ):
+                response = self.post(f"{_HALF}:{call}", document)
+                self.assert_error(response, 400, text)
 
     def test_large_bodies(self):
-        """Refused by name, packed or not; then the server goes on."""
+        """Breaks if a body fills memory, packed or not."""
         spaces = b" " * (_MAX_BODY_BYTES + 1)
         text = f"Request body is larger than {_MAX_BODY_BYTES} bytes"
         self.assert_error(self.post(f"{_HALF}:predict", spaces), 413, text)
         # Without a length at its beginning.
         response = self.send("POST", f"{_HALF}:predict", iter([spaces] * 2))
-        self.assert_error(response, 413, text)
-        # Before it is sent, if the client waits for that.
-        response = self.send(
-            "POST",
-            f"{_HALF}:predict",
-            b"",
-            {"Content-Length": str(_MAX_BODY_BYTES + 1)}
-            | {"Expect": "100-continue"},
-        )
         self.assert_error(response, 413, text)
         bomb = gzip.compress(b" " * 10**8)
         response = self.send(
@@ -464,6 +418,7 @@ class RestTest(tf.test.TestCase):
         self.assert_content(response, {"predictions": [2.5]})
 
     def test_gzip(self):
+        """Breaks if packed bodies are not read, or damaged ones are."""
         body = gzip.compress(b'{"instances": [1]}')
         for encoding in ("gzip", "x-gzip", "GZIP"):
             response = self.send(
@@ -483,22 +438,15 @@ class RestTest(tf.test.TestCase):
             {"Content-Encoding": "gzip"},
         )
         self.assert_content(response, {"predictions": [2.5]})
-        for wrong, text in (
-            (body[:-9], "it ends too early"),
-            (
-                b"no gzip",
-                "Error -3 while decompressing data: incorrect header ",
-            ),
-        ):
+        for wrong in (body[:-9], b"no gzip"):
             response = self.send(
                 "POST", f"{_HALF}:predict", wrong, {"Content-Encoding": "gzip"}
             )
-            self.assertEqual(response.status, 400)
-            self.assertIn(text.encode(), response.content)
+            self.assert_error(response, 400, "can't be unpacked as gzip")
 
     def test_cors(self):
-        app = make_app(self.core, cors=True)
-        with self.serve(app) as port:
+        """Breaks if web pages of another host can't ask, or always can."""
+        with self.serve(self.core, cors=True) as port:
             origin = {"Origin": "https://shop.example"}
             preflight = self.send(
                 "OPTIONS", f"{_HALF}:predict", headers=origin, port=port
@@ -509,9 +457,7 @@ class RestTest(tf.test.TestCase):
             bad = self.send("POST", "/v1/foo", headers=origin, port=port)
             self.assertEqual(bad.status, 400)
             without = self.send("OPTIONS", f"{_HALF}:predict", port=port)
-            self.assert_error(
-                without, 400, "Origin header is missing in CORS preflight"
-            )
+            self.assert_error(without, 400, "Origin header is missing")
             for response in (preflight, good, bad, without):
                 for name, value in (
                     ("Access-Control-Allow-Origin", "*"),
@@ -521,7 +467,7 @@ class RestTest(tf.test.TestCase):
                     self.assertEqual(response.getheader(name), value)
 
     def test_codes(self):
-        """Each code of TensorFlow has its status; ours fail as 500."""
+        """Breaks if a client can't tell by the status what to do."""
         statuses = {
             tf.errors.CANCELLED: 499,
             tf.errors.UNKNOWN: 500,
@@ -540,7 +486,7 @@ class RestTest(tf.test.TestCase):
             tf.errors.DATA_LOSS: 500,
             tf.errors.UNAUTHENTICATED: 401,
         }
-        with self.serve(make_app(AllErrors())) as port:
+        with self.serve(AllErrors()) as port:
             for code, status in statuses.items():
                 response = self.send("GET", f"/v1/models/{code}", port=port)
                 self.assert_error(response, status, "é!")
@@ -555,8 +501,8 @@ class RestTest(tf.test.TestCase):
             self.assert_error(response, 429, "Out of memory")
 
     def test_timeout(self):
-        """The wait for a free thread counts too."""
-        with self.serve(make_app(self.core, timeout_seconds=0)) as port:
+        """Breaks if the wait for a free thread does not count."""
+        with self.serve(self.core, timeout_seconds=0) as port:
             response = self.send(
                 "POST",
                 f"{_HALF}:predict",
@@ -567,7 +513,7 @@ class RestTest(tf.test.TestCase):
         self.assertIn(b"imed out", response.content)
 
     def test_health(self):
-        """Alive while it runs; ready only when the server says so."""
+        """Breaks if Kubernetes kills a server that only drains."""
         self.assertEqual(self.send("GET", "/healthz").status, 200)
         self.assertEqual(self.send("GET", "/readyz").status, 200)
         type(self).ready = False
@@ -576,22 +522,17 @@ class RestTest(tf.test.TestCase):
         self.assertEqual(self.send("GET", "/healthz").status, 200)
 
     def test_monitoring(self):
-        """TensorFlow Serving's names and labels, at its path."""
+        """Breaks if Prometheus finds no page, or one that nobody wanted."""
         self.post("/v1/models/strings:predict", {"instances": ["a"]})
         response = self.send("GET", _MONITORING_PATH)
         self.assertStartsWith(response.getheader("Content-Type"), "text/plain")
-        page = response.content.decode()
-        self.assertRegex(
-            page,
-            ":tensorflow:serving:request_count"
-            r'{model_name="strings",status="OK"} [1-9]',
-        )
-        self.assertRegex(
-            page,
-            r":tensorflow:serving:request_latency_count{"
-            r'model_name="strings",API="predict",entrypoint="REST"} [1-9]',
-        )
-        with self.serve(make_app(self.core)) as port:
+        for sample in (
+            'request_count{model_name="strings",status="OK"}',
+            'request_latency_count{API="predict",entrypoint="REST",'
+            'model_name="strings"}',
+        ):
+            self.assertGreater(self.count(f":tensorflow:serving:{sample}"), 0)
+        with self.serve(self.core) as port:
             response = self.send("GET", _MONITORING_PATH, port=port)
             self.assertEqual(response.status, 404)
 
@@ -604,7 +545,7 @@ class RestTest(tf.test.TestCase):
         return 0.0
 
     def test_every_request_is_counted(self):
-        """Alerts on errors must see those that never reach a model, once."""
+        """Breaks if alerts miss what never reaches a model, or see it twice."""
         prefix = ":tensorflow:serving:request_count{"
         good = json.dumps({"instances": [1]}).encode()
         large = b" " * (_MAX_BODY_BYTES + 1)
@@ -650,7 +591,7 @@ class RestTest(tf.test.TestCase):
             )
 
     def test_head(self):
-        """Load balancers that ask so must not take the server for ill."""
+        """Breaks if load balancers that ask so take the server for ill."""
         expected = self.send("GET", _HALF)
         response = self.send("HEAD", _HALF)
         self.assertEqual((response.status, response.content), (200, b""))
@@ -660,7 +601,7 @@ class RestTest(tf.test.TestCase):
         self.assertEqual(self.send("HEAD", "/v1/models/no").status, 404)
 
     def test_clients_that_leave(self):
-        """Half a body, then nothing: nobody else may notice."""
+        """Breaks if half a body, then nothing, hurts another client."""
         for _ in range(3):
             with socket.create_connection(("localhost", self.port)) as client:
                 client.sendall(
@@ -671,7 +612,7 @@ class RestTest(tf.test.TestCase):
         self.assert_content(response, {"predictions": [2.5]})
 
     def test_many_at_once(self):
-        """Answers must go to those who asked, also on one connection."""
+        """Breaks if an answer goes to another one than who asked."""
         failures = []
 
         def ask(seed):

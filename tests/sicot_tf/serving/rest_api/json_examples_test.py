@@ -25,13 +25,10 @@ class JsonExamplesTest(tf.test.TestCase):
     def assert_error(self, document, text):
         with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
             self.fill(document)
-        self.assertEqual(caught.exception.message, text)
-
-    def assert_example_error(self, value, text):
-        self.assert_error({"examples": [{"f": value}]}, text)
+        self.assertIn(text, caught.exception.message)
 
     def test_features(self):
-        """The type of the first value is that of the feature."""
+        """Breaks if a feature gets another type than its first value."""
         request = self.fill(
             {
                 "signature_name": "s",
@@ -60,7 +57,7 @@ class JsonExamplesTest(tf.test.TestCase):
         self.assertEqual(features["b"].bytes_list.value, [b"\xff", b"a"])
 
     def test_context(self):
-        """Features that all examples share are sent once."""
+        """Breaks if features that all examples share get lost."""
         request = self.fill({"context": {"c": 1}, "examples": [{"x": 2}, {}]})
         self.assertEqual(
             request.input.WhichOneof("kind"), "example_list_with_context"
@@ -71,54 +68,37 @@ class JsonExamplesTest(tf.test.TestCase):
         self.assertLen(value.examples, 2)
 
     def test_wrong_documents(self):
+        """Breaks if a wrong form is taken, or ends as a fault of the server."""
         for document, text in (
-            (
-                {},
-                "JSON Value: {} When method is classify, key 'examples' is "
-                "expected and was not found",
-            ),
-            (
-                {"examples": 1},
-                "JSON Value: {\n    \"examples\": 1\n} Expecting 'examples' "
-                "value to be an list/array",
-            ),
-            (
-                {"examples": []},
-                "JSON Value: {\n    \"examples\": []\n} 'examples' value is an "
-                "empty array",
-            ),
-            (
-                {"examples": [[1]]},
-                "Example must be JSON object but got JSON Array",
-            ),
-            (
-                {"examples": [{}], "context": "c"},
-                "Example must be JSON object but got JSON String",
-            ),
+            ({}, "JSON Value: {} Expected key 'examples'"),
+            ({"examples": 1}, "a list that is not empty"),
+            ({"examples": []}, "a list that is not empty"),
+            ({"examples": [[1]]}, "[1] is no JSON object"),
+            ({"examples": [{}], "context": "c"}, '"c" is no JSON object'),
             (
                 {"examples": [{}], "signature_name": None},
-                'JSON Value: {\n    "examples": [\n        {}\n    ],\n'
-                '    "signature_name": null\n} not formatted correctly. '
                 "'signature_name' key must be a string value.",
             ),
         ):
             self.assert_error(document, text)
 
     def test_wrong_values(self):
+        """Breaks if a feature takes a value of another type, in silence."""
         for value, text in (
-            (None, "Feature: f has element with unexpected JSON type: Null"),
-            ([[1]], "Feature: f has element with unexpected JSON type: Array"),
-            ({"a": 1}, "Feature: f has element with unexpected JSON type: Obj"),
-            ([1, 1.5], "Unexpected element type in feature: f expecting type"),
+            (None, "null can't be an element of feature f"),
+            ([[1]], "[1] can't be an element of feature f"),
+            ({"a": 1}, "can't be an element of feature f"),
+            ([1, 1.5], "feature: f expecting type: int64"),
+            ([1, "a"], "feature: f expecting type: int64"),
+            ([1.5, 1], "feature: f expecting type: float"),
+            (["a", True], "feature: f expecting type: bytes"),
             (2**63, "Feature: f has uint64 element. Only int64 is supported."),
             ({"b64": "?"}, "Unable to base64 decode"),
         ):
-            with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
-                self.fill({"examples": [{"f": value}]})
-            self.assertStartsWith(caught.exception.message, text)
+            self.assert_error({"examples": [{"f": value}]}, text)
 
     def test_large_numbers(self):
-        """As in a float tensor; above 64 bits all are decimals."""
+        """Breaks if a number is not rounded as in a float tensor."""
         for body, expected in (
             (b"[16777217.0, 1e39]", [2.0**24, np.inf]),
             (b"[1" + b"0" * 30 + b", -9223372036854775809]", [1e30, -(2**63)]),
@@ -131,18 +111,6 @@ class JsonExamplesTest(tf.test.TestCase):
             self.assertAllEqual(
                 example.features.feature["f"].float_list.value,
                 np.float32(expected),
-            )
-
-    def test_mixed_values(self):
-        """The text names the type that the feature has."""
-        for value, kind in (
-            ([1, "a"], "int64"),
-            ([1.5, 1], "float"),
-            (["a", True], "bytes"),
-        ):
-            self.assert_example_error(
-                value,
-                f"Unexpected element type in feature: f expecting type: {kind}",
             )
 
 

@@ -12,11 +12,6 @@ from sicot_tf.serving.rest_api import json_values
 
 _ONE = {"x": types_pb2.DT_FLOAT}
 _TWO = {"b": types_pb2.DT_STRING, "a": types_pb2.DT_INT64}
-_ROW = "Failed to process element: {} of 'instances' list. Error: "
-_PLAIN_ROWS = (
-    "instances is a plain list, but expecting list of objects as multiple "
-    "input tensors required as per tensorinfo_map"
-)
 
 
 class JsonTensorsTest(tf.test.TestCase):
@@ -49,7 +44,7 @@ class JsonTensorsTest(tf.test.TestCase):
     def assert_error(self, document, text, types=None):
         with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
             self.fill(document, types)
-        self.assertEqual(caught.exception.message, text)
+        self.assertIn(text, caught.exception.message)
 
     def test_rows_of_one_input(self):
         """Plain values, lists, objects: with and without the input's name."""
@@ -121,26 +116,24 @@ class JsonTensorsTest(tf.test.TestCase):
         self.assertAllEqual(arrays["x"], np.float32([np.nan, 1e30]))
 
     def test_wrong_types(self):
-        """true is no 1, 1.0 no integer, 1 no string, null nothing at all."""
+        """Breaks if true is 1, 1.0 an integer, "1" a number, null anything."""
         for datatype, value, text in (
-            (types_pb2.DT_FLOAT, "x", '"x" Type: String is not of expected ty'),
-            (types_pb2.DT_FLOAT, True, "true Type: True is not of expected t"),
-            (types_pb2.DT_DOUBLE, None, "null Type: Null is not of expected"),
-            (types_pb2.DT_INT32, 1.0, "1.0 Type: Number is not of expected"),
-            (types_pb2.DT_INT8, 2**31, "2147483648 Type: Number is not of ex"),
-            (types_pb2.DT_INT64, 2**63, "9223372036854775808 Type: Number is"),
-            (types_pb2.DT_UINT32, -1, "-1 Type: Number is not of expected ty"),
-            (types_pb2.DT_UINT64, False, "false Type: False is not of expec"),
-            (types_pb2.DT_BOOL, 1, "1 Type: Number is not of expected type: b"),
-            (types_pb2.DT_STRING, 1, "1 Type: Number is not of expected type"),
-            (types_pb2.DT_INT32, {"b64": ""}, '{\n    "b64": ""\n} Type: Obj'),
+            (types_pb2.DT_FLOAT, "x", '"x"'),
+            (types_pb2.DT_FLOAT, True, "true"),
+            (types_pb2.DT_DOUBLE, None, "null"),
+            (types_pb2.DT_INT32, 1.0, "1.0"),
+            (types_pb2.DT_INT8, 2**31, "2147483648"),
+            (types_pb2.DT_INT64, 2**63, "9223372036854775808"),
+            (types_pb2.DT_UINT32, -1, "-1"),
+            (types_pb2.DT_UINT64, False, "false"),
+            (types_pb2.DT_BOOL, 1, "1"),
+            (types_pb2.DT_STRING, 1, "1"),
+            (types_pb2.DT_INT32, {"b64": ""}, '{"b64": ""}'),
         ):
-            name = json_values.datatype_name(datatype)
-            with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
-                self.fill({"inputs": [value]}, {"x": datatype})
-            message = caught.exception.message
-            self.assertStartsWith(message, f"JSON Value: {text}")
-            self.assertEndsWith(message, f" is not of expected type: {name}")
+            name = tf.as_dtype(datatype).name
+            text = f"JSON Value: {text} is not of expected type: {name}"
+            for key in ("inputs", "instances"):
+                self.assert_error({key: [value]}, text, {"x": datatype})
 
     def test_large_numbers_are_rounded(self):
         """An id, a time or a price in a float feature is no mistake.
@@ -173,101 +166,61 @@ class JsonTensorsTest(tf.test.TestCase):
         self.assertAllEqual(np.signbit(zeros), [True, False])
 
     def test_types_that_no_json_stands_for(self):
-        with self.assertRaises(tf.errors.UnimplementedError) as caught:
+        """Breaks if the code is not TensorFlow Serving's: in rows it wraps
+        UNIMPLEMENTED."""
+        text = "Conversion of JSON Value to type: float16"
+        with self.assertRaisesRegex(tf.errors.UnimplementedError, text):
             self.read([1], types_pb2.DT_HALF)
-        self.assertEqual(
-            caught.exception.message,
-            "Conversion of JSON Value: 1 to type: half",
-        )
         self.assert_error(
             {"instances": [1]},
-            _ROW.format(0)
-            + "UNIMPLEMENTED: Conversion of JSON Value: 1 to type: uint16",
-            {"x": types_pb2.DT_UINT16},
+            f"UNIMPLEMENTED: {text}",
+            {"x": types_pb2.DT_HALF},
         )
 
     def test_base64_errors(self):
+        """Breaks if what is no base64 reaches a model."""
         types = {"s": types_pb2.DT_STRING}
         self.assert_error(
             {"inputs": ["a", {"b64": "?"}]}, "Unable to base64 decode", types
         )
         self.assert_error(
-            {"inputs": ["a", {"b46": ""}]},
-            'JSON Value: {\n    "b46": ""\n} not formatted correctly for '
-            "base64 data",
-            types,
+            {"inputs": ["a", {"b46": ""}]}, '{"b46": ""} not formatted', types
         )
 
-    def test_ragged_lists(self):
-        for value, text in (
-            (
-                [[1, 2, 3], [1, 2]],
-                "Encountered list at unexpected size: 2 at level: 1 expected "
-                "size: 3",
-            ),
-            (
-                [1, [2]],
-                "Encountered list at unexpected level: 1 expected < 1",
-            ),
-            (
-                [[1], 2],
-                "JSON Value: 2 found at incorrect level: 2 in the JSON DOM. "
-                "Expected at level: 2",
-            ),
+    def test_lists_of_different_sizes(self):
+        """Breaks if a ragged tensor is taken, or the error tells no place."""
+        for value, wrong, size, level in (
+            ([[1, 2, 3], [1, 2]], "[1, 2]", 3, 1),
+            ([[1], 2], "2", 1, 1),
+            ([[[1, 2]], [[1], [2]]], "[[1], [2]]", 1, 1),
         ):
-            self.assert_error({"inputs": value}, text)
-
-    def test_rows_that_differ(self):
-        error = _ROW.format(1) + "INVALID_ARGUMENT: "
-        for rows, text in (
-            ([[1, 2, 3], [1, 2]], "Expecting tensor size: 3 but got: 2"),
-            (
-                [[[1, 2]], [[1], [2]]],
-                "Expecting shape [1,2] but got: [2,1]",
-            ),
-            ([1, [1]], "Expecting shape [] but got: [1]"),
-            (
-                [1, "x"],
-                'JSON Value: "x" Type: String is not of expected type: float',
-            ),
-        ):
-            self.assert_error({"instances": rows}, error + text)
+            for key in ("inputs", "instances"):
+                self.assert_error(
+                    {key: value},
+                    f"JSON Value: {wrong} Expecting a list of {size} at level "
+                    f"{level}",
+                )
+        self.assert_error({"inputs": [1, [2]]}, "[2] is not of expected type")
 
     def test_names_of_rows(self):
+        """Breaks if a row without an input, or with another, is taken."""
         row = {"a": 1, "b": "c"}
         for rows, text in (
-            ([1], _PLAIN_ROWS),
-            ([row, 1], "Expecting object but got list at item 1 of input list"),
-            (
-                [row, {"a": 1}],
-                "Failed to process element: 1 of 'instances' list. JSON "
-                'object: {\n    "a": 1\n} keys must be equal to: a,b',
-            ),
-            (
-                [row, row | {"z": 1}],
-                "Failed to process element: 1 key: z of 'instances' list. "
-                "Error: INVALID_ARGUMENT: JSON object: does not have named "
-                "input: z",
-            ),
-            (
-                [row, row | {"a": "x"}],
-                "Failed to process element: 1 key: a of 'instances' list. "
-                'Error: INVALID_ARGUMENT: JSON Value: "x" Type: String is not '
-                "of expected type: int64",
-            ),
+            ([1], "expecting list of objects with the keys a,b"),
+            ([row, 1], "1 is item 1 of 'instances': expecting an object with"),
+            ([row, {"a": 1}], "item 1 of 'instances': expecting an object"),
+            ([row, row | {"z": 1}], "expecting an object with the keys a,b"),
+            ([row, row | {"a": "x"}], "'a': JSON Value: \"x\" is not of expec"),
         ):
             self.assert_error({"instances": rows}, text, _TWO)
         self.assert_error(
-            {"instances": [1, {"x": 1}]},
-            "Expecting value/list but got object at item 1 of input list",
+            {"instances": [1, {"x": 1}]}, "item 1 of 'instances': expecting a v"
         )
 
     def test_names_of_columns(self):
+        """Breaks if an input is missing and the model is asked all the same."""
         self.assert_error(
-            {"inputs": [1]},
-            "inputs is a plain value/list, but expecting an object as "
-            "multiple input tensors required as per tensorinfo_map",
-            _TWO,
+            {"inputs": [1]}, "expecting an object with the keys a,b", _TWO
         )
         self.assert_error(
             {"inputs": {"a": 1}},
@@ -276,33 +229,15 @@ class JsonTensorsTest(tf.test.TestCase):
         )
 
     def test_keys_of_the_document(self):
+        """Breaks if a document with none or both forms is taken."""
         for document, text in (
-            ({}, "Missing 'inputs' or 'instances' key"),
-            (
-                {"inputs": 1, "instances": 2},
-                'JSON Value: {\n    "inputs": 1,\n    "instances": 2\n} Not '
-                "formatted correctly expecting only one of 'inputs' or "
-                "'instances' keys to exist ",
-            ),
-            (
-                {"instances": 2},
-                "JSON Value: {\n    \"instances\": 2\n} Excepting 'instances' "
-                "to be an list/array",
-            ),
-            (
-                {"instances": []},
-                'JSON Value: {\n    "instances": []\n} No values in '
-                "'instances' array",
-            ),
-            (
-                {"signature_name": 1},
-                'JSON Value: {\n    "signature_name": 1\n} not formatted '
-                "correctly. 'signature_name' key must be a string value.",
-            ),
+            ({}, "Expecting one of the keys 'inputs' and 'instances'"),
+            ({"inputs": 1, "instances": 2}, "Expecting one of the keys"),
+            ({"instances": 2}, "2 is no list with values"),
+            ({"instances": []}, "[] is no list with values"),
+            ({"signature_name": 1}, "'signature_name' key must be a string"),
         ):
             self.assert_error(document, text)
-
-    def test_signature_without_inputs(self):
         for document, name in (
             ({"inputs": 1}, "DEFAULT"),
             ({"inputs": 1, "signature_name": "s"}, "s"),

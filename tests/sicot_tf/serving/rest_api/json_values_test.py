@@ -1,9 +1,8 @@
-"""Tests of sicot_tf.serving.rest_api.json_values."""
+"""Documents and single values as TensorFlow Serving reads them."""
 
 import base64
 import json
 import math
-import time
 
 import numpy as np
 import tensorflow as tf
@@ -12,54 +11,42 @@ from sicot_tf.serving.rest_api import json_values
 
 
 class JsonValuesTest(tf.test.TestCase):
-    """Documents and single values as TensorFlow Serving reads them."""
-
     def parse_error(self, body):
         with self.assertRaises(tf.errors.InvalidArgumentError) as caught:
             json_values.parse(body)
         return caught.exception.message
 
-    def test_syntax_errors_have_the_texts_of_rapidjson(self):
-        """Clients and their logs search for these texts."""
-        for body, text in (
-            (b"", "The document is empty"),
-            (b" ", "The document is empty. at offset: 1"),
-            (b"{", "Missing a name for object member. at offset: 1"),
-            (b'{"a" 1}', "Missing a colon after a name of object member. at"),
-            (b'{"a":nul}', "Invalid value. at offset: 8"),
-            (b'{"a":1' + 400 * b"0" + b"}", "Number too big to be stored in"),
-            (b'{"a":1e999}', "Number too big to be stored in double. at off"),
-            (b'{"a":"b', "Missing a closing quotation mark in string. at"),
-            (b'{"a":"\\ud800"}', "The surrogate pair in string is invalid."),
-            (b'{"a":"\xff"}', "Invalid encoding in string. at offset: 6"),
-            (b'{"a":1 \xff', "Invalid encoding in string. at offset: 7"),
-            # Only UTF-8 is read.
-            ('{"a":1}'.encode("utf-16"), "Invalid encoding in string. at off"),
-            (
-                '{"a":1}'.encode("utf-16-be"),
-                "The document is empty. at offset: 0",
-            ),
-            (b"\xef\xbb\xbf", "The document is empty"),
+    def test_what_is_no_json(self):
+        """Breaks if one of these is read, or is a fault of the server."""
+        for body in (
+            *(b"", b" ", b"{", b'{"a" 1}', b'{"a":nul}', b'{"a":"b'),
+            # Numbers that no double holds.
+            *(b'{"a":1' + 400 * b"0" + b"}", b'{"a":1e999}'),
+            b'{"a":1' + 5000 * b"0" + b"}",
+            # Strings that are no UTF-8; half of a character.
+            *(b'{"a":"\xff"}', b'{"a":"\\ud800"}', b'{"\\ud800":NaN}'),
+            *('{"a":1}'.encode("utf-16"), b"\xef\xbb\xbf"),
         ):
-            with self.subTest(body=body):
-                self.assertStartsWith(
-                    self.parse_error(body), f"JSON Parse error: {text}"
-                )
+            with self.subTest(body=body[:40]):
+                error = self.parse_error(body)
+                self.assertStartsWith(error, "JSON Parse error: ")
+                self.assertLess(len(error), 200)
+        self.assertEqual(
+            self.parse_error(b"[1, 2.5]"), "JSON Value: [1, 2.5] Is not object"
+        )
 
     def test_what_stands_around_the_object(self):
-        """Windows writes a byte order mark, C programs send their NUL."""
+        """Breaks if a byte order mark of Windows, or the NUL of a C program,
+        makes a request fail."""
         text = '{"a": ["\ufeff你", 1.5]}'
         for extra in (
             b"",
             b" \r\n",
             b"\0",
-            b"\0\xff\0{",
             b" x",
             b"}",
-            b'{"a": 2}',
             b"\xff\xfe",
-            b"\n--boundary--\n",
-            b"[" * 1000,
+            b"[" * 99,
         ):
             for document in (text, text.replace("1.5", "1.5, Infinity")):
                 for start in (b"", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"):
@@ -68,70 +55,48 @@ class JsonValuesTest(tf.test.TestCase):
                     )
                     self.assertEqual(parsed["a"][:2], ["\ufeff你", 1.5])
 
-    def test_document_is_an_object(self):
-        self.assertEqual(
-            self.parse_error(b"[1, 2.5]"),
-            "JSON Value: [\n    1,\n    2.5\n] Is not object",
-        )
+    def test_errors_are_short(self):
+        """Breaks if a wrong body of megabytes comes back, or fills the log."""
+        error = self.parse_error(json.dumps(["x" * 99] * 99999).encode())
+        self.assertLess(len(error), 300)
+        error = json_values.about("é" * 999, "is wrong").message
+        self.assertEqual(error, 'JSON Value: "' + "é" * 255 + " is wrong")
 
-    def test_values_of_errors_are_cut(self):
-        """A wrong body of megabytes must not come back, nor fill the log."""
-        text = json_values.to_text({"é" * 300: [1] * 1000})
-        self.assertEqual(text, '{\n    "' + "é" * 124)
-        self.assertLen(
-            self.parse_error(json.dumps(["x"] * 99999).encode()), 282
-        )
-
-    def test_nan_and_infinity(self):
-        """No standard JSON, but TensorFlow Serving reads and writes them."""
+    def test_numbers(self):
+        """Breaks if NaN or Infinity is refused, or a number is not exact."""
         document = json_values.parse(b'{"a": [NaN, Infinity, -Infinity, 1e-9]}')
         self.assertTrue(math.isnan(document["a"][0]))
         self.assertEqual(document["a"][1:], [math.inf, -math.inf, 1e-9])
-
-    def test_numbers_are_exact(self):
-        """RapidJSON's own are wrong in the last bits, one in four of them."""
         bits = np.random.default_rng(1).integers(0, 0x7FE << 52, 2000)
         numbers = bits.view(np.float64).tolist() + [2**64 - 1, -(2**63)]
         for extra in ([], [math.inf]):
             body = json.dumps({"a": extra + numbers}).encode()
             self.assertEqual(json_values.parse(body)["a"], extra + numbers)
-
-    def test_integers_above_64_bits_are_decimals(self):
         for extra in (b"", b", NaN"):
-            document = json_values.parse(
-                b'{"a": [1' + 30 * b"0" + extra + b"]}"
-            )
-            self.assertEqual(float(document["a"][0]), 1e30)
+            # What 64 bits do not hold is a decimal.
+            body = b'{"a": [1' + 30 * b"0" + b", 18446744073709551616" + extra
+            [large, least, *_] = json_values.parse(body + b"]}")["a"]
+            self.assertEqual((large, least), (1e30, 2.0**64))
+            self.assertIsInstance(least, float)
 
-    def test_deep_nesting_is_refused_before_it_is_parsed(self):
-        """CVE-2025-0649: brackets alone overflowed a server's stack."""
+    def test_deep_nesting(self):
+        """Breaks if brackets alone can end the server (CVE-2025-0649)."""
         deep = b'{"a":' + 63 * b"[" + 63 * b"]" + b"}"
         self.assertLen(json_values.parse(deep), 1)
-        too_deep = "nested deeper than 64 levels"
         for body in (
             b'{"a":' + 64 * b"[" + 64 * b"]" + b"}",
-            b'{"a":' * 65 + b"1" + b"}" * 65,
+            b'{"a":' * 65 + b"NaN" + b"}" * 65,
             b"[" * 10**6,
             b'{"a":' * 10**5,
-            b'["\\"]", ' * 10**5,
         ):
-            self.assertIn(too_deep, self.parse_error(body))
-
-    def test_brackets_that_nest_nothing(self):
-        """Many short lists, and brackets within strings, are not deep."""
+            self.assertIn("deeper than 64 levels", self.parse_error(body))
+        # Many short lists, and brackets within strings, are not deep.
         value = {"a": [[1]] * 1000, 'b"]\\': "[{" * 1000 + '"[\\'}
         self.assertEqual(json_values.parse(json.dumps(value).encode()), value)
 
-    def test_depth_is_measured_in_linear_time(self):
-        """A string without an end must not be searched again and again."""
-        start = time.process_time()
-        for body in (b'[{"' * 30, b"[" * 65 + b'"' + b'\\"' * 10**6):
-            self.parse_error(body)
-        # 10 ms; a search from each quotation mark would take hours.
-        self.assertLess(time.process_time() - start, 30)
-
-    def test_base64_as_absl_reads_it(self):
-        """White space anywhere; padding, or none."""
+    def test_base64(self):
+        """Breaks if line ends or missing padding spoil a picture."""
+        image = bytes(range(256)) * 240
         for text, expected in (
             ("", b""),
             ("+/8=", b"\xfb\xff"),
@@ -139,25 +104,15 @@ class JsonValuesTest(tf.test.TestCase):
             ("YQ", b"a"),
             ("Y\nW\tJ j", b"abc"),
             ("YR==", b"a"),
+            (base64.b64encode(image).decode(), image),
+            (base64.encodebytes(image).decode(), image),
         ):
             self.assertEqual(json_values.to_bytes({"b64": text}), expected)
-        for text in ("Y", "YQ=", "YWJj=", "Y-_j", "Y=Q=", "é", "YQ==YQ=="):
-            with self.assertRaises(json_values.DoesNotFit, msg=text):
+        for text in ("Y", "Y-_j", "Y=Q=", "é", "YQ==YQ=="):
+            with self.assertRaises(tf.errors.InvalidArgumentError, msg=text):
                 json_values.to_bytes({"b64": text})
-
-    def test_only_an_object_of_b64_alone_is_base64(self):
         for value in ({"b64": 1}, {"b64": "", "c": 1}, {"B64": ""}, "", []):
             self.assertFalse(json_values.is_base64(value))
-        self.assertTrue(json_values.is_base64({"b64": ""}))
-
-    def test_base64_images_cost_little(self):
-        """Bodies of one image take the quick way past every slow check."""
-        image = bytes(range(256)) * 240  # 61 KB.
-        body = json.dumps(
-            {"instances": [{"b64": base64.b64encode(image).decode()}]}
-        ).encode()
-        [row] = json_values.parse(body)["instances"]
-        self.assertEqual(json_values.to_bytes(row), image)
 
 
 if __name__ == "__main__":

@@ -58,10 +58,10 @@ class RestProtocolTest(unittest.TestCase):
         )
         settings = {"idle_seconds": _LONG, "receive_seconds": _LONG} | limits
         server = rest_server.RestServer(
-            app, 0, 20, record=self.codes.append, **settings
+            app, 0, record=self.codes.append, **settings
         )
         server.start()
-        self.addCleanup(lambda: server.stop()(30))
+        self.addCleanup(lambda: server.stop(20)(30))
         # The last cleanup runs first.
         self.addCleanup(self.release.set)
         return server
@@ -86,7 +86,7 @@ class RestProtocolTest(unittest.TestCase):
         self.assertEqual(self.codes, [status])
 
     def test_slow_requests(self):
-        """A few hundred such clients would take all connections for ever."""
+        """Breaks if such clients take all connections for ever."""
         for start in (_GET[:20], _POST, _POST + b"x" * 40):
             with self.subTest(start=start):
                 client = self.connect(self.serve(receive_seconds=0.2))
@@ -94,7 +94,7 @@ class RestProtocolTest(unittest.TestCase):
                 self.assert_refused(client, 408, "not received within 0.2")
 
     def test_large_requests_have_longer(self):
-        """A picture over a slow line is no attack.
+        """Breaks if a picture over a slow line is taken for an attack.
 
         The 2 MB that came are worth 2000 seconds for what is missing.
         """
@@ -109,7 +109,7 @@ class RestProtocolTest(unittest.TestCase):
         self.assertEqual(self.read(client), (200, body + b"y"))
 
     def test_idle_connections(self):
-        """They stay as long as they may, also before the first request."""
+        """Breaks if they stay for ever, or not as long as they may."""
         server = self.serve(idle_seconds=0.1)
         for start in (b"", _GET):
             client = self.connect(server)
@@ -124,7 +124,7 @@ class RestProtocolTest(unittest.TestCase):
             threading.Event().wait(0.3)
 
     def test_answers_that_nobody_takes(self):
-        """They would stay in memory for ever."""
+        """Breaks if they stay in memory for ever."""
         client = self.connect(self.serve(idle_seconds=0.1))
         client.sendall(_GET.replace(b"fast", b"huge"))
         threading.Event().wait(0.5)
@@ -136,7 +136,7 @@ class RestProtocolTest(unittest.TestCase):
         self.assertLess(num_bytes, _HUGE)
 
     def test_bodies_and_headers_that_stop_early(self):
-        """The client is told, for it may have miscounted its body."""
+        """Breaks if a client that miscounted its body is not told."""
         for start, text in (
             (_POST + b"x" * 40, "Request body ends too early"),
             (_GET[:20], "Request header ends too early"),
@@ -147,7 +147,7 @@ class RestProtocolTest(unittest.TestCase):
             self.assert_refused(client, 400, text)
 
     def test_clients_that_send_no_more_but_listen(self):
-        """`nc -N` and HTTP/1.0 clients end their side after the request."""
+        """Breaks if clients that end their side, as `nc -N`, get no answer."""
         client = self.connect(self.serve())
         client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
@@ -156,7 +156,7 @@ class RestProtocolTest(unittest.TestCase):
         self.assertEqual(self.read(client), (200, b"done"))
 
     def test_what_is_no_http(self):
-        """The answer says what was wrong, and is small."""
+        """Breaks if the answer does not say what was wrong, or is large."""
         for request, status, text in (
             (b"GET / HTTP/1.1\r\n\r\n", 400, "Missing mandatory Host"),
             (b"\x16\x03\x01\x02\r\n\r\n", 400, "illegal request line"),
@@ -168,7 +168,7 @@ class RestProtocolTest(unittest.TestCase):
             self.assert_refused(client, status, text)
 
     def test_too_many_connections(self):
-        """Idle ones make room; where there are none the client is told."""
+        """Breaks if idle ones make no room, or a client is not told."""
         server = self.serve(max_connections=2)
         oldest, other = self.connect(server), self.connect(server)
         for client in (oldest, other):
@@ -187,7 +187,7 @@ class RestProtocolTest(unittest.TestCase):
         self.assertEqual(self.read(other), (200, b"x" * 100))
 
     def test_both_families(self):
-        """The REST port is found where the gRPC port is."""
+        """Breaks if the REST port is not found where the gRPC port is."""
         server = self.serve()
         hosts = ["127.0.0.1"]
         if socket.has_dualstack_ipv6():
@@ -198,7 +198,7 @@ class RestProtocolTest(unittest.TestCase):
             self.assertEqual(self.read(client), (200, b"fast"))
 
     def test_the_end(self):
-        """Answers say that the connection ends; a new one is not reset."""
+        """Breaks if a restart resets a connection, or keeps its clients."""
         server = self.serve()
         idle = self.connect(server)
         idle.sendall(_GET)
@@ -212,15 +212,36 @@ class RestProtocolTest(unittest.TestCase):
         idle.sendall(_GET)
         self.assertEqual(self.read(idle), (200, b"fast"))
         new = self.connect(server)
-        wait = server.stop()
+        wait = server.stop(20)
         threading.Event().wait(0.3)
         new.sendall(_GET)
         self.assertEqual(self.read(new), (200, b"fast"))
         wait(30)
         self.assertEqual(self.codes, [])
 
+    def test_running_requests_end_when_it_stops(self):
+        """Breaks if a release of the server fails somebody's request."""
+        server = self.serve()
+        client = self.connect(server)
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(self.running.wait(30))
+        wait = server.stop(20)
+        self.release.set()
+        self.assertEqual(self.read(client), (200, b"done"))
+        wait(30)
+        with self.assertRaises(ConnectionRefusedError):
+            self.connect(server)
+
+    def test_port_in_use(self):
+        """Breaks if a server without its REST port looks well."""
+        port = self.serve().port
+        with self.assertRaisesRegex(
+            OSError, f"Failed to start HTTP Server at .*{port}"
+        ):
+            rest_server.RestServer(applications.Starlette(), port)
+
     def test_no_file_is_left(self):
-        """One line in the log, not a gigabyte; then all is well again."""
+        """Breaks if the log fills the disk, or the server stays deaf."""
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c"),
@@ -230,7 +251,7 @@ class RestProtocolTest(unittest.TestCase):
                     from starlette import applications
                     from sicot_tf.serving.rest_api import rest_server
                     server = rest_server.RestServer(
-                        applications.Starlette(), 0, 20
+                        applications.Starlette(), 0
                     )
                     server.start()
                     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))

@@ -10,7 +10,6 @@ import argparse
 import collections
 import csv
 import dataclasses
-import os
 import pathlib
 import sys
 import threading
@@ -18,16 +17,14 @@ import time
 from collections.abc import Sequence
 from concurrent import futures
 
-import matplotlib.figure
 import numpy as np
-import tensorflow as tf
 
+from benchmarks.server import load_requests
 from sicot_tf import client
 from sicot_tf import command_line
-from sicot_tf import load_test_requests
 
 _PERCENTILES = (50, 95, 99)
-_EPILOG = """\
+_EXAMPLES = """\
 The clients are threads of this process. The column "client CPU" is the number
 of cores they keep busy: take it off what the machine has if the server runs on
 the same one, and trust no latency where it comes near 1.
@@ -35,13 +32,13 @@ the same one, and trust no latency where it comes near 1.
 Exit code 1 if a number of clients got no answer at all.
 
 examples:
-  python -m sicot_tf.load_test photos/*.jpg --model_name sicot
-  python -m sicot_tf.load_test --server http://localhost:8501 \\
+  python -m benchmarks.server.load_generator photos/*.jpg --model_name sicot
+  python -m benchmarks.server.load_generator --server http://localhost:8501 \\
       --model_name sicot --signature_name serving_pixels
-  python -m sicot_tf.load_test --model_name sicot --concurrency 1,8,64 \\
-      --warmup_file \\
+  python -m benchmarks.server.load_generator --model_name sicot \\
+      --concurrency 1,8,64 --warmup_file \\
       saved_models/sicot/1/assets.extra/tf_serving_warmup_requests \\
-      --output load_test.csv
+      --output load.csv
 """
 
 
@@ -81,8 +78,8 @@ class Level:
 
 
 def run_level(
-    server: load_test_requests.GrpcServer | load_test_requests.RestServer,
-    requests: Sequence[load_test_requests.Request],
+    server: load_requests.GrpcServer | load_requests.RestServer,
+    requests: Sequence[load_requests.Request],
     *,
     concurrency: int,
     seconds: float,
@@ -148,58 +145,19 @@ def _print_header() -> None:
     )
 
 
-def write_table(path: pathlib.Path, rows: Sequence[dict[str, float]]) -> None:
-    """Writes the rows as CSV, and their plot beside it as SVG."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.rename(path)
-    figure = matplotlib.figure.Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    clients = [row["concurrency"] for row in rows]
-    for percentile in _PERCENTILES:
-        axes.plot(
-            clients,
-            [row[f"p{percentile}_ms"] for row in rows],
-            marker="o",
-            label=f"p{percentile}",
-        )
-    axes.set(xlabel="clients", ylabel="latency [ms]", ylim=0)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(clients, clients)
-    rates = axes.twinx()
-    rates.plot(
-        clients,
-        [row["requests_per_second"] for row in rows],
-        color="black",
-        linestyle=":",
-        label="requests/s",
-    )
-    rates.set(ylabel="requests/s (dotted)", ylim=0)
-    axes.legend(loc="upper left")
-    temporary = temporary.with_suffix(".svg")
-    figure.savefig(temporary)
-    temporary.rename(path.with_suffix(".svg"))
-
-
 @command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Prints a line for each number of clients."""
     arguments = _parse_arguments(argv)
-    server = load_test_requests.connect(
+    server = load_requests.connect(
         arguments.server, arguments.model_name, arguments.timeout
     )
-    try:
-        requests = [server.encode(log) for log in _make_logs(server, arguments)]
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise SystemExit(f"{arguments.server}: {error}") from error
+    requests = [server.encode(log) for log in _make_logs(server, arguments)]
     call, close = server.open_connection()
     error = call(requests[0])
     close()
     if error:
-        raise SystemExit(f"{arguments.server}: the first request: {error}")
+        raise ValueError(f"{arguments.server}: the first request: {error}")
     size = sum(len(content) for _, content in requests) / len(requests)
     print(
         f"{arguments.server}, {arguments.model_name}: {len(requests)} "
@@ -220,20 +178,21 @@ def main(argv: list[str] | None = None) -> None:
         for text, number in level.errors.most_common():
             print(f"{number:>11} x {text}", flush=True)
     if arguments.output:
-        write_table(arguments.output, rows)
-        plot = arguments.output.with_suffix(".svg")
-        print(f"Table: {arguments.output}\nPlot:  {plot}")
+        with arguments.output.open("w", encoding="utf-8", newline="") as lines:
+            writer = csv.DictWriter(lines, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
     if any(row["requests_per_second"] == 0 for row in rows):
         sys.exit(1)
 
 
 def _make_logs(
-    server: load_test_requests.GrpcServer | load_test_requests.RestServer,
+    server: load_requests.GrpcServer | load_requests.RestServer,
     arguments: argparse.Namespace,
 ) -> Sequence[object]:
     """The requests, from the file, the photos or the signature."""
     if arguments.warmup_file:
-        logs = list(load_test_requests.read_warmup_file(arguments.warmup_file))
+        logs = list(load_requests.read_warmup_file(arguments.warmup_file))
         if not logs:
             raise ValueError(f"{arguments.warmup_file} holds no requests.")
         return logs
@@ -249,10 +208,10 @@ def _make_logs(
         photos = [
             client.photo_path(photo).read_bytes() for photo in arguments.photos
         ]
-        return load_test_requests.photo_requests(
+        return load_requests.photo_requests(
             photos, signatures[name], **settings
         )
-    return load_test_requests.random_requests(
+    return load_requests.random_requests(
         signatures[name], shapes=dict(arguments.shape), **settings
     )
 
@@ -274,11 +233,8 @@ def _parse_shape(text: str) -> tuple[str, list[int]]:
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m sicot_tf.load_test",
-        description=__doc__,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_line.ArgumentParser(
+        "benchmarks.server.load_generator", __doc__, _EXAMPLES
     )
     parser.add_argument(
         "photos",
@@ -287,30 +243,24 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="files for a signature with one input of strings; without them "
         "random tensors are made",
     )
-    parser.add_argument(
-        "--server",
-        default="localhost:8500",
-        help="host:port or unix:path for gRPC, http://host:port for REST "
-        "(localhost:8500)",
-    )
-    parser.add_argument(
-        "--model_name", default="sicot", help="name on the server (sicot)"
-    )
-    parser.add_argument(
-        "--signature_name",
-        default="serving_default",
-        help="of photos and random tensors (serving_default)",
-    )
+    for flag, default, text in (
+        ("server", "localhost:8500", "gRPC: host:port or unix:path; http://.."),
+        ("model_name", "sicot", "name on the server"),
+        ("signature_name", "serving_default", "of photos and random tensors"),
+        ("batch_size", 1, "photos or random rows in a request"),
+        ("seconds", 5.0, "for each number of clients"),
+        ("timeout", 10.0, "seconds a request"),
+    ):
+        parser.add_argument(
+            f"--{flag}",
+            type=type(default),
+            default=default,
+            help=f"{text} ({default})",
+        )
     parser.add_argument(
         "--warmup_file",
         type=pathlib.Path,
         help="TFRecords of PredictionLog to send instead",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=int,
-        default=1,
-        help="photos or random rows in a request (1)",
     )
     parser.add_argument(
         "--shape",
@@ -328,19 +278,7 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="numbers of clients (1,2,4,8,16)",
     )
     parser.add_argument(
-        "--seconds",
-        type=float,
-        default=5.0,
-        help="for each number of clients (5)",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, help="seconds a request (10)"
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        metavar="CSV",
-        help="write the table here and its plot as SVG beside it",
+        "--output", type=pathlib.Path, metavar="CSV", help="writes the table"
     )
     arguments = parser.parse_args(argv)
     for flag in ("batch_size", "seconds", "timeout"):
@@ -351,8 +289,6 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             )
     if arguments.photos and arguments.warmup_file:
         parser.error("photos and --warmup_file: expected one of them")
-    if arguments.output and not arguments.output.resolve().parent.is_dir():
-        parser.error(f"--output: no folder {arguments.output.parent}")
     return arguments
 
 

@@ -47,7 +47,7 @@ from beam_jobs.catalogue.report import write
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 
@@ -150,7 +150,7 @@ def _build(
 def _take_up(generation: pathlib.Path, max_shrink_percent: float) -> None:
     """Points LATEST to a generation that is built."""
     generations.resolve_generation(generation)  # Has it its manifest?
-    manifest = config.read_json(generation / generations.MANIFEST)
+    manifest = files.read_json(generation / generations.MANIFEST)
     retention.check_shrink(
         generation.parent, manifest["counts"]["products"], max_shrink_percent
     )
@@ -236,7 +236,7 @@ def _describe(
     counts |= count_store(finished)
     counts["rejects"] = count_rejects(finished / parse_catalogue.REJECTS)
     write(finished, counts, settings.labels)
-    config.write_json(
+    files.write_json(
         finished / generations.MANIFEST,
         {**identity, "counts": counts, "files": _describe_files(finished)},
     )
@@ -249,7 +249,7 @@ def _write_run(
     seconds: dict[str, float],
 ) -> None:
     """What no two runs have in common."""
-    config.write_json(
+    files.write_json(
         finished / retention.RUN,
         {
             "built_at": retention.now(),

@@ -12,7 +12,7 @@ from typing import Any
 from beam_jobs.catalogue import embed_pictures
 from beam_jobs.catalogue import retention
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 
@@ -65,7 +65,7 @@ def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
 
 
 def identify(
-    files: Sequence[record_files.RecordFile],
+    catalogue: Sequence[record_files.RecordFile],
     settings: Settings,
     base: pathlib.Path | None,
 ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def identify(
         libraries["tensorflow"] = importlib.metadata.version("tensorflow")
     base_identity = None
     if base is not None:
-        manifest = config.read_json(base / generations.MANIFEST)
+        manifest = files.read_json(base / generations.MANIFEST)
         base_identity = {
             "generation": base.name,
             "sha256": manifest["files"][product_index.STORE]["sha256"],
@@ -102,7 +102,7 @@ def identify(
         "base": base_identity,
         "inputs": [
             {"name": file.name, "sha256": file_sha256(file.path)}
-            for file in files
+            for file in catalogue
         ],
         "labels_sha256": settings.labels and file_sha256(str(settings.labels)),
         "embeddings": embeddings,
@@ -126,7 +126,7 @@ def name_of(identity: dict[str, Any]) -> str:
 
 def is_same_delta(base: pathlib.Path, identity: dict[str, Any]) -> bool:
     """Whether `base` came of the same delta, whatever it stood on."""
-    before = config.read_json(base / generations.MANIFEST)
+    before = files.read_json(base / generations.MANIFEST)
     return all(
         before.get(key) == identity[key] for key in identity if key != "base"
     )

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 RUN = "run.json"
@@ -79,7 +79,7 @@ def by_age(index: pathlib.Path) -> list[pathlib.Path]:
 
 def _built_at(generation: pathlib.Path) -> str:
     run = generation / RUN
-    return config.read_json(run)["built_at"] if run.exists() else ""
+    return files.read_json(run)["built_at"] if run.exists() else ""
 
 
 def check_shrink(
@@ -144,7 +144,7 @@ def describe(index: pathlib.Path) -> str:
     ]
     for path in by_age(index):
         counts = _counts(path)
-        mode = config.read_json(path / generations.MANIFEST)["mode"]
+        mode = files.read_json(path / generations.MANIFEST)["mode"]
         in_use = current is not None and path.name == current.name
         lines.append(
             f"{path.name:24} {counts['products']:12,} {counts['skus']:12,} "
@@ -154,4 +154,4 @@ def describe(index: pathlib.Path) -> str:
 
 
 def _counts(generation: pathlib.Path) -> dict[str, Any]:
-    return config.read_json(generation / generations.MANIFEST)["counts"]
+    return files.read_json(generation / generations.MANIFEST)["counts"]

@@ -34,6 +34,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.records import id_lists
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 
@@ -181,8 +182,8 @@ def _write_reports(
     generation: pathlib.Path, manifest: dict[str, Any], run: dict[str, Any]
 ) -> None:
     """Writes the manifest, and beside it what no two runs have in common."""
-    config.write_json(generation / generations.MANIFEST, manifest)
-    config.write_json(
+    files.write_json(generation / generations.MANIFEST, manifest)
+    files.write_json(
         generation / "run.json",
         {
             **run,

@@ -34,6 +34,7 @@ from beam_jobs.records import id_lists
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class BuildStages:
         # A kill may have left a file that was not renamed yet.
         for path in (self.work / "generation").glob(".*"):
             path.unlink()
-        config.write_json(
+        files.write_json(
             self.work / "plan.json",
             {
                 "records": self.survey.num_records,
@@ -195,7 +196,7 @@ class BuildStages:
         resolver.set_vocabulary(vocabulary)
         counts = [word_counts[word] for word in vocabulary]
         generation = self.work / "generation"
-        config.write_json(generation / "vocabulary.json", {"counts": counts})
+        files.write_json(generation / "vocabulary.json", {"counts": counts})
         path = generation / "vocabulary.txt"
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{word}\n" for word in vocabulary)
@@ -207,13 +208,13 @@ class BuildStages:
                 resolver, vocabulary, word_counts
             )
             np.save(vectors_path, vectors)
-            config.write_json(report_path, report)
+            files.write_json(report_path, report)
         dim = np.load(vectors_path, mmap_mode="r").shape[1]
         return {
             "vocabulary": statistics,
             "vocabulary_size": len(vocabulary),
             "word_vector_dim": dim,
-            **config.read_json(report_path),
+            **files.read_json(report_path),
         }
 
     def _make_vectors(

@@ -13,6 +13,7 @@ from typing import Any
 from beam_jobs.dataset import build_stages
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 
@@ -102,7 +103,7 @@ def find_finished(
     """
     asked_name = name(asked)
     for path in sorted(output.glob("*/run.json")):
-        request = config.read_json(path).get("request")
+        request = files.read_json(path).get("request")
         if request == asked_name or request == _former_name(asked, path.parent):
             generations.check_complete(path.parent)
             return path.parent

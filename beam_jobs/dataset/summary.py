@@ -18,6 +18,7 @@ from beam_jobs.dataset import resolve_records
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 
 
@@ -45,7 +46,7 @@ def describe_generation(
         generation / "rejects.jsonl",
     )
     summaries = [
-        config.read_json(path)
+        files.read_json(path)
         for path in sorted((work / "summaries").glob("*.json"))
     ]
     splits = {

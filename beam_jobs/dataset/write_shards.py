@@ -19,7 +19,7 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.dataset import parts
 from beam_jobs.pipelines import runners
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 
@@ -69,7 +69,7 @@ class WriteShardFn(beam.DoFn):
         with temporary.open("wb") as file:
             np.save(file, np.array(offsets, np.uint64))
         os.replace(temporary, path.with_suffix(".offsets.npy"))
-        config.write_json(summary_path, summary)
+        files.write_json(summary_path, summary)
         self._counters["records_written"].inc(summary["records"])
         self._counters["shards_written"].inc()
         yield from ()

@@ -13,7 +13,7 @@ from typing import Any
 from beam_jobs.readers import record_shards
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf import progress
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def read_list(
     Raises:
         ValueError: if the file does not hold a list of images.
     """
-    content = config.read_json(path)
+    content = files.read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise ValueError(

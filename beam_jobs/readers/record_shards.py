@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 _SUMMARY = "summary.json"
@@ -89,7 +89,7 @@ def is_written(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
         return False
     what = "something else"
     if (output / _SUMMARY).is_file():
-        found = config.read_json(output / _SUMMARY)["settings"]
+        found = files.read_json(output / _SUMMARY)["settings"]
         if found == settings:
             return True
         keys = sorted(found.keys() | settings.keys())
@@ -178,14 +178,14 @@ def write_notes(
     counts["left_aside"] = dict(
         collections.Counter(each["reason"] for each in problems)
     )
-    config.write_json(
+    files.write_json(
         folder / _SUMMARY, {"settings": settings, "counts": counts}
     )
 
 
 def print_summary(output: pathlib.Path, head_threshold: int) -> None:
     """Prints the counts, where the records are and what to run next."""
-    counts = config.read_json(output / _SUMMARY)["counts"]
+    counts = files.read_json(output / _SUMMARY)["counts"]
     for group, each in counts.items():
         for name, count in each.items():
             name = name.replace("_", " ")

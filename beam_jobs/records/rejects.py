@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_jobs.records import raw_records
-from sicot_tf import config
+from sicot_tf import files
 
 _MAX_EXAMPLES = 2
 
@@ -107,7 +107,7 @@ def _record_folders(generation: pathlib.Path) -> dict[str, str]:
     path = generation / "run.json"
     if not path.is_file():
         return {}
-    return config.read_json(path).get("record_folders", {})
+    return files.read_json(path).get("record_folders", {})
 
 
 def _with_absolute_image(

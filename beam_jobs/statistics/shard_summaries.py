@@ -25,7 +25,7 @@ import tensorflow as tf
 from apache_beam.metrics import Metrics
 
 from beam_jobs.pipelines import runners
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
@@ -224,7 +224,7 @@ class SummarizeShards(beam.PTransform):
 
 def read_summary(path: pathlib.Path) -> Summary:
     """The summary that `SummarizeShards` wrote."""
-    summary = config.read_json(path)
+    summary = files.read_json(path)
     summary["counts"] = {
         name: collections.Counter(dict(pairs))
         for name, pairs in summary["counts"].items()

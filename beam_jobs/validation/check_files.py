@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 
 _MAX_EXAMPLES = 5
@@ -195,7 +195,7 @@ def check_words(
             f"{size:,} by the manifest",
         )
     try:
-        counts = config.read_json(generation / "vocabulary.json")["counts"]
+        counts = files.read_json(generation / "vocabulary.json")["counts"]
         if len(counts) != size or counts != sorted(counts, reverse=True):
             findings.add(
                 "vocabulary",

@@ -113,6 +113,7 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
     from beam_jobs.pipelines import runners
     from beam_jobs.records import record_files
     from sicot_tf import config
+    from sicot_tf import files
 
     options = runners.make_pipeline_options(num_processes=num_processes)
     with (
@@ -315,6 +316,7 @@ def _build_small(num_records: int, directory: str) -> None:
     from beam_jobs.dataset import build
     from beam_jobs.pipelines import runners
     from sicot_tf import config
+    from sicot_tf import files
 
     folder = pathlib.Path(directory)
     rng = np.random.default_rng(0)
@@ -337,7 +339,7 @@ def _build_small(num_records: int, directory: str) -> None:
         ),
         runners.make_pipeline_options(),
     )
-    stages = config.read_json(generation / "run.json")["stages"]
+    stages = files.read_json(generation / "run.json")["stages"]
     peaks = {name: stage["peak_megabytes"] for name, stage in stages.items()}
     print("PEAKS " + json.dumps(peaks))
 

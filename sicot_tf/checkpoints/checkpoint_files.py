@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.checkpoints import step_folders
 from sicot_tf.workers.collectives import Collectives
@@ -129,7 +129,7 @@ def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
     """Adds format and SHA-256 to a manifest, and writes it."""
     manifest = {"format": _FORMAT, **manifest}
     manifest["sha256"] = sha256(manifest)
-    config.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / "manifest.json", manifest)
     sync(folder / "manifest.json")
 
 
@@ -139,7 +139,7 @@ def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """The manifest, if it is of this format and as it was written."""
     try:
-        manifest = config.read_json(folder / "manifest.json")
+        manifest = files.read_json(folder / "manifest.json")
     except FileNotFoundError as error:
         raise _damaged(folder, "manifest.json is missing") from error
     except ValueError as error:

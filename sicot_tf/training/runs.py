@@ -23,6 +23,7 @@ import tensorflow as tf
 
 import sicot_tf
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 
 # Copied, so that a run can be exported without its dataset.
@@ -128,7 +129,7 @@ def create(
         temporary = path / f".{name}.tmp"
         shutil.copyfile(generation / name, temporary)
         temporary.replace(path / name)
-    config.write_json(config_path, values)
+    files.write_json(config_path, values)
 
 
 def load(path: pathlib.Path) -> Run:
@@ -156,7 +157,7 @@ def load(path: pathlib.Path) -> Run:
 
 def _read_config(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     """What `create` wrote; another JSON file is a ValueError."""
-    match config.read_json(path):
+    match files.read_json(path):
         case {
             "model": dict(),
             "train": dict(),

@@ -188,7 +188,7 @@ def _parse_date(text: str) -> str:
 
 
 def _roll_back(index: pathlib.Path, name: str | None) -> None:
-    with retention.only_builder(index):
+    with generations.only_builder(index):
         generation = retention.roll_back(index, name)
     print(f"{index / generations.LATEST} names {generation.name} again.")
 

@@ -102,7 +102,10 @@ def rename_folder(finished: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def remove_folder(folder: pathlib.Path) -> None:
-    """Removes a folder of which no reader may find half."""
+    """Removes a folder of which no reader may find half.
+
+    A kill leaves `.removed-<name>` beside it.
+    """
     removed = folder.with_name(f".removed-{folder.name}")
     os.rename(folder, removed)
     shutil.rmtree(removed)
@@ -115,8 +118,13 @@ def sha256(path: pathlib.Path | str) -> str:
 
 
 def text_sha256(text: str) -> str:
-    """SHA-256 of a text as UTF-8, in hex."""
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    """SHA-256 of a text as UTF-8, in hex; what UTF-8 can't hold counts as ?."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def json_sha256(value: Any) -> str:
+    """SHA-256, in hex, of a value as JSON with sorted keys."""
+    return text_sha256(json.dumps(value, sort_keys=True))
 
 
 def stable_hash(*parts: int | str) -> int:

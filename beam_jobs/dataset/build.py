@@ -12,7 +12,6 @@ first part or shard that it has not finished.
 """
 
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -75,14 +74,14 @@ def build(
             can't be read to its end, or another process builds the same.
     """
     _check_settings(dataset_config, part_records, memory_megabytes)
-    files = record_files.find_record_files(inputs.record_files)
-    extras = _read_extras(inputs, files)
+    found = record_files.find_record_files(inputs.record_files)
+    extras = _read_extras(inputs, found)
     measures: dict[str, dict[str, float]] = {}
     generations.remove_abandoned(output, "survey-*")
     with generations.work_folder(output, f"survey-{os.getpid()}") as spool:
         rows = spool / "rows"
         rows.mkdir()
-        survey = _survey(files, dataset_config, rows, part_records, measures)
+        survey = _survey(found, dataset_config, rows, part_records, measures)
         shaping = identity.identify(dataset_config, survey, extras)
         # Pictures are told apart by size and time here, by content later.
         asked = {**shaping, "images": survey.images_sha256}
@@ -110,7 +109,7 @@ def build(
 
 
 def _survey(
-    files: Sequence[record_files.RecordFile],
+    found: Sequence[record_files.RecordFile],
     dataset_config: config.DatasetConfig,
     rows: pathlib.Path,
     part_records: int,
@@ -118,7 +117,7 @@ def _survey(
 ) -> record_files.Survey:
     with build_stages.stage("survey", measures):
         survey = record_files.survey(
-            files,
+            found,
             dataset_config.title_field,
             rows,
             part_records=part_records,
@@ -127,9 +126,9 @@ def _survey(
     if not survey.num_records:
         raise ValueError(
             f"Expected records, found none in "
-            f"{', '.join(file.path for file in files)}."
+            f"{', '.join(file.path for file in found)}."
         )
-    _log.info("%s records, %d file(s)", f"{survey.num_records:,}", len(files))
+    _log.info("%s records, %d file(s)", f"{survey.num_records:,}", len(found))
     return survey
 
 
@@ -184,7 +183,7 @@ def _write_reports(
     """Writes the manifest, and beside it what no two runs have in common."""
     files.write_json(generation / generations.MANIFEST, manifest)
     files.write_json(
-        generation / "run.json",
+        generation / generations.RUN,
         {
             **run,
             "host": platform.node(),
@@ -200,7 +199,7 @@ def _write_reports(
 
 
 def _read_extras(
-    inputs: Inputs, files: Sequence[record_files.RecordFile]
+    inputs: Inputs, found: Sequence[record_files.RecordFile]
 ) -> build_stages.Extras:
     digests = {}
     frozen_test, kept_labels = None, []
@@ -217,17 +216,15 @@ def _read_extras(
         ]
         digests["kept_labels_sha256"] = _sha256(kept_labels)
     if inputs.word_vectors:
-        with inputs.word_vectors.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests["word_vectors_sha256"] = digest
-    folders = {each.name: posixpath.dirname(each.path) for each in files}
+        digests["word_vectors_sha256"] = files.sha256(inputs.word_vectors)
+    folders = {each.name: posixpath.dirname(each.path) for each in found}
     return build_stages.Extras(
         frozen_test, kept_labels, inputs.word_vectors, folders, digests
     )
 
 
 def _sha256(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return files.text_sha256("\n".join(lines))
 
 
 def _check_settings(

@@ -4,9 +4,7 @@ Settings, record files, pictures and library versions: equal ones give equal
 bytes, so what is there already is found and not built again.
 """
 
-import hashlib
 import importlib.metadata
-import json
 import pathlib
 from typing import Any
 
@@ -88,8 +86,7 @@ def _former_name(
 
 
 def _digest(identity: dict[str, Any]) -> str:
-    canonical = json.dumps(identity, sort_keys=True).encode()
-    return hashlib.sha256(canonical).hexdigest()[:12]
+    return files.json_sha256(identity)[:12]
 
 
 def find_finished(
@@ -102,7 +99,7 @@ def find_finished(
             pictures.
     """
     asked_name = name(asked)
-    for path in sorted(output.glob("*/run.json")):
+    for path in sorted(output.glob(f"*/{generations.RUN}")):
         request = files.read_json(path).get("request")
         if request == asked_name or request == _former_name(asked, path.parent):
             generations.check_complete(path.parent)

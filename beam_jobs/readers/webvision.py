@@ -14,6 +14,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
 from beam_jobs.readers import webvision_shards
+from sicot_tf import files
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +68,6 @@ def build(
         **_describe_files(root, output, synsets_path, lists),
     }
     if record_shards.is_written(output, settings):
-        _log.info("%s is already written", output)
         return
 
     num_shards = _count_shards(lists, synsets, labels, shard_records)
@@ -139,7 +139,7 @@ def _describe_files(
             )
             for each in lists
         },
-        "inputs": {path.name: record_shards.sha256(path) for path in inputs},
+        "inputs": {path.name: files.sha256(path) for path in inputs},
         "metadata": {
             each.name: webvision_files.digest_metadata(each.metadata)
             for each in lists

@@ -81,7 +81,7 @@ def write_statistics(
         # A folder can't be renamed onto another one.
         if output.exists():
             output.rename(work / "replaced")
-        finished.rename(output)
+        files.rename_folder(finished, output)
     return statistics
 
 

@@ -6,7 +6,6 @@ Each check notes what it finds; none ends at the first.
 import collections
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Iterator
@@ -115,8 +114,7 @@ def check_file(
         )
         return True
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = files.sha256(path)
     except OSError as error:  # A bad disk is what we look for.
         findings.add("files", f"{name} can't be read: {error}")
         return False

@@ -315,7 +315,7 @@ def _check_old_names(
     """Raises ValueError if the rows of a checkpoint had other names."""
     for axis, names in old_row_names.items():
         stored = manifest["row_axes"].get(axis, {"count": "unnamed"})
-        if stored.get("sha256") != checkpoint_files.sha256(list(names)):
+        if stored.get("sha256") != files.json_sha256(list(names)):
             raise ValueError(
                 f"{folder} holds {stored['count']} {axis}; the {len(names)} "
                 "old ones given are others, or in another order. Take the "
@@ -330,7 +330,7 @@ def _row_axes(
     return {
         axis: {
             "count": len(names),
-            "sha256": checkpoint_files.sha256(list(names)),
+            "sha256": files.json_sha256(list(names)),
         }
         for axis, names in row_names.items()
     }

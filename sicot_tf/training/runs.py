@@ -126,9 +126,8 @@ def create(
         return
     path.mkdir(parents=True, exist_ok=True)
     for name in _COPIES:
-        temporary = path / f".{name}.tmp"
-        shutil.copyfile(generation / name, temporary)
-        temporary.replace(path / name)
+        with files.replacing(path / name) as temporary:
+            shutil.copyfile(generation / name, temporary)
     files.write_json(config_path, values)
 
 
@@ -190,10 +189,7 @@ class Curve:
 
     def __init__(self, path: pathlib.Path, last_step: int):
         rows = [row for row in read_curve(path) if row["step"] <= last_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        with open(temporary, "w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row) + "\n" for row in rows)
-        temporary.replace(path)
+        files.write_lines(path, map(json.dumps, rows))
         self._lines = open(path, "a", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:

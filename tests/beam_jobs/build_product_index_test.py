@@ -409,7 +409,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(visible, {"LATEST", before.name, current.name})
         forced = self.build(few, "--force")
         self.assertEqual(self.counts(forced)["products"], 6)
-        self.assertEqual(list(self.index.glob(".build-*")), [])
+        self.assertEqual(list(self.index.glob(".work-*")), [])
         # One that is built already is held to the same rule.
         self.build(whole)
         with self.assertRaises(SystemExit) as refused:
@@ -620,7 +620,7 @@ class BuildTest(unittest.TestCase):
         for sign in ("parts/*.parquet", "generation/products.sqlite"):
             process = self.start(*command, *flags, str(self.index))
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            while not list(self.index.glob(f".build-*/{sign}")):
+            while not list(self.index.glob(f".work-*/{sign}")):
                 self.assertLess(time.monotonic(), deadline, sign)
                 self.assertIsNone(process.poll(), sign)
                 time.sleep(0.001)
@@ -644,7 +644,7 @@ class BuildTest(unittest.TestCase):
         # The catalogue files, all read by then, are not read again.
         run = files.read_json(killed / "run.json")
         self.assertEqual(run["beam_counters"], {})
-        self.assertEqual(list(self.index.glob(".build-*")), [])
+        self.assertEqual(list(self.index.glob(".work-*")), [])
 
     def start(self, *arguments):
         """Starts Python, in a process group that can be killed."""

@@ -139,6 +139,13 @@ class DigestsTest(unittest.TestCase):
             files.text_sha256("红"), hashlib.sha256("红".encode()).hexdigest()
         )
 
+    def test_json_sha256(self):
+        """Breaks if generations, indexes and checkpoints get other names."""
+        self.assertEqual(
+            files.json_sha256({"b": "é", "a": [1.5, None]}),
+            hashlib.sha256(rb'{"a": [1.5, null], "b": "\u00e9"}').hexdigest(),
+        )
+
     def test_stable_hash(self):
         """Breaks if splits, samples and shards of a data set would change."""
         # printf '0|split|r1' | b2sum -l 64

@@ -54,9 +54,8 @@ def build(
 ) -> pathlib.Path:
     """Builds a generation in `output` and points `output/LATEST` to it.
 
-    A generation that is there already is not built again, an interrupted
-    build goes on where it was. Nothing of a new one is visible before it is
-    complete.
+    What is there already is not built again, an interrupted build goes on
+    where it was. Nothing of a new one is visible before it is complete.
 
     Args:
         output: folder of the generations.
@@ -80,7 +79,6 @@ def build(
     generations.remove_abandoned(output, "survey-*")
     with generations.work_folder(output, f"survey-{os.getpid()}") as spool:
         rows = spool / "rows"
-        rows.mkdir()
         survey = _survey(found, dataset_config, rows, part_records, measures)
         shaping = identity.identify(dataset_config, survey, extras)
         # Pictures are told apart by size and time here, by content later.
@@ -91,10 +89,9 @@ def build(
             _point_latest(finished)
             return finished
         request = identity.name(asked)
+        name = f"{request}-{part_records}"
         with (
-            generations.work_folder(
-                output, f"{request}-{part_records}"
-            ) as work,
+            generations.work_folder(output, name) as work,
             runners.local_processes(pipeline_options) as processes,
         ):
             if not (work / "rows").exists():
@@ -115,6 +112,7 @@ def _survey(
     part_records: int,
     measures: dict[str, dict[str, float]],
 ) -> record_files.Survey:
+    rows.mkdir()
     with build_stages.stage("survey", measures):
         survey = record_files.survey(
             found,

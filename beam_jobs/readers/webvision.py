@@ -73,26 +73,20 @@ def build(
     num_shards = _count_shards(lists, synsets, labels, shard_records)
     _log.info("titles of %s classes ...", f"{len(chosen):,}")
     with record_shards.writing(output) as folder:
-        write_shards = webvision_shards.WriteShardFn(
-            folder,
-            num_shards,
-            lists,
-            settings["image_folders"],
-            synsets,
-            text_fields,
-        )
         read_list = webvision_shards.ReadListFn(frozenset(labels), num_shards)
+        folders = settings["image_folders"]
+        write_shards = webvision_shards.WriteShardFn(
+            folder, num_shards, lists, folders, synsets, text_fields
+        )
+        class_names = {each: names[each] for each in chosen}
+        write_notes = beam.Map(
+            record_shards.write_notes, folder, settings, class_names
+        )
         runners.run(
             pipeline_options,
             lists,
             webvision_shards.WriteRecords(read_list, write_shards)
-            | "WriteNotes"
-            >> beam.Map(
-                record_shards.write_notes,
-                folder,
-                settings,
-                {each: names[each] for each in chosen},
-            ),
+            | "WriteNotes" >> write_notes,
         )
 
 

@@ -19,7 +19,7 @@ from beam_jobs.catalogue import retention
 from beam_jobs.pipelines import flags
 from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 if typing.TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _parse_date(text: str) -> str:
 
 
 def _roll_back(index: pathlib.Path, name: str | None) -> None:
-    with retention.only_builder(index):
+    with generations.only_builder(index):
         generation = retention.roll_back(index, name)
     print(f"{index / generations.LATEST} names {generation.name} again.")
 
@@ -226,7 +226,7 @@ def _build(
 def _print_results(
     generation: pathlib.Path, arguments: argparse.Namespace
 ) -> None:
-    found = config.read_json(generation / report.REPORT)
+    found = files.read_json(generation / report.REPORT)
     counts, classes = found["counts"], found["classes"]
     print(
         f"{counts['products']:,} products of {counts['skus']:,} SKUs from "

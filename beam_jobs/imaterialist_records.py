@@ -48,12 +48,8 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser(
         "beam_jobs.imaterialist_records", __doc__, _EPILOG
     )
-    parser.add_argument(
-        "--root",
-        type=pathlib.Path,
-        required=True,
-        metavar="DIR",
-        help="folder with train.json, val.json and the pictures",
+    record_shards.add_arguments(
+        parser, root="folder with train.json, val.json and the pictures"
     )
     parser.add_argument(
         "--titles",
@@ -65,13 +61,6 @@ def _make_parser() -> command_line.ArgumentParser:
         "--encoding",
         default="utf-8",
         help="of the text of the titles, for example gb18030 (default: utf-8)",
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        required=True,
-        metavar="DIR",
-        help="new folder for the records; pictures stay where they are",
     )
     return parser
 

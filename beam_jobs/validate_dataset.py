@@ -8,7 +8,7 @@ import pathlib
 from beam_jobs.pipelines import flags
 from beam_jobs.validation import table
 from sicot_tf import command_line
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 _EPILOG = """\
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
         generation, pipeline_options, decode_images=arguments.images
     )
     if arguments.output:
-        config.write_json(arguments.output, report)
+        files.write_json(arguments.output, report)
     table.print_report(report)
     if arguments.output:
         print(f"Report: {arguments.output}")

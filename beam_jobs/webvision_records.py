@@ -51,19 +51,8 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser(
         "beam_jobs.webvision_records", __doc__, _EPILOG
     )
-    parser.add_argument(
-        "--root",
-        type=pathlib.Path,
-        required=True,
-        metavar="DIR",
-        help="folder the archives were unpacked in",
-    )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        required=True,
-        metavar="DIR",
-        help="new folder for the records; pictures stay where they are",
+    record_shards.add_arguments(
+        parser, root="folder the archives were unpacked in"
     )
     _add_classes(parser)
     parser.add_argument(

@@ -6,9 +6,7 @@ A field's default is the product's choice; what the paper says stands in
 
 import argparse
 import dataclasses
-import json
 import logging
-import pathlib
 import typing
 from typing import Any
 from typing import NamedTuple
@@ -472,24 +470,3 @@ def from_arguments(
         if getattr(arguments, field.name) is not None
     }
     return dataclasses.replace(with_preset(config_class, preset), **given)
-
-
-def write_json(path: pathlib.Path | str, value: Any) -> None:
-    """Writes JSON under a temporary name, then renames it."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-    # Half a surrogate pair becomes the escape that JSON has for it.
-    temporary.write_text(
-        text + "\n", encoding="utf-8", errors="backslashreplace"
-    )
-    temporary.replace(path)
-
-
-def read_json(path: pathlib.Path | str) -> Any:
-    """Reads a JSON file; the error names the file."""
-    try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    # Also bytes that are not UTF-8.
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error

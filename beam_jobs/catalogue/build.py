@@ -36,7 +36,6 @@ from beam_jobs.catalogue import merge_products
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.catalogue import retention
 from beam_jobs.catalogue.identity import Settings
-from beam_jobs.catalogue.identity import file_sha256
 from beam_jobs.catalogue.identity import find_base
 from beam_jobs.catalogue.identity import identify
 from beam_jobs.catalogue.identity import is_same_delta
@@ -47,7 +46,7 @@ from beam_jobs.catalogue.report import write
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 
@@ -83,11 +82,11 @@ def build(
         The folder of the generation.
 
     Raises:
-        index_generations.ShrinkError: if too many products would be gone.
+        retention.ShrinkError: if too many products would be gone.
         ValueError: if a setting does not fit or a file can't be read.
     """
     datetime.date.fromisoformat(settings.date)
-    with retention.only_builder(index):
+    with generations.only_builder(index):
         generation = _build(
             inputs, index, settings, pipeline_options, max_shrink_percent
         )
@@ -104,12 +103,12 @@ def _build(
 ) -> pathlib.Path:
     seconds: dict[str, float] = {}
     with _stage("fingerprints", seconds):
-        files = record_files.find_record_files(inputs)
+        catalogue = record_files.find_record_files(inputs)
         record_files.check_encodings(
-            files, settings.encoding, what="catalogue file"
+            catalogue, settings.encoding, what="catalogue file"
         )
         base = find_base(index, settings)
-        identity = identify(files, settings, base)
+        identity = identify(catalogue, settings, base)
     # After a delta LATEST is what this very command has built.
     if settings.mode == "delta" and settings.base is None:
         if is_same_delta(base, identity):
@@ -119,38 +118,40 @@ def _build(
     if generation.exists():
         _take_up(generation, max_shrink_percent)
         return generation
-
-    work = retention.work_folder(index, generation.name)
-    for folder in ("parts", "spill", "embeddings", "generation"):
-        (work / folder).mkdir(exist_ok=True)
-    finished = work / "generation"
-    with _stage("check records", seconds):
-        parts, counters = _parse(files, work, settings, pipeline_options)
-    counts = _merge(
-        files, parts, work, settings, base, max_shrink_percent, seconds
-    )
-    _join_rejects(parts, finished)
-    if settings.saved_model is not None:
-        with _stage("embed pictures", seconds):
-            dim = identity["embeddings"]["dim"]
-            folder = work / _PICTURES.parent
-            counters += embed_pictures.embed(
-                folder, settings.saved_model, dim, pipeline_options
+    with generations.work_folder(index, generation.name) as work:
+        # Only this process builds here: the others were killed.
+        generations.remove_abandoned(index, "*")
+        for folder in ("parts", "spill", "embeddings"):
+            (work / folder).mkdir(exist_ok=True)
+        finished = generations.result_folder(work)
+        with _stage("check records", seconds):
+            parts, counters = _parse(
+                catalogue, work, settings, pipeline_options
             )
-            counts |= embed_pictures.collect(folder, finished, dim, base)
-    with _stage("report", seconds):
-        _describe(finished, identity, counts, settings)
-    _write_run(finished, counts, counters, seconds)
-    generations.publish(finished, generation)
-    generations.point_latest(generation)
-    shutil.rmtree(work)
+        counts = _merge(
+            catalogue, parts, work, settings, base, max_shrink_percent, seconds
+        )
+        _join_rejects(parts, finished)
+        if settings.saved_model is not None:
+            with _stage("embed pictures", seconds):
+                dim = identity["embeddings"]["dim"]
+                folder = work / _PICTURES.parent
+                counters += embed_pictures.embed(
+                    folder, settings.saved_model, dim, pipeline_options
+                )
+                counts |= embed_pictures.collect(folder, finished, dim, base)
+        with _stage("report", seconds):
+            _describe(finished, identity, counts, settings)
+        _write_run(finished, counts, counters, seconds)
+        generations.publish(finished, generation)
+        generations.point_latest(generation)
     return generation
 
 
 def _take_up(generation: pathlib.Path, max_shrink_percent: float) -> None:
     """Points LATEST to a generation that is built."""
-    generations.resolve_generation(generation)  # Has it its manifest?
-    manifest = config.read_json(generation / generations.MANIFEST)
+    generations.check_complete(generation)
+    manifest = files.read_json(generation / generations.MANIFEST)
     retention.check_shrink(
         generation.parent, manifest["counts"]["products"], max_shrink_percent
     )
@@ -159,7 +160,7 @@ def _take_up(generation: pathlib.Path, max_shrink_percent: float) -> None:
 
 
 def _parse(
-    files: Sequence[record_files.RecordFile],
+    catalogue: Sequence[record_files.RecordFile],
     work: pathlib.Path,
     settings: Settings,
     pipeline_options: beam_options.PipelineOptions,
@@ -169,18 +170,19 @@ def _parse(
         pipeline_options,
         [
             (n, os.fsencode(file.path), file.name)
-            for n, file in enumerate(files)
+            for n, file in enumerate(catalogue)
         ],
         parse_catalogue.ParseCatalogue(str(work / "parts"), settings.encoding),
     )
     parts = [
-        parse_catalogue.part_files(work / "parts", n) for n in range(len(files))
+        parse_catalogue.part_files(work / "parts", n)
+        for n in range(len(catalogue))
     ]
     return parts, counters
 
 
 def _merge(
-    files: Sequence[record_files.RecordFile],
+    catalogue: Sequence[record_files.RecordFile],
     parts: Sequence[dict[str, pathlib.Path]],
     work: pathlib.Path,
     settings: Settings,
@@ -208,7 +210,7 @@ def _merge(
                 work / "generation" / product_index.STORE,
                 folders=[
                     settings.image_root or posixpath.dirname(file.path)
-                    for file in files
+                    for file in catalogue
                 ],
                 pictures=work / _PICTURES if settings.saved_model else None,
                 base=base,
@@ -236,9 +238,13 @@ def _describe(
     counts |= count_store(finished)
     counts["rejects"] = count_rejects(finished / parse_catalogue.REJECTS)
     write(finished, counts, settings.labels)
-    config.write_json(
+    files.write_json(
         finished / generations.MANIFEST,
-        {**identity, "counts": counts, "files": _describe_files(finished)},
+        {
+            **identity,
+            "counts": counts,
+            "files": generations.describe_files(finished),
+        },
     )
 
 
@@ -249,8 +255,8 @@ def _write_run(
     seconds: dict[str, float],
 ) -> None:
     """What no two runs have in common."""
-    config.write_json(
-        finished / retention.RUN,
+    files.write_json(
+        finished / generations.RUN,
         {
             "built_at": retention.now(),
             "seconds": {k: round(v, 2) for k, v in seconds.items()},
@@ -294,13 +300,3 @@ def _count(
         counts["products_from_input"] + counts["products_from_base"]
     )
     return dict(counts)
-
-
-def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    return {
-        path.name: {
-            "bytes": path.stat().st_size,
-            "sha256": file_sha256(str(path)),
-        }
-        for path in sorted(folder.iterdir())
-    }

@@ -6,7 +6,6 @@ picture says that it is done, so that a killed job goes on where it stopped.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -31,6 +30,7 @@ from beam_jobs.dataset import stored_images
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
@@ -69,12 +69,10 @@ def read_signature(saved_model: pathlib.Path) -> tuple[int, str]:
             f"{sorted(signatures)}. Export it with python -m sicot_tf.export."
         )
     shape = signatures[_SIGNATURE].outputs[_SIGNATURE].tensor_shape
-    digest = hashlib.sha256()
+    lines = []
     for path in (graph, *sorted(saved_model.glob("variables/*"))):
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.name} {sha256}\n".encode())
-    return shape.dim[-1].size, digest.hexdigest()
+        lines.append(f"{path.name} {files.sha256(path)}\n")
+    return shape.dim[-1].size, files.text_sha256("".join(lines))
 
 
 class ReadPicturesFn(beam.DoFn):
@@ -219,13 +217,13 @@ class WriteEmbeddingFn(beam.DoFn):
     def _write_bad(self) -> None:
         if not self._bad:
             return
-        path = self._folder / "bad" / uuid.uuid4().hex
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("w", encoding="utf-8") as file:
-            for row, error in self._bad:
-                line = [row, error.reason, str(error)]
-                file.write(raw_records.to_json(line) + "\n")
-        os.replace(temporary, path.with_suffix(".jsonl"))
+        files.write_lines(
+            self._folder / "bad" / f"{uuid.uuid4().hex}.jsonl",
+            (
+                raw_records.to_json([row, error.reason, str(error)])
+                for row, error in self._bad
+            ),
+        )
         for row, _ in self._bad:
             os.pwrite(self._states.fileno(), _BAD, row)
         self._bad = []
@@ -316,6 +314,37 @@ def collect(
     base_vectors = None
     if from_base:
         base_vectors = np.load(base / product_index.EMBEDDINGS, mmap_mode="r")
+    num_rows = _copy_vectors(
+        folder, work, embedded, base_vectors, output, store
+    )
+    output.flush()
+    store.commit()
+    store.close()
+    rejects = generation / parse_catalogue.REJECTS
+    with rejects.open("a", encoding="utf-8") as file:
+        _write_bad_pictures(folder, work, generation, file)
+    (num_pictures,) = work.execute("SELECT count(*) FROM pictures").fetchone()
+    work.close()
+    return {
+        "images_embedded": num_rows,
+        "images_without_embedding": num_pictures - num_rows,
+    }
+
+
+def _copy_vectors(
+    folder: pathlib.Path,
+    work: sqlite3.Connection,
+    embedded: np.ndarray,
+    base_vectors: np.ndarray | None,
+    output: np.ndarray,
+    store: sqlite3.Connection,
+) -> int:
+    """Fills `output` with the pictures that have a vector; counts them.
+
+    Args:
+        embedded: `[num_pictures]` bool: whose vector is in `folder`.
+    """
+    dim = output.shape[1]
     pictures = work.execute(
         "SELECT row, product, picture, base_row FROM pictures ORDER BY row"
     )
@@ -337,18 +366,7 @@ def collect(
             places.append((num_rows, product, picture))
             num_rows += 1
         store.executemany("INSERT INTO embeddings VALUES (?, ?, ?)", places)
-    output.flush()
-    store.commit()
-    store.close()
-    rejects = generation / parse_catalogue.REJECTS
-    with rejects.open("a", encoding="utf-8") as file:
-        _write_bad_pictures(folder, work, generation, file)
-    (num_pictures,) = work.execute("SELECT count(*) FROM pictures").fetchone()
-    work.close()
-    return {
-        "images_embedded": num_rows,
-        "images_without_embedding": num_pictures - num_rows,
-    }
+    return num_rows
 
 
 def _write_bad_pictures(

@@ -1,18 +1,15 @@
 """What a product index is built from, and the name that follows from it."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
-import json
 import pathlib
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.catalogue import embed_pictures
-from beam_jobs.catalogue import retention
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 
@@ -55,7 +52,7 @@ def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
         return generations.resolve_generation(
             named if named.exists() else settings.base
         )
-    base = retention.latest(index)
+    base = generations.latest(index)
     if base is None:
         raise ValueError(
             f"{index} has no index for a delta to stand on. Build one with "
@@ -65,7 +62,7 @@ def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
 
 
 def identify(
-    files: Sequence[record_files.RecordFile],
+    catalogue: Sequence[record_files.RecordFile],
     settings: Settings,
     base: pathlib.Path | None,
 ) -> dict[str, Any]:
@@ -79,7 +76,7 @@ def identify(
         libraries["tensorflow"] = importlib.metadata.version("tensorflow")
     base_identity = None
     if base is not None:
-        manifest = config.read_json(base / generations.MANIFEST)
+        manifest = files.read_json(base / generations.MANIFEST)
         base_identity = {
             "generation": base.name,
             "sha256": manifest["files"][product_index.STORE]["sha256"],
@@ -101,32 +98,30 @@ def identify(
         "encoding": settings.encoding,
         "base": base_identity,
         "inputs": [
-            {"name": file.name, "sha256": file_sha256(file.path)}
-            for file in files
+            {"name": file.name, "sha256": _sha256(file.path)}
+            for file in catalogue
         ],
-        "labels_sha256": settings.labels and file_sha256(str(settings.labels)),
+        "labels_sha256": settings.labels and _sha256(str(settings.labels)),
         "embeddings": embeddings,
         "library_versions": libraries,
     }
 
 
-def file_sha256(path: str) -> str:
+def _sha256(path: str) -> str:
     try:
-        with record_files.open_file(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return record_files.sha256(path)
     except OSError as error:
         raise ValueError(f"{path} can't be read: {error}") from error
 
 
 def name_of(identity: dict[str, Any]) -> str:
     """The name of a generation, `<date>-<id>`."""
-    canonical = json.dumps(identity, sort_keys=True).encode()
-    return f"{identity['date']}-{hashlib.sha256(canonical).hexdigest()[:12]}"
+    return f"{identity['date']}-{files.json_sha256(identity)[:12]}"
 
 
 def is_same_delta(base: pathlib.Path, identity: dict[str, Any]) -> bool:
     """Whether `base` came of the same delta, whatever it stood on."""
-    before = config.read_json(base / generations.MANIFEST)
+    before = files.read_json(base / generations.MANIFEST)
     return all(
         before.get(key) == identity[key] for key in identity if key != "base"
     )

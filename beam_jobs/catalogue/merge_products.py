@@ -8,7 +8,6 @@ the figures of both).
 """
 
 import json
-import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.records import raw_records
+from sicot_tf import files
 from sicot_tf import progress
 from sicot_tf.catalogue import product_index
 
@@ -47,7 +47,6 @@ CREATE TABLE pictures (
 
 def export_base(base: pathlib.Path, path: pathlib.Path) -> None:
     """Writes the products and tombstones of a generation like parsed rows."""
-    temporary = path.with_name(f".{path.name}.tmp")
     connection = product_index.connect(base)
     # `line` is the product's row in the base; file and line are a key.
     queries = (
@@ -58,7 +57,10 @@ def export_base(base: pathlib.Path, path: pathlib.Path) -> None:
         "NULL, NULL FROM tombstones ORDER BY product_id",
     )
     schema = parse_catalogue.PRODUCT_SCHEMA
-    with pq.ParquetWriter(temporary, schema) as writer:
+    with (
+        files.replacing(path) as temporary,
+        pq.ParquetWriter(temporary, schema) as writer,
+    ):
         for query in queries:
             rows = connection.execute(query, (BASE_FILE,))
             while chunk := rows.fetchmany(parse_catalogue.ROWS_AT_ONCE):
@@ -73,7 +75,6 @@ def export_base(base: pathlib.Path, path: pathlib.Path) -> None:
                     pa.RecordBatch.from_arrays(columns, schema=schema)
                 )
     connection.close()
-    os.replace(temporary, path)
 
 
 def open_rows(

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import re
-import uuid
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +24,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.records import field_values
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
@@ -208,22 +208,18 @@ class ParseFileFn(beam.DoFn):
         final = part_files(self._folder, index)
         if final["products"].exists():
             return
-        # A runner may work on one element twice at the same time.
-        working = {
-            kind: each.with_name(f".{uuid.uuid4().hex}")
-            for kind, each in final.items()
-        }
         counts = {"read": 0, "rejected": 0}
+        # Products are renamed last: they mark the file as finished.
         with (
-            pq.ParquetWriter(working["products"], PRODUCT_SCHEMA) as products,
-            working["rejects"].open("w", encoding="utf-8") as rejects,
+            files.replacing(final["products"]) as products_path,
+            pq.ParquetWriter(products_path, PRODUCT_SCHEMA) as products,
+            files.replacing(final["rejects"]) as rejects_path,
+            rejects_path.open("w", encoding="utf-8") as rejects,
         ):
             self._parse_rows(file, products, rejects, counts)
             products.add_key_value_metadata(
                 {key: str(count) for key, count in counts.items()}
             )
-        for kind in ("rejects", "products"):
-            os.replace(working[kind], final[kind])
         self._num_read.inc(counts["read"])
         yield from ()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from beam_jobs.records import id_lists
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 
 REPORT = "report.json"
@@ -63,7 +63,7 @@ def write(
     report: dict[str, Any] = {"counts": counts, "classes": None}
     if labels is not None:
         report["classes"] = _join_classes(generation, labels)
-    config.write_json(generation / REPORT, report)
+    files.write_json(generation / REPORT, report)
     return report
 
 

@@ -12,7 +12,6 @@ first part or shard that it has not finished.
 """
 
 import functools
-import hashlib
 import importlib.metadata
 import logging
 import os
@@ -34,6 +33,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.records import id_lists
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 
@@ -54,9 +54,8 @@ def build(
 ) -> pathlib.Path:
     """Builds a generation in `output` and points `output/LATEST` to it.
 
-    A generation that is there already is not built again, an interrupted
-    build goes on where it was. Nothing of a new one is visible before it is
-    complete.
+    What is there already is not built again, an interrupted build goes on
+    where it was. Nothing of a new one is visible before it is complete.
 
     Args:
         output: folder of the generations.
@@ -74,14 +73,13 @@ def build(
             can't be read to its end, or another process builds the same.
     """
     _check_settings(dataset_config, part_records, memory_megabytes)
-    files = record_files.find_record_files(inputs.record_files)
-    extras = _read_extras(inputs, files)
+    found = record_files.find_record_files(inputs.record_files)
+    extras = _read_extras(inputs, found)
     measures: dict[str, dict[str, float]] = {}
     generations.remove_abandoned(output, "survey-*")
     with generations.work_folder(output, f"survey-{os.getpid()}") as spool:
         rows = spool / "rows"
-        rows.mkdir()
-        survey = _survey(files, dataset_config, rows, part_records, measures)
+        survey = _survey(found, dataset_config, rows, part_records, measures)
         shaping = identity.identify(dataset_config, survey, extras)
         # Pictures are told apart by size and time here, by content later.
         asked = {**shaping, "images": survey.images_sha256}
@@ -91,10 +89,9 @@ def build(
             _point_latest(finished)
             return finished
         request = identity.name(asked)
+        name = f"{request}-{part_records}"
         with (
-            generations.work_folder(
-                output, f"{request}-{part_records}"
-            ) as work,
+            generations.work_folder(output, name) as work,
             runners.local_processes(pipeline_options) as processes,
         ):
             if not (work / "rows").exists():
@@ -109,15 +106,16 @@ def build(
 
 
 def _survey(
-    files: Sequence[record_files.RecordFile],
+    found: Sequence[record_files.RecordFile],
     dataset_config: config.DatasetConfig,
     rows: pathlib.Path,
     part_records: int,
     measures: dict[str, dict[str, float]],
 ) -> record_files.Survey:
+    rows.mkdir()
     with build_stages.stage("survey", measures):
         survey = record_files.survey(
-            files,
+            found,
             dataset_config.title_field,
             rows,
             part_records=part_records,
@@ -126,9 +124,9 @@ def _survey(
     if not survey.num_records:
         raise ValueError(
             f"Expected records, found none in "
-            f"{', '.join(file.path for file in files)}."
+            f"{', '.join(file.path for file in found)}."
         )
-    _log.info("%s records, %d file(s)", f"{survey.num_records:,}", len(files))
+    _log.info("%s records, %d file(s)", f"{survey.num_records:,}", len(found))
     return survey
 
 
@@ -181,9 +179,9 @@ def _write_reports(
     generation: pathlib.Path, manifest: dict[str, Any], run: dict[str, Any]
 ) -> None:
     """Writes the manifest, and beside it what no two runs have in common."""
-    config.write_json(generation / generations.MANIFEST, manifest)
-    config.write_json(
-        generation / "run.json",
+    files.write_json(generation / generations.MANIFEST, manifest)
+    files.write_json(
+        generation / generations.RUN,
         {
             **run,
             "host": platform.node(),
@@ -199,7 +197,7 @@ def _write_reports(
 
 
 def _read_extras(
-    inputs: Inputs, files: Sequence[record_files.RecordFile]
+    inputs: Inputs, found: Sequence[record_files.RecordFile]
 ) -> build_stages.Extras:
     digests = {}
     frozen_test, kept_labels = None, []
@@ -216,17 +214,15 @@ def _read_extras(
         ]
         digests["kept_labels_sha256"] = _sha256(kept_labels)
     if inputs.word_vectors:
-        with inputs.word_vectors.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        digests["word_vectors_sha256"] = digest
-    folders = {each.name: posixpath.dirname(each.path) for each in files}
+        digests["word_vectors_sha256"] = files.sha256(inputs.word_vectors)
+    folders = {each.name: posixpath.dirname(each.path) for each in found}
     return build_stages.Extras(
         frozen_test, kept_labels, inputs.word_vectors, folders, digests
     )
 
 
 def _sha256(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return files.text_sha256("\n".join(lines))
 
 
 def _check_settings(

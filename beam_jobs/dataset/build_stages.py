@@ -34,6 +34,8 @@ from beam_jobs.records import id_lists
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
+from sicot_tf.data import generations
 
 _log = logging.getLogger(__name__)
 
@@ -87,12 +89,10 @@ class BuildStages:
     )
 
     def __post_init__(self) -> None:
-        for name in ("parts", "shards", "summaries", "generation"):
+        for name in ("parts", "shards", "summaries"):
             (self.work / name).mkdir(exist_ok=True)
-        # A kill may have left a file that was not renamed yet.
-        for path in (self.work / "generation").glob(".*"):
-            path.unlink()
-        config.write_json(
+        generations.result_folder(self.work)
+        files.write_json(
             self.work / "plan.json",
             {
                 "records": self.survey.num_records,
@@ -195,10 +195,8 @@ class BuildStages:
         resolver.set_vocabulary(vocabulary)
         counts = [word_counts[word] for word in vocabulary]
         generation = self.work / "generation"
-        config.write_json(generation / "vocabulary.json", {"counts": counts})
-        path = generation / "vocabulary.txt"
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{word}\n" for word in vocabulary)
+        files.write_json(generation / "vocabulary.json", {"counts": counts})
+        files.write_lines(generation / "vocabulary.txt", vocabulary)
         # Vectors take long, and an interrupted build found the same words.
         vectors_path = generation / "word_vectors.npy"
         report_path = self.work / "word_vectors.json"
@@ -206,14 +204,18 @@ class BuildStages:
             vectors, report = self._make_vectors(
                 resolver, vocabulary, word_counts
             )
-            np.save(vectors_path, vectors)
-            config.write_json(report_path, report)
+            with (
+                files.replacing(vectors_path) as temporary,
+                temporary.open("wb") as file,
+            ):
+                np.save(file, vectors)
+            files.write_json(report_path, report)
         dim = np.load(vectors_path, mmap_mode="r").shape[1]
         return {
             "vocabulary": statistics,
             "vocabulary_size": len(vocabulary),
             "word_vector_dim": dim,
-            **config.read_json(report_path),
+            **files.read_json(report_path),
         }
 
     def _make_vectors(
@@ -233,9 +235,9 @@ class BuildStages:
             )
             return vectors, {"word_vectors": report}
         titles = self.work / "titles.txt"
-        with titles.open("w", encoding="utf-8", newline="\n") as file:
-            for words in resolver.iterate_training_words():
-                file.write(" ".join(words) + "\n")
+        files.write_lines(
+            titles, map(" ".join, resolver.iterate_training_words())
+        )
         vectors = word_vectors.train_word2vec(
             word2vec.LineSentence(str(titles)),
             vocabulary,
@@ -263,11 +265,13 @@ class BuildStages:
             self.counters += self.run_each(
                 _unfinished(stems, lambda stem: summaries / f"{stem}.json"),
                 write_shards.WriteShards(
-                    str(self.work / "shards"),
-                    str(self.work / "parts"),
-                    str(self.work / "generation"),
-                    str(summaries),
-                    str(self.work / "generation" / "vocabulary.txt"),
+                    write_shards.WriteShardFn(
+                        str(self.work / "shards"),
+                        str(self.work / "parts"),
+                        str(self.work / "generation"),
+                        str(summaries),
+                        str(self.work / "generation" / "vocabulary.txt"),
+                    )
                 ),
             )
 

@@ -4,15 +4,14 @@ Settings, record files, pictures and library versions: equal ones give equal
 bytes, so what is there already is found and not built again.
 """
 
-import hashlib
 import importlib.metadata
-import json
 import pathlib
 from typing import Any
 
 from beam_jobs.dataset import build_stages
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 
@@ -87,8 +86,7 @@ def _former_name(
 
 
 def _digest(identity: dict[str, Any]) -> str:
-    canonical = json.dumps(identity, sort_keys=True).encode()
-    return hashlib.sha256(canonical).hexdigest()[:12]
+    return files.json_sha256(identity)[:12]
 
 
 def find_finished(
@@ -101,8 +99,8 @@ def find_finished(
             pictures.
     """
     asked_name = name(asked)
-    for path in sorted(output.glob("*/run.json")):
-        request = config.read_json(path).get("request")
+    for path in sorted(output.glob(f"*/{generations.RUN}")):
+        request = files.read_json(path).get("request")
         if request == asked_name or request == _former_name(asked, path.parent):
             generations.check_complete(path.parent)
             return path.parent

@@ -61,32 +61,44 @@ def insert_pairs(
         "create or replace temp table found (a bigint, b bigint)"
     )
     for mask in _masks(max_distance + 1) if max_distance else ():
-        connection.execute(
-            f"""create or replace temp table crowded as
-            select x & {mask} as x, y & {mask} as y from hashes
-            group by all having count(*) > {max_bucket}"""
-        )
-        (count,) = connection.execute("select count(*) from crowded").fetchone()
-        num_left_out += count
-        connection.execute(
-            f"""insert into found
-            with banded as (
-              select row, x, y, x & {mask} as band_x, y & {mask} as band_y
-              from hashes
-              anti join crowded
-                on crowded.x = hashes.x & {mask}
-                and crowded.y = hashes.y & {mask})
-            select a.row, b.row from banded as a join banded as b
-              on a.band_x = b.band_x and a.band_y = b.band_y
-            where a.row < b.row and
-              bit_count(xor(a.x, b.x)) + bit_count(xor(a.y, b.y))
-                <= {max_distance}"""
+        num_left_out += _find_in_band(
+            connection, mask, max_distance, max_bucket
         )
     # Pairs that share several bands were found in each.
     connection.execute(f"insert into {pairs} select distinct a, b from found")
     for table in ("found", "hashes"):
         connection.execute(f"drop table {table}")
     return num_left_out
+
+
+def _find_in_band(
+    connection: duckdb.DuckDBPyConnection,
+    mask: int,
+    max_distance: int,
+    max_bucket: int,
+) -> int:
+    """Adds the pairs that share the bits of a mask; counts what is left out."""
+    connection.execute(
+        f"""create or replace temp table crowded as
+        select x & {mask} as x, y & {mask} as y from hashes
+        group by all having count(*) > {max_bucket}"""
+    )
+    (count,) = connection.execute("select count(*) from crowded").fetchone()
+    connection.execute(
+        f"""insert into found
+        with banded as (
+          select row, x, y, x & {mask} as band_x, y & {mask} as band_y
+          from hashes
+          anti join crowded
+            on crowded.x = hashes.x & {mask}
+            and crowded.y = hashes.y & {mask})
+        select a.row, b.row from banded as a join banded as b
+          on a.band_x = b.band_x and a.band_y = b.band_y
+        where a.row < b.row and
+          bit_count(xor(a.x, b.x)) + bit_count(xor(a.y, b.y))
+            <= {max_distance}"""
+    )
+    return count
 
 
 def group_pairs(

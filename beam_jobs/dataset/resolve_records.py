@@ -205,7 +205,27 @@ class Resolver:
             {"record_id": pa.string()},
             ((record_id,) for record_id in frozen_test),
         )
-        # Where a record of a unit has its split given, the others follow.
+        self._find_given_splits()
+        self._insert(
+            "chosen",
+            {"unit": pa.int64(), "split": pa.string()},
+            self._choose_splits(),
+        )
+        self._db.execute(
+            """create table assigned as
+            select row, coalesce(f.split, u.split, c.split) as split
+            from fixed as f join unit_splits as u using (unit)
+            left join chosen as c using (unit)"""
+        )
+        if self._config.duplicates != "keep":
+            self._reject_images_in_test()
+
+    def _find_given_splits(self) -> None:
+        """Where a record of a unit has its split given, the others follow.
+
+        Makes `fixed`, records with the split they were given, and
+        `unit_splits`.
+        """
         self._db.execute(
             """create table fixed as
             select row, unit, sku_id, split_hash,
@@ -226,33 +246,26 @@ class Resolver:
               count(*) as size
             from fixed group by unit"""
         )
+
+    def _choose_splits(self) -> Iterator[tuple[int, str]]:
+        """Units whose split is not given, with their split."""
         if splits.by_class(self._config):
-            chosen = splits.choose_by_class(
+            return splits.choose_by_class(
                 self._iterate(
                     """select sku_id, unit, size, split from unit_splits
                     order by sku_id, hash, unit"""
                 ),
                 self._config,
             )
-        else:
-            chosen = splits.choose_by_percent(
-                self._iterate(
-                    "select unit, hash from unit_splits where split is null"
-                ),
-                self._config,
-            )
-        self._insert(
-            "chosen", {"unit": pa.int64(), "split": pa.string()}, chosen
+        return splits.choose_by_percent(
+            self._iterate(
+                "select unit, hash from unit_splits where split is null"
+            ),
+            self._config,
         )
-        self._db.execute(
-            """create table assigned as
-            select row, coalesce(f.split, u.split, c.split) as split
-            from fixed as f join unit_splits as u using (unit)
-            left join chosen as c using (unit)"""
-        )
-        if self._config.duplicates == "keep":
-            return
-        # Only given splits can part what belongs together.
+
+    def _reject_images_in_test(self) -> None:
+        """For only splits that are given part what belongs together."""
         self._reject(
             "image_in_test",
             """with held_out as (

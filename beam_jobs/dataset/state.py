@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from beam_jobs.dataset import parts
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 
@@ -18,7 +18,7 @@ def finished_generations(directory: pathlib.Path) -> list[dict[str, Any]]:
             latest = generations.resolve_generation(directory).name
     found = []
     for path in directory.glob(f"[!.]*/{generations.MANIFEST}"):
-        counts = config.read_json(path).get("counts", {})
+        counts = files.read_json(path).get("counts", {})
         found.append(
             {
                 "generation": path.parent.name,
@@ -42,7 +42,7 @@ def unfinished_builds(directory: pathlib.Path) -> list[dict[str, Any]]:
     found = []
     for path in sorted(directory.glob(".work-*/plan.json")):
         work = path.parent
-        plan = config.read_json(path)
+        plan = files.read_json(path)
         done_parts = list((work / "parts").glob("part-*.parquet"))
         counts = [parts.count(part) for part in done_parts]
         times = [part.stat().st_mtime for part in done_parts]

@@ -14,7 +14,6 @@ import itertools
 import json
 import os
 import pathlib
-import uuid
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
@@ -92,8 +92,8 @@ class StorePartFn(beam.DoFn):
         self._pool.shutdown()
 
     def process(self, part: int) -> Iterator[None]:
-        files = parts.files(self._output_folder, part)
-        if files["facts"].exists():
+        final = parts.files(self._output_folder, part)
+        if final["facts"].exists():
             self._counters["parts_reused"].inc()
             return
         part_work = _PartWork(part)
@@ -104,18 +104,14 @@ class StorePartFn(beam.DoFn):
             rows = rows_file.read().to_pylist()
         self._counters["records_read"].inc(len(rows))
         parsed = list(self._parse_all(rows, part_work))
-        temporary = {
-            name: path.with_name(f".{uuid.uuid4().hex}")
-            for name, path in files.items()
-        }
-        with temporary["jpegs"].open("wb") as jpegs:
+        with (
+            files.replacing(final["jpegs"]) as temporary,
+            temporary.open("wb") as jpegs,
+        ):
             stored = list(self._store_all(parsed, jpegs, part_work))
-            jpegs.flush()
-            os.fsync(jpegs.fileno())
         facts = list(self._tokenize_all(stored, part_work))
-        with temporary["rejects"].open("w", encoding="utf-8") as file:
-            for _, line in sorted(part_work.rejects):
-                file.write(line + "\n")
+        lines = (line for _, line in sorted(part_work.rejects))
+        files.write_lines(final["rejects"], lines)
         table = pa.Table.from_pylist(facts, parts.FACTS_SCHEMA)
         table = table.replace_schema_metadata(
             {
@@ -124,10 +120,9 @@ class StorePartFn(beam.DoFn):
                 "images": f"{part_work.images % 2**256:064x}",
             }
         )
-        pq.write_table(table, temporary["facts"], compression="zstd")
         # Facts last: they mark the part as finished.
-        for name in ("jpegs", "rejects", "facts"):
-            os.replace(temporary[name], files[name])
+        with files.replacing(final["facts"]) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
         self._counters["parts_stored"].inc()
         yield from ()
 
@@ -214,12 +209,10 @@ class StorePartFn(beam.DoFn):
             "sha256": hashlib.sha256(image.jpeg).digest(),
             "image_hash_high": image.hashes[0],
             "image_hash_low": image.hashes[1],
-            "split_hash": raw_records.stable_hash(
+            "split_hash": files.stable_hash(
                 seed, "split", record["group"] or record["record_id"]
             ),
-            "order_hash": raw_records.stable_hash(
-                seed, "order", record["record_id"]
-            ),
+            "order_hash": files.stable_hash(seed, "order", record["record_id"]),
         }
 
     def _tokenize_all(

@@ -1,13 +1,10 @@
 """What a dataset generation tells of itself: classes, rejects, manifest."""
 
 import collections
-import concurrent.futures
-import hashlib
 import heapq
 import itertools
 import json
 import math
-import os
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,6 +15,8 @@ from beam_jobs.dataset import resolve_records
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
+from sicot_tf.data import generations
 from sicot_tf.data import records
 
 
@@ -45,7 +44,7 @@ def describe_generation(
         generation / "rejects.jsonl",
     )
     summaries = [
-        config.read_json(path)
+        files.read_json(path)
         for path in sorted((work / "summaries").glob("*.json"))
     ]
     splits = {
@@ -77,7 +76,7 @@ def describe_generation(
         + long_tail["num_tail_classes"],
         "long_tail": long_tail,
         "image_size": dataset_config.image_size,
-        "files": _describe_files(generation),
+        "files": generations.describe_files(generation),
     }
 
 
@@ -131,16 +130,17 @@ def _write_classes(
     threshold = head_threshold(
         train_counts, dataset_config.head_threshold, dataset_config.head_share
     )
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for label, (sku_id, name, counts) in enumerate(resolver.class_counts()):
-            row = {
-                "label": label,
-                "sku_id": sku_id,
-                "sku_name": name,
-                **counts,
-                "head": counts["train"] >= threshold,
-            }
-            file.write(raw_records.to_json(row) + "\n")
+    rows = (
+        {
+            "label": label,
+            "sku_id": sku_id,
+            "sku_name": name,
+            **counts,
+            "head": counts["train"] >= threshold,
+        }
+        for label, (sku_id, name, counts) in enumerate(resolver.class_counts())
+    )
+    files.write_lines(path, map(raw_records.to_json, rows))
     return _describe_long_tail(train_counts, threshold)
 
 
@@ -168,21 +168,3 @@ def _read_lines(path: pathlib.Path) -> Iterator[str]:
     with path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
             yield line.removesuffix("\n")
-
-
-def _describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of every file, once it is safely on the disk."""
-
-    def describe(path: pathlib.Path) -> dict[str, Any]:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": path.stat().st_size, "sha256": digest}
-
-    paths = sorted(folder.iterdir())
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        described = pool.map(describe, paths)
-        return {
-            path.name: description
-            for path, description in zip(paths, described, strict=True)
-        }

@@ -8,7 +8,6 @@ https://github.com/piskvorky/gensim/issues/388 and /2795. Here the file
 streams by, and only the words asked for stay.
 """
 
-import hashlib
 import itertools
 import math
 import pathlib
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.dataset import word_vector_formats
+from sicot_tf import files
 from sicot_tf import progress
 from sicot_tf.data import records
 
@@ -99,26 +99,9 @@ def load_word_vectors(
     Raises:
         ValueError: as `read_word_vectors`, and for an unknown setting.
     """
-    if match not in MATCHES or unknown not in UNKNOWN_WORDS:
-        raise ValueError(
-            f"Expected match of {MATCHES} and unknown of {UNKNOWN_WORDS}, "
-            f"received {match!r} and {unknown!r}."
-        )
     path = pathlib.Path(path)
-    ids = {word: i for i, word in enumerate(vocabulary, records.PADDING_ID + 1)}
-    spellings: dict[str, list[int]] = {}
-    if match == "folded":
-        for word, word_id in ids.items():
-            spellings.setdefault(_fold(word), []).append(word_id)
-    wanted_pieces: set[str] = set()
-    if unknown == "mean_of_characters":
-        wanted_pieces.update(*map(_pieces_of, vocabulary))
-
+    table = _Table(vocabulary, match, unknown)
     facts = word_vector_formats.Facts()
-    vectors = np.zeros((len(ids) + 1, 0), np.float32)
-    origin = np.full(len(ids) + 1, _MISSING)
-    pieces: dict[str, np.ndarray] = {}
-    num_duplicates = 0
     rows = progress.bar(
         word_vector_formats.read_rows(path, facts),
         path.name,
@@ -126,46 +109,89 @@ def load_word_vectors(
         leave=False,
     )
     for word, numbers in rows:
-        if not vectors.size:
-            vectors = np.zeros((len(ids) + 1, facts.dim), np.float32)
-        exact_id = ids.get(word)
-        folded_ids = spellings.get(_fold(word), ()) if spellings else ()
-        if exact_id is None and not folded_ids and word not in wanted_pieces:
-            continue
-        vector = word_vector_formats.parse(numbers, facts)
-        if vector is None:
-            continue
-        if exact_id is not None and origin[exact_id] == _EXACT:
-            num_duplicates += 1
-            continue
-        if exact_id is not None:
-            vectors[exact_id], origin[exact_id] = vector, _EXACT
-        for word_id in folded_ids:
-            if origin[word_id] == _MISSING:
-                vectors[word_id], origin[word_id] = vector, _FOLDED
-        if word in wanted_pieces:
-            pieces.setdefault(word, vector)
-
+        table.take(word, numbers, facts)
     if unknown != "zero":
-        spread = _spread(path)
-        for word, word_id in ids.items():
-            if origin[word_id] != _MISSING:
-                continue
-            if parts := _split(word, pieces):
-                vectors[word_id] = np.mean(parts, axis=0)
-                origin[word_id] = _CHARACTERS
-            else:
-                vectors[word_id] = spread * _standard_normal(
-                    word, seed, facts.dim
-                )
-                origin[word_id] = _RANDOM
-    return vectors, {
+        table.fill(seed, _spread(path))
+    return table.vectors, {
         **_describe_file(path, facts),
-        "duplicate_lines": num_duplicates,
+        "duplicate_lines": table.num_duplicates,
         "match": match,
         "unknown": unknown,
-        **_describe_coverage(origin, counts),
+        **_describe_coverage(table.origin, counts),
     }
+
+
+class _Table:
+    """The vectors of a vocabulary, with how each word came by its own.
+
+    Attributes:
+        vectors: `[num_words + 1, dim]` float32.
+        origin: `[num_words + 1]`, `_EXACT` and so on.
+        num_duplicates: words that repeat in the file.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], match: str, unknown: str):
+        if match not in MATCHES or unknown not in UNKNOWN_WORDS:
+            raise ValueError(
+                f"Expected match of {MATCHES} and unknown of {UNKNOWN_WORDS}, "
+                f"received {match!r} and {unknown!r}."
+            )
+        self._ids = {
+            word: i for i, word in enumerate(vocabulary, records.PADDING_ID + 1)
+        }
+        self._spellings: dict[str, list[int]] = {}
+        if match == "folded":
+            for word, word_id in self._ids.items():
+                self._spellings.setdefault(_fold(word), []).append(word_id)
+        self._wanted_pieces: set[str] = set()
+        if unknown == "mean_of_characters":
+            self._wanted_pieces.update(*map(_pieces_of, vocabulary))
+        self._pieces: dict[str, np.ndarray] = {}
+        self.vectors = np.zeros((len(self._ids) + 1, 0), np.float32)
+        self.origin = np.full(len(self._ids) + 1, _MISSING)
+        self.num_duplicates = 0
+
+    def take(
+        self, word: str, numbers: Any, facts: word_vector_formats.Facts
+    ) -> None:
+        """Keeps the vector of a row of the file, if it is of use."""
+        if not self.vectors.size:
+            self.vectors = np.zeros((len(self._ids) + 1, facts.dim), np.float32)
+        exact_id = self._ids.get(word)
+        folded_ids = ()
+        if self._spellings:
+            folded_ids = self._spellings.get(_fold(word), ())
+        is_piece = word in self._wanted_pieces
+        if exact_id is None and not folded_ids and not is_piece:
+            return
+        vector = word_vector_formats.parse(numbers, facts)
+        if vector is None:
+            return
+        if exact_id is not None and self.origin[exact_id] == _EXACT:
+            self.num_duplicates += 1
+            return
+        if exact_id is not None:
+            self._set(exact_id, vector, _EXACT)
+        for word_id in folded_ids:
+            if self.origin[word_id] == _MISSING:
+                self._set(word_id, vector, _FOLDED)
+        if is_piece:
+            self._pieces.setdefault(word, vector)
+
+    def fill(self, seed: int, spread: float) -> None:
+        """Makes vectors of what the file does not have."""
+        dim = self.vectors.shape[1]
+        for word, word_id in self._ids.items():
+            if self.origin[word_id] != _MISSING:
+                continue
+            if parts := _split(word, self._pieces):
+                self._set(word_id, np.mean(parts, axis=0), _CHARACTERS)
+            else:
+                vector = spread * _standard_normal(word, seed, dim)
+                self._set(word_id, vector, _RANDOM)
+
+    def _set(self, word_id: int, vector: np.ndarray, origin: int) -> None:
+        self.vectors[word_id], self.origin[word_id] = vector, origin
 
 
 def _fold(word: str) -> str:
@@ -220,19 +246,16 @@ def _spread(path: pathlib.Path) -> float:
 
 
 def _standard_normal(word: str, seed: int, dim: int) -> np.ndarray:
-    digest = hashlib.blake2b(f"{seed}|{word}".encode(), digest_size=8).digest()
-    generator = np.random.default_rng(int.from_bytes(digest, "big"))
+    generator = np.random.default_rng(files.stable_hash(seed, word))
     return generator.standard_normal(dim, np.float32)
 
 
 def _describe_file(
     path: pathlib.Path, facts: word_vector_formats.Facts
 ) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "file": path.name,
-        "sha256": digest,
+        "sha256": files.sha256(path),
         "format": facts.format,
         "dim": facts.dim,
         "vectors_in_file": facts.num_vectors,

@@ -6,9 +6,7 @@ unfinished shards are written again.
 """
 
 import hashlib
-import os
 import pathlib
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +17,7 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.dataset import parts
 from beam_jobs.pipelines import runners
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 
@@ -27,8 +25,13 @@ from sicot_tf.data import tfrecords
 class WriteShardFn(beam.DoFn):
     """A shard's stem to its TFRecord file and offsets; yields nothing.
 
-    The summary has `shard`, the number of `records` and of
-    `titles_without_words`.
+    Reads `<stem>.parquet` of `shards_folder`, writes `<stem>.tfrecord` and
+    `<stem>.offsets.npy` (uint64, the first byte of each record) into
+    `output_folder`, and `<stem>.json` into `summaries_folder`: `shard`, the
+    number of `records` and of `titles_without_words`.
+
+    Args:
+        vocabulary_path: the words, one a line, in the order of their ids.
     """
 
     def __init__(
@@ -63,13 +66,19 @@ class WriteShardFn(beam.DoFn):
             return
         summary = {"shard": stem, "records": 0, "titles_without_words": 0}
         path = self._output_folder / f"{stem}.tfrecord"
-        temporary = self._summaries_folder / f".{uuid.uuid4().hex}"
-        offsets = tfrecords.write(temporary, self._encode_all(stem, summary))
-        os.replace(temporary, path)
-        with temporary.open("wb") as file:
+        # A worker that outlives the build must leave nothing in its result.
+        with files.replacing(path, self._summaries_folder) as temporary:
+            offsets = tfrecords.write(
+                temporary, self._encode_all(stem, summary)
+            )
+        with (
+            files.replacing(
+                path.with_suffix(".offsets.npy"), self._summaries_folder
+            ) as temporary,
+            temporary.open("wb") as file,
+        ):
             np.save(file, np.array(offsets, np.uint64))
-        os.replace(temporary, path.with_suffix(".offsets.npy"))
-        config.write_json(summary_path, summary)
+        files.write_json(summary_path, summary)
         self._counters["records_written"].inc(summary["records"])
         self._counters["shards_written"].inc()
         yield from ()
@@ -101,13 +110,13 @@ class WriteShardFn(beam.DoFn):
                 )
 
     def _read_image(self, record: dict[str, Any]) -> bytes:
-        files = parts.files(self._parts_folder, record["part"])
-        with files["jpegs"].open("rb") as file:
+        part = parts.files(self._parts_folder, record["part"])
+        with part["jpegs"].open("rb") as file:
             file.seek(record["offset"])
             data = file.read(record["length"])
         if hashlib.sha256(data).digest() != record["sha256"]:
             raise OSError(
-                f"The picture at byte {record['offset']} of {files['jpegs']} "
+                f"The picture at byte {record['offset']} of {part['jpegs']} "
                 "is not what was written there. Check the disk, and that all "
                 "workers see one folder; then remove the folder "
                 f"{self._parts_folder.parent} and run the job again."
@@ -117,32 +126,11 @@ class WriteShardFn(beam.DoFn):
 
 @beam.typehints.with_input_types(str)
 class WriteShards(beam.PTransform):
-    """Stems of shards to TFRecord files, offsets and summaries.
+    """Stems of shards to TFRecord files, offsets and summaries."""
 
-    Reads `<stem>.parquet` of `shards_folder`, writes `<stem>.tfrecord` and
-    `<stem>.offsets.npy` (uint64, the first byte of each record) into
-    `output_folder`, and `<stem>.json` into `summaries_folder`.
-
-    Args:
-        vocabulary_path: the words, one a line, in the order of their ids.
-    """
-
-    def __init__(
-        self,
-        shards_folder: str,
-        parts_folder: str,
-        output_folder: str,
-        summaries_folder: str,
-        vocabulary_path: str,
-    ):
+    def __init__(self, write_shard: WriteShardFn):
         super().__init__()
-        self._write_shard = WriteShardFn(
-            shards_folder,
-            parts_folder,
-            output_folder,
-            summaries_folder,
-            vocabulary_path,
-        )
+        self._write_shard = write_shard
 
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
         return (

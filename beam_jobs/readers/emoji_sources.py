@@ -11,7 +11,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import io
-import json
 import multiprocessing
 import os
 import pathlib
@@ -24,6 +23,7 @@ from typing import Any
 from PIL import Image
 
 from beam_jobs.readers import emoji_packages
+from sicot_tf import files
 from sicot_tf import progress
 
 # Firefox's set calls other things by these names: its `wave` is of water and
@@ -51,10 +51,10 @@ def read_classes(node_modules: pathlib.Path) -> dict[str, dict[str, str]]:
         categories of flags start with `flags/`.
     """
     emojibase = node_modules / "emojibase-data"
-    names = _read_json(emojibase / "meta" / "groups.json")
-    chinese = _by_sku_id(_read_json(emojibase / "zh" / "data.json"))
+    names = files.read_json(emojibase / "meta" / "groups.json")
+    chinese = _by_sku_id(files.read_json(emojibase / "zh" / "data.json"))
     classes = {}
-    english = _by_sku_id(_read_json(emojibase / "en" / "data.json"))
+    english = _by_sku_id(files.read_json(emojibase / "en" / "data.json"))
     for sku_id, row in english.items():
         # Single letters of flags have no group; "component" holds skin tones
         # and hair that are only seen as part of other emoji.
@@ -114,7 +114,7 @@ def read_drawings(
 
 def _read_icons(package: pathlib.Path) -> dict[str, str]:
     """SVG texts by icon name, from the one file of an Iconify package."""
-    icon_set = _read_json(package / "icons.json")
+    icon_set = files.read_json(package / "icons.json")
     # Hidden icons were taken out of the set or go by another name now.
     icons = {
         name: icon
@@ -218,20 +218,20 @@ def read_titles(
             phrases[id_] += codes.get(id_, [])
     elif words == "openmoji":
         path = node_modules / "openmoji" / "data" / "openmoji.json"
-        rows = _by_sku_id(_read_json(path))
+        rows = _by_sku_id(files.read_json(path))
         for id_ in phrases:
             tags = rows[id_]["openmoji_tags"]
             phrases[id_] = [tags if tags.strip() else rows[id_]["annotation"]]
     elif words == "cldr":
         path = node_modules / "emojibase-data" / "en" / "data.json"
-        rows = _by_sku_id(_read_json(path))
+        rows = _by_sku_id(files.read_json(path))
         for id_ in phrases:
             phrases[id_] += [labels[id_], *rows[id_].get("tags", [])]
     else:
         path = node_modules / "emojilib" / "dist" / "emoji-en-US.json"
         keywords = {
             "-".join(f"{ord(part):04X}" for part in emoji): values
-            for emoji, values in _read_json(path).items()
+            for emoji, values in files.read_json(path).items()
         }
         keywords = {_sku_id(code): keywords[code] for code in keywords}
         for id_ in phrases:
@@ -246,7 +246,9 @@ def read_titles(
 def _unicode_names(node_modules: pathlib.Path) -> dict[str, str]:
     """Unicode names; sequences have none, only the names of their parts."""
     path = node_modules / "emojibase-data" / "meta" / "unicode-names.json"
-    names = {_sku_id(code): name for code, name in _read_json(path).items()}
+    names = {
+        _sku_id(code): name for code, name in files.read_json(path).items()
+    }
     return {id_: name for id_, name in names.items() if "-" not in id_}
 
 
@@ -256,13 +258,13 @@ def _short_codes(
     folder = node_modules / "emojibase-data" / "en" / "shortcodes"
     return {
         _sku_id(code): [names] if isinstance(names, str) else names
-        for code, names in _read_json(folder / f"{annotator}.json").items()
+        for code, names in files.read_json(folder / f"{annotator}.json").items()
     }
 
 
 def _code_points(package: pathlib.Path) -> dict[str, str]:
     """An Iconify package's icon names by `sku_id`; five sets have none."""
-    chars = _read_json(package / "chars.json")
+    chars = files.read_json(package / "chars.json")
     return {_sku_id(code): icon_name for code, icon_name in chars.items()}
 
 
@@ -277,10 +279,6 @@ def _sku_id(code_points: str) -> str:
     """
     parts = code_points.upper().split("-")
     return "-".join(part for part in parts if part != "FE0F")
-
-
-def _read_json(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text("utf-8"))
 
 
 def render_png(image: str | bytes, size: int) -> bytes:

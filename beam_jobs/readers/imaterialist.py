@@ -1,6 +1,5 @@
 """iMaterialist Product 2019 (FGVC6): its lists, titles and pictures."""
 
-import logging
 import math
 import os
 import pathlib
@@ -13,10 +12,8 @@ from typing import Any
 from beam_jobs.readers import record_shards
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf import progress
-
-_log = logging.getLogger(__name__)
 
 # Raise it when equal input is to give other records than before.
 _FORMAT_VERSION = 1
@@ -63,12 +60,11 @@ def build(
         "format_version": _FORMAT_VERSION,
         "shard_records": shard_records,
         "root": record_shards.path_from(output, root),
-        "inputs": {path.name: record_shards.sha256(path) for path in inputs},
+        "inputs": {path.name: files.sha256(path) for path in inputs},
         "encoding": encoding,
         "pictures": record_shards.digest(sorted(images.items())),
     }
     if record_shards.is_written(output, settings):
-        _log.info("%s is already written", output)
         return
 
     title_by_id = read_titles(titles, wanted, notes, encoding) if titles else {}
@@ -97,7 +93,7 @@ def read_list(
     Raises:
         ValueError: if the file does not hold a list of images.
     """
-    content = config.read_json(path)
+    content = files.read_json(path)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
         raise ValueError(

@@ -6,11 +6,12 @@ DIR/records-SSSSS-of-NNNNN.jsonl  what `build_dataset` reads
     summary.json                  settings and counts
 """
 
+import argparse
 import collections
 import contextlib
 import dataclasses
-import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
@@ -19,8 +20,11 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from sicot_tf import config
+from beam_jobs.records import text_lines
+from sicot_tf import files
 from sicot_tf.data import generations
+
+_log = logging.getLogger(__name__)
 
 _SUMMARY = "summary.json"
 # Groups of counts by class; other groups are parts of the data set.
@@ -68,19 +72,27 @@ def path_from(output: pathlib.Path, folder: pathlib.Path) -> str:
     return pathlib.Path(relative).as_posix()
 
 
-def sha256(path: pathlib.Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest(value: Any) -> str:
     """SHA-256 of a value as JSON, in hex."""
-    return hashlib.sha256(_to_json(value).encode(errors="replace")).hexdigest()
+    return files.text_sha256(_to_json(value))
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, root: str) -> None:
+    """Flags: the data set (`root` says what it holds), and the new folder."""
+    parser.add_argument(
+        "--root", type=pathlib.Path, required=True, metavar="DIR", help=root
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        metavar="DIR",
+        help="new folder for the records; pictures stay where they are",
+    )
 
 
 def is_written(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
-    """Whether the records of these settings are there already.
+    """Whether the records of these settings are there; says it if they are.
 
     Raises:
         ValueError: if `output` holds anything else.
@@ -89,8 +101,9 @@ def is_written(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
         return False
     what = "something else"
     if (output / _SUMMARY).is_file():
-        found = config.read_json(output / _SUMMARY)["settings"]
+        found = files.read_json(output / _SUMMARY)["settings"]
         if found == settings:
+            _log.info("%s is already written", output)
             return True
         keys = sorted(found.keys() | settings.keys())
         differing = [k for k in keys if found.get(k) != settings.get(k)]
@@ -111,7 +124,7 @@ def writing(output: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         yield folder
-        os.rename(folder, output)
+        files.rename_folder(folder, output)
 
 
 def write_shard(
@@ -134,7 +147,7 @@ def write_shard(
             yield record
 
     name = f"records-{index:05d}-of-{num_shards:05d}.jsonl"
-    _write_lines(folder / name, count_all())
+    files.write_lines(folder / name, map(_to_line, count_all()))
 
 
 def write_notes(
@@ -158,9 +171,9 @@ def write_notes(
         }
         for sku_id in sorted(class_names)
     ]
-    _write_lines(folder / "classes.jsonl", classes)
+    files.write_lines(folder / "classes.jsonl", map(_to_line, classes))
     problems = sorted(notes.problems, key=_to_json)
-    _write_lines(folder / "problems.jsonl", problems)
+    files.write_lines(folder / "problems.jsonl", map(_to_line, problems))
     counts: dict[str, dict[str, int]] = {}
     for (group, name), count in notes.counts.items():
         if group not in (_TRAIN, _TITLED, _TEST):
@@ -178,14 +191,14 @@ def write_notes(
     counts["left_aside"] = dict(
         collections.Counter(each["reason"] for each in problems)
     )
-    config.write_json(
+    files.write_json(
         folder / _SUMMARY, {"settings": settings, "counts": counts}
     )
 
 
 def print_summary(output: pathlib.Path, head_threshold: int) -> None:
     """Prints the counts, where the records are and what to run next."""
-    counts = config.read_json(output / _SUMMARY)["counts"]
+    counts = files.read_json(output / _SUMMARY)["counts"]
     for group, each in counts.items():
         for name, count in each.items():
             name = name.replace("_", " ")
@@ -198,15 +211,9 @@ def print_summary(output: pathlib.Path, head_threshold: int) -> None:
     )
 
 
-def _write_lines(path: pathlib.Path, rows: Iterable[Any]) -> None:
-    """JSON Lines under a temporary name, then renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _to_line(row: Any) -> str:
     # Half a surrogate pair becomes the escape that JSON has for it.
-    with temporary.open(
-        "w", encoding="utf-8", errors="backslashreplace", newline="\n"
-    ) as file:
-        file.writelines(f"{_to_json(row)}\n" for row in rows)
-    os.replace(temporary, path)
+    return text_lines.printable(_to_json(row))
 
 
 def _to_json(row: Any) -> str:

@@ -14,6 +14,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
 from beam_jobs.readers import webvision_shards
+from sicot_tf import files
 
 _log = logging.getLogger(__name__)
 
@@ -67,32 +68,25 @@ def build(
         **_describe_files(root, output, synsets_path, lists),
     }
     if record_shards.is_written(output, settings):
-        _log.info("%s is already written", output)
         return
 
     num_shards = _count_shards(lists, synsets, labels, shard_records)
     _log.info("titles of %s classes ...", f"{len(chosen):,}")
     with record_shards.writing(output) as folder:
-        write_shards = webvision_shards.WriteShardFn(
-            folder,
-            num_shards,
-            lists,
-            settings["image_folders"],
-            synsets,
-            text_fields,
-        )
         read_list = webvision_shards.ReadListFn(frozenset(labels), num_shards)
+        folders = settings["image_folders"]
+        write_shards = webvision_shards.WriteShardFn(
+            folder, num_shards, lists, folders, synsets, text_fields
+        )
+        class_names = {each: names[each] for each in chosen}
+        write_notes = beam.Map(
+            record_shards.write_notes, folder, settings, class_names
+        )
         runners.run(
             pipeline_options,
             lists,
             webvision_shards.WriteRecords(read_list, write_shards)
-            | "WriteNotes"
-            >> beam.Map(
-                record_shards.write_notes,
-                folder,
-                settings,
-                {each: names[each] for each in chosen},
-            ),
+            | "WriteNotes" >> write_notes,
         )
 
 
@@ -139,7 +133,7 @@ def _describe_files(
             )
             for each in lists
         },
-        "inputs": {path.name: record_shards.sha256(path) for path in inputs},
+        "inputs": {path.name: files.sha256(path) for path in inputs},
         "metadata": {
             each.name: webvision_files.digest_metadata(each.metadata)
             for each in lists

@@ -5,7 +5,6 @@ with `train_meta_list_google.txt`, which names a JSON file and a row in it.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import posixpath
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.readers import record_shards
+from sicot_tf import files
 from sicot_tf import progress
 
 SOURCES = ("google", "flickr")
@@ -185,7 +185,7 @@ def choose_classes(
             f"Expected num_classes from 1 to {len(wordnet_ids)}, or 0 for "
             f"all, received {num_classes}."
         )
-    order = sorted(wordnet_ids, key=lambda each: stable_hash(f"{seed}|{each}"))
+    order = sorted(wordnet_ids, key=lambda each: files.stable_hash(seed, each))
     return sorted(order[: num_classes or None])
 
 
@@ -273,9 +273,3 @@ def join_text(entry: Mapping[str, Any], text_fields: Sequence[str]) -> str:
         values = value if isinstance(value, list) else [value]
         texts += [str(each) for each in values if isinstance(each, str | int)]
     return " ".join(text for text in texts if text.strip())
-
-
-def stable_hash(text: str) -> int:
-    """64 bits that the text alone decides."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big")

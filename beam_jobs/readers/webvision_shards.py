@@ -19,6 +19,7 @@ import apache_beam as beam
 
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
+from sicot_tf import files
 
 # List, JSON file (val: ""), pictures.
 Block = tuple[str, str, list[webvision_files.Picture]]
@@ -42,7 +43,7 @@ class ReadListFn(beam.DoFn):
         pictures = self._read(image_list, notes)
         for json_file, rows in itertools.groupby(pictures, lambda row: row[0]):
             key = f"{image_list.name}|{json_file}"
-            shard = webvision_files.stable_hash(key) * self._num_shards >> 64
+            shard = files.stable_hash(key) * self._num_shards >> 64
             block = [picture for _, picture in rows]
             yield shard, (image_list.name, json_file, block)
         yield beam.pvalue.TaggedOutput("notes", notes)

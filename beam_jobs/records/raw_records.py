@@ -9,7 +9,6 @@ import codecs
 import collections
 import contextlib
 import gzip
-import hashlib
 import io
 import json
 import math
@@ -332,11 +331,3 @@ def _box(row: Mapping[str, Any]) -> list[float] | None:
 def resolve_image(folder: str, image: str) -> str:
     """The path of an image: URIs and absolute paths stay as they are."""
     return image if "://" in image else posixpath.join(folder, image)
-
-
-def stable_hash(seed: int, purpose: str, text: str) -> int:
-    """64 bits that only seed, purpose and text decide."""
-    digest = hashlib.blake2b(
-        f"{seed}|{purpose}|{text}".encode(), digest_size=8
-    ).digest()
-    return int.from_bytes(digest, "big")

@@ -85,6 +85,12 @@ def open_file(path: str) -> BinaryIO:
     )
 
 
+def sha256(path: str) -> str:
+    """SHA-256, in hex, of a file at any path Beam knows."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
     """The files that paths or globs mean, sorted by path.
 
@@ -187,8 +193,7 @@ def survey(
     ):
         for file in files:
             with naming(file.path):
-                sha256 = _sha256(file.path)
-            inputs.append({"name": file.name, "sha256": sha256})
+                inputs.append({"name": file.name, "sha256": sha256(file.path)})
             file_folder = posixpath.dirname(file.path)
             for rows in _read_chunks(file, encoding, known, unknown_fields):
                 for line, row, content in rows:
@@ -303,12 +308,6 @@ def _read_chunks(
             chunk, num_characters = [], 0
     if chunk:
         yield chunk
-
-
-def _sha256(path: str) -> str:
-    """SHA-256 of a file."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _state(path: str) -> Any:

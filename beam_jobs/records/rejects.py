@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import os
 import pathlib
 import posixpath
 from collections.abc import Collection
@@ -12,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from beam_jobs.records import raw_records
-from sicot_tf import config
+from sicot_tf import files
+from sicot_tf.data import generations
 
 _MAX_EXAMPLES = 2
 
@@ -69,20 +69,16 @@ def write_records(
             f"{output}{', which is there' if output.exists() else ''}."
         )
     folders = _record_folders(generation)
-    temporary = output.with_name(f".{output.name}.tmp")
     num_written = 0
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for line in _iterate_rejects(generation):
-                if line["reason"] in reasons and isinstance(
-                    line["record"], dict
-                ):
-                    record = _with_absolute_image(line, folders)
-                    file.write(raw_records.to_json(record) + "\n")
-                    num_written += 1
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        files.replacing(output) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        for line in _iterate_rejects(generation):
+            if line["reason"] in reasons and isinstance(line["record"], dict):
+                record = _with_absolute_image(line, folders)
+                file.write(raw_records.to_json(record) + "\n")
+                num_written += 1
     return num_written
 
 
@@ -104,10 +100,10 @@ def _iterate_rejects(generation: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 def _record_folders(generation: pathlib.Path) -> dict[str, str]:
     """The folder of each record file, which only `run.json` tells."""
-    path = generation / "run.json"
+    path = generation / generations.RUN
     if not path.is_file():
         return {}
-    return config.read_json(path).get("record_folders", {})
+    return files.read_json(path).get("record_folders", {})
 
 
 def _with_absolute_image(

@@ -173,8 +173,6 @@ def describe(
         for group in ("head", "tail")
     )
     words = head_words + tail_words
-    used = words[words > 0]
-    trained = train[train > 0]
     splits = {
         split: _describe_split(split, class_counts[split], counts)
         for split in records.SPLITS
@@ -191,41 +189,15 @@ def describe(
             ),
             "words_per_title": splits["train"]["words_per_title"]["mean"],
         },
-        "classes": {
-            "without_training_images": int((train == 0).sum()),
-            "head": _group(train, is_head),
-            "tail": _group(train, ~is_head),
-            "largest": int(train.max(initial=0)),
-            "smallest": int(trained.min()) if trained.size else 0,
-            "imbalance": share(train.max(), trained.min())
-            if trained.size
-            else None,
-            "gini": round(gini(trained), 6),
-            "quantiles": quantiles(count_values(train)),
-            "by_training_images": _pairs(count_values(train)),
-            "lorenz_curve": lorenz_curve(trained),
-        },
+        "classes": _describe_classes(train, is_head),
         "words": {
             **shared_words(head_words, tail_words),
-            "occurrences": int(words.sum()),
-            "gini": round(gini(used), 6),
-            "quantiles": quantiles(count_values(used)),
-            "by_occurrences": _pairs(count_values(words)),
-            "lorenz_curve": lorenz_curve(used),
+            **_describe_words(words),
         },
         "tail_support": tail_support(train, is_head, words, tail_words),
         "splits": splits,
         "letters": dict(sorted(counts.get("letters", {}).items())),
-        "pictures": {
-            **{
-                name: {
-                    "quantiles": quantiles(counts.get(name, {})),
-                    "histogram": _pairs(counts.get(name, {})),
-                }
-                for name in ("shorter_side", "longer_side", "kilobytes")
-            },
-            "unreadable": sum(counts.get("unreadable_pictures", {}).values()),
-        },
+        "pictures": _describe_pictures(counts),
         "records_read": manifest["counts"]["records_read"],
         "rejected": manifest["counts"]["rejected"],
         "vocabulary_selection": manifest["vocabulary"],
@@ -244,6 +216,50 @@ def word_counts(
         ids, times = np.array(sorted(counts.items())).T
         dense[ids] = times
     return dense[first:]
+
+
+def _describe_classes(train: np.ndarray, is_head: np.ndarray) -> dict[str, Any]:
+    trained = train[train > 0]
+    return {
+        "without_training_images": int((train == 0).sum()),
+        "head": _group(train, is_head),
+        "tail": _group(train, ~is_head),
+        "largest": int(train.max(initial=0)),
+        "smallest": int(trained.min()) if trained.size else 0,
+        "imbalance": share(train.max(), trained.min())
+        if trained.size
+        else None,
+        "gini": round(gini(trained), 6),
+        "quantiles": quantiles(count_values(train)),
+        "by_training_images": _pairs(count_values(train)),
+        "lorenz_curve": lorenz_curve(trained),
+    }
+
+
+def _describe_words(words: np.ndarray) -> dict[str, Any]:
+    used = words[words > 0]
+    return {
+        "occurrences": int(words.sum()),
+        "gini": round(gini(used), 6),
+        "quantiles": quantiles(count_values(used)),
+        "by_occurrences": _pairs(count_values(words)),
+        "lorenz_curve": lorenz_curve(used),
+    }
+
+
+def _describe_pictures(
+    counts: Mapping[str, Mapping[Any, int]],
+) -> dict[str, Any]:
+    return {
+        **{
+            name: {
+                "quantiles": quantiles(counts.get(name, {})),
+                "histogram": _pairs(counts.get(name, {})),
+            }
+            for name in ("shorter_side", "longer_side", "kilobytes")
+        },
+        "unreadable": sum(counts.get("unreadable_pictures", {}).values()),
+    }
 
 
 def _describe_split(

@@ -27,7 +27,7 @@ from beam_jobs.statistics.plots import balance
 from beam_jobs.statistics.plots import class_sizes
 from beam_jobs.statistics.plots import picture_sizes
 from beam_jobs.statistics.plots import title_lengths
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.evaluation import plots
@@ -70,9 +70,9 @@ def write_statistics(
         statistics = _write_all(
             generation, manifest, finished, work, pipeline_options
         )
-        config.write_json(finished / "statistics.json", statistics)
+        files.write_json(finished / "statistics.json", statistics)
         base = os.path.relpath(generation.resolve(), output.resolve())
-        config.write_json(
+        files.write_json(
             finished / "croissant.json",
             croissant.describe(
                 generation.name, manifest, pathlib.Path(base).as_posix()
@@ -81,7 +81,7 @@ def write_statistics(
         # A folder can't be renamed onto another one.
         if output.exists():
             output.rename(work / "replaced")
-        finished.rename(output)
+        files.rename_folder(finished, output)
     return statistics
 
 

@@ -8,11 +8,9 @@ the number of records.
 import base64
 import bisect
 import collections
-import hashlib
 import io
 import json
 import pathlib
-import uuid
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -25,7 +23,7 @@ import tensorflow as tf
 from apache_beam.metrics import Metrics
 
 from beam_jobs.pipelines import runners
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
@@ -44,12 +42,6 @@ _FEATURES = {
 }
 
 Summary = dict[str, dict[str, Any]]
-
-
-def draw(seed: int, name: str) -> int:
-    """A number that puts names in random but fixed order."""
-    digest = hashlib.blake2b(f"{seed}|{name}".encode(), digest_size=8)
-    return int.from_bytes(digest.digest(), "big")
 
 
 def script(num_letters: int, num_han: int, num_latin: int) -> str:
@@ -101,8 +93,8 @@ class SummarizeShardFn(beam.DoFn):
         counts = collections.defaultdict(collections.Counter)
         samples = collections.defaultdict(list)
         # Buffered: small reads from a network disk are slow.
-        files = tf.data.TFRecordDataset(str(path), buffer_size=8 << 20)
-        for serialized in files.batch(_BATCH_SIZE):
+        stored = tf.data.TFRecordDataset(str(path), buffer_size=8 << 20)
+        for serialized in stored.batch(_BATCH_SIZE):
             batch = {
                 name: value.numpy()
                 for name, value in tf.io.parse_example(
@@ -115,10 +107,8 @@ class SummarizeShardFn(beam.DoFn):
             self._sample(batch, split, samples)
         num_records = counts["records"][split]
         self._num_read.inc(num_records)
-        # Renamed: whoever watches must not read half a number.
-        temporary = self._done / uuid.uuid4().hex
-        temporary.write_text(str(num_records))
-        temporary.replace(self._done / f"{stem}.done")
+        # As a whole: whoever watches must not read half a number.
+        files.write_text(self._done / f"{stem}.done", str(num_records))
         yield {
             "counts": dict(counts),
             "samples": {
@@ -163,7 +153,9 @@ class SummarizeShardFn(beam.DoFn):
             places = [(f"split/{split}", EXAMPLES_OF_A_SPLIT)]
             if split == "train" and label in self._sampled_labels:
                 places.append((f"class/{label}", PICTURES_OF_A_CLASS))
-            order = draw(self._seed, batch["record_id"][row].decode())
+            order = files.stable_hash(
+                self._seed, batch["record_id"][row].decode()
+            )
             for name, limit in places:
                 drawn = samples[name]
                 if len(drawn) < limit or order < drawn[-1][0]:
@@ -224,7 +216,7 @@ class SummarizeShards(beam.PTransform):
 
 def read_summary(path: pathlib.Path) -> Summary:
     """The summary that `SummarizeShards` wrote."""
-    summary = config.read_json(path)
+    summary = files.read_json(path)
     summary["counts"] = {
         name: collections.Counter(dict(pairs))
         for name, pairs in summary["counts"].items()

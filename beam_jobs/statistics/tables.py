@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from beam_jobs.statistics import long_tail
-from beam_jobs.statistics import shard_summaries
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 
@@ -44,7 +44,7 @@ def draw_classes(generation: pathlib.Path, seed: int) -> list[dict[str, Any]]:
                 for row in dataset.iterate_classes(generation / "classes.jsonl")
                 if row["head"] == head and row["train"]
             ),
-            key=lambda row: shard_summaries.draw(seed, row["sku_id"]),
+            key=lambda row: files.stable_hash(seed, row["sku_id"]),
         )
         sampled += sorted(rows, key=lambda row: (-row["train"], row["label"]))
     return sampled

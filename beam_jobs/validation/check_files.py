@@ -6,7 +6,6 @@ Each check notes what it finds; none ends at the first.
 import collections
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
 import pathlib
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 
 _MAX_EXAMPLES = 5
@@ -115,8 +114,7 @@ def check_file(
         )
         return True
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = files.sha256(path)
     except OSError as error:  # A bad disk is what we look for.
         findings.add("files", f"{name} can't be read: {error}")
         return False
@@ -195,7 +193,7 @@ def check_words(
             f"{size:,} by the manifest",
         )
     try:
-        counts = config.read_json(generation / "vocabulary.json")["counts"]
+        counts = files.read_json(generation / "vocabulary.json")["counts"]
         if len(counts) != size or counts != sorted(counts, reverse=True):
             findings.add(
                 "vocabulary",

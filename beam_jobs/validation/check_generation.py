@@ -26,7 +26,7 @@ from beam_jobs.validation import check_files
 from beam_jobs.validation import check_records
 from beam_jobs.validation import check_shards
 from beam_jobs.validation import table
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -180,7 +180,7 @@ def _merge_shards(
         described = manifest["splits"][split]
         in_split = collections.Counter()
         for stem, expected in sorted(described["shards"].items()):
-            summary = config.read_json(facts / f"{stem}.json")
+            summary = files.read_json(facts / f"{stem}.json")
             findings.merge(
                 check_files.Findings(
                     collections.Counter(summary["counts"]), summary["examples"]

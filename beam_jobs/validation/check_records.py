@@ -20,7 +20,8 @@ from beam_jobs.records import parquet_tables
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from beam_jobs.validation import check_files
-from sicot_tf import config
+from sicot_tf import files
+from sicot_tf.data import generations
 from sicot_tf.data import records
 
 # What a record and its stored form have in common; the texts as hashes.
@@ -51,9 +52,9 @@ def find_record_files(
         ValueError: if one is not where it was, or is another one now.
     """
     try:
-        run = config.read_json(generation / "run.json")
+        run = files.read_json(generation / generations.RUN)
         folders = run["record_folders"]
-        files = [
+        found = [
             record_files.RecordFile(
                 posixpath.join(
                     folders[each["name"]], posixpath.basename(each["name"])
@@ -64,15 +65,14 @@ def find_record_files(
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError("run.json does not tell the record files") from error
-    for file, each in zip(files, manifest["inputs"], strict=True):
+    for file, each in zip(found, manifest["inputs"], strict=True):
         try:
-            with record_files.open_file(file.path) as content:
-                sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            sha256 = record_files.sha256(file.path)
         except (OSError, ValueError) as error:
             raise ValueError(f"{file.path} can't be read") from error
         if sha256 != each["sha256"]:
             raise ValueError(f"{file.path} has changed since")
-    return files
+    return found
 
 
 def check(

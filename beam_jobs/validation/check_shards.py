@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from beam_jobs.validation import check_files
 from beam_jobs.validation import check_records
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
@@ -82,7 +82,7 @@ class CheckShardFn(beam.DoFn):
                 self._check_shard(stem, facts, summary, findings)
             except OSError as error:  # A bad disk is what we look for.
                 findings.add("files", f"{stem} can't be read: {error}")
-        config.write_json(
+        files.write_json(
             facts_path.with_suffix(".json"),
             {
                 **summary,

@@ -113,6 +113,7 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
     from beam_jobs.pipelines import runners
     from beam_jobs.records import record_files
     from sicot_tf import config
+    from sicot_tf import files
 
     options = runners.make_pipeline_options(num_processes=num_processes)
     with (
@@ -146,8 +147,7 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
 
 def _wait_for_all(barrier: threading.Barrier) -> None:
     """Loads what the picture stage needs, then waits for the others."""
-    import beam_jobs.store_records  # noqa: F401
-
+    from beam_jobs.dataset import store_records  # noqa: F401
     from sicot_tf.data import titles
 
     titles.tokenize(["红色手提包女 red bag"])
@@ -315,6 +315,7 @@ def _build_small(num_records: int, directory: str) -> None:
     from beam_jobs.dataset import build
     from beam_jobs.pipelines import runners
     from sicot_tf import config
+    from sicot_tf import files
 
     folder = pathlib.Path(directory)
     rng = np.random.default_rng(0)
@@ -337,7 +338,7 @@ def _build_small(num_records: int, directory: str) -> None:
         ),
         runners.make_pipeline_options(),
     )
-    stages = config.read_json(generation / "run.json")["stages"]
+    stages = files.read_json(generation / "run.json")["stages"]
     peaks = {name: stage["peak_megabytes"] for name, stage in stages.items()}
     print("PEAKS " + json.dumps(peaks))
 

@@ -10,7 +10,6 @@ example:
 """
 
 import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -26,6 +25,8 @@ from collections.abc import Callable
 import numpy as np
 import tqdm
 from PIL import Image
+
+from sicot_tf import files
 
 _FLAGS = ("--word_vector_dim", "16", "--word2vec_epochs", "2")
 
@@ -56,7 +57,7 @@ def digests(directory: pathlib.Path) -> dict[str, str]:
     """SHA-256 of every file of the newest generation but run.json."""
     generation = directory / (directory / "LATEST").read_text().strip()
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: files.sha256(path)
         for path in sorted(generation.iterdir())
         if path.name != "run.json"
     }

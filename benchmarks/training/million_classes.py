@@ -21,7 +21,7 @@ import time
 import numpy as np
 import PIL.Image
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
@@ -73,7 +73,7 @@ def generate(path: pathlib.Path, num_classes: int, num_records: int) -> None:
                 "head": bool(counts[label] > 1),
             }
             lines.write(json.dumps(row) + "\n")
-    config.write_json(
+    files.write_json(
         path / generations.MANIFEST,
         {
             "num_classes": num_classes,

@@ -4,17 +4,14 @@ A folder step-00000012/ holds variables.index, variables.data-* and
 manifest.json; `checkpoints` says what is in them.
 """
 
-import hashlib
 import itertools
-import json
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.checkpoints import step_folders
 from sicot_tf.workers.collectives import Collectives
@@ -69,7 +66,7 @@ def write_slices(
     Raises:
         OSError: if the disk is full.
     """
-    files = []
+    written = []
     for number, group in enumerate(row_slices.groups(slices)):
         try:
             with tf.device("CPU:0"):
@@ -89,9 +86,9 @@ def write_slices(
                 "room; the same command goes on from the last checkpoint."
             ) from error
         path = folder / f"{number}.data-00000-of-00001"
-        sync(path)
-        files.append(_size_and_hash(path))
-    return files
+        files.sync(path)
+        written.append(_size_and_hash(path))
+    return written
 
 
 def merge(
@@ -110,14 +107,14 @@ def merge(
     tf.raw_ops.MergeV2Checkpoints(
         checkpoint_prefixes=[
             f"{part}/{number}"
-            for part, files in parts.items()
-            for number in range(len(files))
+            for part, data_files in parts.items()
+            for number in range(len(data_files))
         ],
         destination_prefix=f"{folder}/variables",
         delete_old_dirs=False,
     )
     index_path = folder / "variables.index"
-    sync(index_path)
+    files.sync(index_path)
     data_files = list(itertools.chain(*parts.values()))
     return {index_path.name: _size_and_hash(index_path)} | {
         f"variables.data-{number:05d}-of-{len(data_files):05d}": file
@@ -128,9 +125,8 @@ def merge(
 def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
     """Adds format and SHA-256 to a manifest, and writes it."""
     manifest = {"format": _FORMAT, **manifest}
-    manifest["sha256"] = sha256(manifest)
-    config.write_json(folder / "manifest.json", manifest)
-    sync(folder / "manifest.json")
+    manifest["sha256"] = files.json_sha256(manifest)
+    files.write_json(folder / "manifest.json", manifest)
 
 
 # === Verifying ===
@@ -139,7 +135,7 @@ def write_manifest(folder: pathlib.Path, manifest: dict[str, Any]) -> None:
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     """The manifest, if it is of this format and as it was written."""
     try:
-        manifest = config.read_json(folder / "manifest.json")
+        manifest = files.read_json(folder / "manifest.json")
     except FileNotFoundError as error:
         raise _damaged(folder, "manifest.json is missing") from error
     except ValueError as error:
@@ -151,7 +147,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         )
     expected = manifest.pop("sha256", None)
     step = step_folders.step_of(folder)
-    if expected != sha256(manifest) or manifest["step"] != step:
+    if expected != files.json_sha256(manifest) or manifest["step"] != step:
         raise _damaged(folder, "manifest.json was changed")
     return manifest
 
@@ -203,8 +199,8 @@ def check_files(
     verify_hashes: bool = True,
 ) -> None:
     """Whether the files are as they were written; each worker reads some."""
-    files = sorted(manifest["files"].items())
-    for name, file in files[
+    named = sorted(manifest["files"].items())
+    for name, file in named[
         collectives.worker_index :: collectives.num_workers
     ]:
         path = folder / name
@@ -316,22 +312,5 @@ def _set(variable: tf.Variable, value: tf.Tensor) -> None:
 # === Bytes ===
 
 
-def sha256(value: Any) -> str:
-    """Of a value that JSON can hold."""
-    text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def sync(path: pathlib.Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _size_and_hash(path: pathlib.Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": files.sha256(path)}

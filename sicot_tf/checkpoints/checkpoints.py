@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.checkpoints import checkpoint_files
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.checkpoints import step_folders
@@ -123,7 +123,7 @@ class Checkpoints:
                 if each.row_axis
                 and held[each.name][-1] - held[each.name][0] < each.total_rows
             ]
-        config.write_json(
+        files.write_json(
             part / "part.json",
             {
                 "row_borders": row_slices.row_borders(slices),
@@ -141,8 +141,8 @@ class Checkpoints:
         """Joins the parts, names the folder and removes old ones."""
         num_workers = self._collectives.num_workers
         folders = [unfinished / f"worker-{r}" for r in range(num_workers)]
-        parts = {part: config.read_json(part / "part.json") for part in folders}
-        files = checkpoint_files.merge(
+        parts = {part: files.read_json(part / "part.json") for part in folders}
+        merged = checkpoint_files.merge(
             unfinished, {part: parts[part]["files"] for part in folders}
         )
         for part in folders:
@@ -158,17 +158,13 @@ class Checkpoints:
                     self._tensors,
                     [parts[part]["row_borders"] for part in folders],
                 ),
-                "files": files,
+                "files": merged,
             },
         )
-        checkpoint_files.sync(unfinished)
-        unfinished.rename(folder)
-        checkpoint_files.sync(self._directory)
+        files.rename_folder(unfinished, folder)
         complete = step_folders.in_order(self._directory)
         for old in complete[: -self._keep]:
-            removed = old.with_name(f".removed-{old.name}")
-            old.rename(removed)
-            shutil.rmtree(removed)
+            files.remove_folder(old)
 
     # === Restore ===
 
@@ -319,7 +315,7 @@ def _check_old_names(
     """Raises ValueError if the rows of a checkpoint had other names."""
     for axis, names in old_row_names.items():
         stored = manifest["row_axes"].get(axis, {"count": "unnamed"})
-        if stored.get("sha256") != checkpoint_files.sha256(list(names)):
+        if stored.get("sha256") != files.json_sha256(list(names)):
             raise ValueError(
                 f"{folder} holds {stored['count']} {axis}; the {len(names)} "
                 "old ones given are others, or in another order. Take the "
@@ -334,7 +330,7 @@ def _row_axes(
     return {
         axis: {
             "count": len(names),
-            "sha256": checkpoint_files.sha256(list(names)),
+            "sha256": files.json_sha256(list(names)),
         }
         for axis, names in row_names.items()
     }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import records
@@ -115,7 +115,7 @@ def read_manifest(generation: pathlib.Path) -> dict[str, Any]:
         ValueError: if it is not that of a data set.
     """
     path = generation / generations.MANIFEST
-    manifest = config.read_json(path)
+    manifest = files.read_json(path)
     # The manifest of a product index has neither.
     if not isinstance(manifest, dict) or not {"config", "splits"} & set(
         manifest

@@ -5,17 +5,23 @@ renames what is complete to `DIR/<generation>/` and points `DIR/LATEST` to
 it. Readers name DIR and get the newest; what they have open stays as it is.
 """
 
+import concurrent.futures
 import contextlib
 import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 from typing import TextIO
+
+from sicot_tf import files
 
 MANIFEST = "manifest.json"
 # Of the records of a dataset.
 SPLITS = ("train", "val", "test")
+# What no two runs have in common; all else of equal generations is equal.
+RUN = "run.json"
 LATEST = "LATEST"
 _WORK = ".work-"
 _LOCK = ".lock"
@@ -52,6 +58,25 @@ def resolve_generation(path: pathlib.Path | str) -> pathlib.Path:
     return generation
 
 
+def latest(directory: pathlib.Path) -> pathlib.Path | None:
+    """The generation that `LATEST` names; None in a new folder."""
+    if not (directory / LATEST).exists():
+        return None
+    return resolve_generation(directory)
+
+
+def by_age(directory: pathlib.Path) -> list[pathlib.Path]:
+    """All generations in the order in which they were built."""
+    found = [path.parent for path in directory.glob(f"[!.]*/{MANIFEST}")]
+    return sorted(found, key=lambda path: (built_at(path), path.name))
+
+
+def built_at(generation: pathlib.Path) -> str:
+    """When it was built, in ISO 8601; "" where `run.json` does not tell."""
+    run = generation / RUN
+    return files.read_json(run).get("built_at", "") if run.exists() else ""
+
+
 def check_complete(generation: pathlib.Path) -> None:
     """Raises ValueError if a folder that is there has no manifest."""
     if not (generation / MANIFEST).is_file():
@@ -80,6 +105,28 @@ def make_folder(path: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
+def only_builder(directory: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from changing a folder of generations.
+
+    Raises:
+        ValueError: if one is at it.
+    """
+    make_folder(directory)
+    path = directory / _LOCK
+    lock = _lock(path)
+    if lock is None:
+        raise ValueError(
+            f"Another process is changing {directory}. Wait until it has "
+            "finished."
+        )
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink()
+
+
+@contextlib.contextmanager
 def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     """A hidden folder in `directory` that outlives a killed or failed job.
 
@@ -91,7 +138,7 @@ def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
     """
     make_folder(directory)
     work = directory / f"{_WORK}{name}"
-    lock = _lock(work)
+    lock = _lock(_lock_of(work))
     if lock is None:
         raise ValueError(
             f"Another process works in {work}. Wait until it has finished, or "
@@ -103,27 +150,41 @@ def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
         _remove(work)
 
 
+def result_folder(work: pathlib.Path) -> pathlib.Path:
+    """What becomes the generation, without what a kill has cut short."""
+    folder = work / "generation"
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+    return folder
+
+
 def remove_abandoned(directory: pathlib.Path, pattern: str) -> None:
     """Removes work folders that no process works in."""
     for path in directory.glob(f"{_WORK}{pattern}{_LOCK}"):
-        work = path.with_name(path.name.removesuffix(_LOCK))
-        lock = _lock(work)
+        lock = _lock(path)
         if lock is not None:
             with lock:
-                _remove(work)
+                _remove(path.with_name(path.name.removesuffix(_LOCK)))
 
 
 def is_worked_on(work: pathlib.Path) -> bool:
     """Whether a process works in a work folder."""
-    lock = _lock(work)
+    lock = _lock(_lock_of(work))
     if lock is not None:
         lock.close()
     return lock is None
 
 
-def _lock(work: pathlib.Path) -> TextIO | None:
-    """The lock of a work folder, which ends with the process; None if held."""
-    path = work.with_name(work.name + _LOCK)
+def _lock_of(work: pathlib.Path) -> pathlib.Path:
+    return work.with_name(work.name + _LOCK)
+
+
+def _lock(path: pathlib.Path) -> TextIO | None:
+    """A lock, which ends with the process at the latest; None if held.
+
+    It is a file: folders can't be locked on NFS.
+    """
     while True:
         file = path.open("w")
         try:
@@ -141,13 +202,29 @@ def _lock(work: pathlib.Path) -> TextIO | None:
 
 def _remove(work: pathlib.Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
-    work.with_name(work.name + _LOCK).unlink()
+    _lock_of(work).unlink()
+
+
+def describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file, once it is safely on the disk."""
+
+    def describe(path: pathlib.Path) -> dict[str, Any]:
+        files.sync(path)
+        return {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+
+    paths = sorted(folder.iterdir())
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        described = pool.map(describe, paths)
+        return {
+            path.name: description
+            for path, description in zip(paths, described, strict=True)
+        }
 
 
 def publish(finished: pathlib.Path, generation: pathlib.Path) -> None:
     """Renames a finished folder to its final name."""
     try:
-        os.rename(finished, generation)
+        files.rename_folder(finished, generation)
     except OSError:
         # Another process may have built the same one meanwhile.
         if not (generation / MANIFEST).is_file():
@@ -156,7 +233,4 @@ def publish(finished: pathlib.Path, generation: pathlib.Path) -> None:
 
 def point_latest(generation: pathlib.Path) -> None:
     """Makes the LATEST file beside the folder name it, at once."""
-    pointer = generation.parent / LATEST
-    temporary = pointer.with_name(f".{LATEST}.{os.getpid()}.tmp")
-    temporary.write_text(generation.name + "\n", encoding="utf-8")
-    os.replace(temporary, pointer)
+    files.write_text(generation.parent / LATEST, generation.name + "\n")

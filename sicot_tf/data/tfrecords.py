@@ -5,7 +5,6 @@ checksum; checksums are masked CRC-32C (tensorflow/core/lib/io/record_writer.h).
 TensorFlow's own writer tells no offsets, and its readers need none.
 """
 
-import os
 import pathlib
 import struct
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ _CHECKSUM_BYTES = 4
 
 
 def write(path: pathlib.Path, examples: Iterable[bytes]) -> list[int]:
-    """Writes a file to disk; returns the byte offset of each record."""
+    """Writes a file; returns the byte offset of each record."""
     offsets = []
     with path.open("wb") as file:
         for example in examples:
@@ -27,8 +26,6 @@ def write(path: pathlib.Path, examples: Iterable[bytes]) -> list[int]:
             file.write(length + _checksum(length))
             file.write(example)
             file.write(_checksum(example))
-        file.flush()
-        os.fsync(file.fileno())
     return offsets
 
 

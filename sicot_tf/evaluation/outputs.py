@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.evaluation import accuracy
 from sicot_tf.evaluation import metrics
@@ -21,7 +22,7 @@ _NUM_EXAMPLES = 12
 def write(output: pathlib.Path, measured: accuracy.Measured) -> None:
     """Writes `metrics.json`, `predictions.npz`, plots and `report.html`."""
     run, split = measured.run, measured.files.split
-    config.write_json(output / "metrics.json", _numbers(measured))
+    files.write_json(output / "metrics.json", _numbers(measured))
     np.savez_compressed(
         output / "predictions.npz", **measured.found[run.path.name]
     )

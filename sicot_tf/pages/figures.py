@@ -12,6 +12,8 @@ from matplotlib import axis
 from matplotlib import figure
 from matplotlib import ticker
 
+from sicot_tf import files
+
 # Grey, and Okabe and Ito's colours, told apart with any colour vision. Head and
 # tail share theirs with nothing else.
 HEAD_COLOR = "#0072B2"
@@ -34,7 +36,7 @@ def create(width: float = 7.2, height: float = 4.4) -> figure.Figure:
 
 
 def save(plot: figure.Figure, path: pathlib.Path | str) -> list[pathlib.Path]:
-    """Writes `path` as .svg and as .png under temporary names, then renames.
+    """Writes `path` as .svg and as .png, each as a whole.
 
     Returns:
         The two paths.
@@ -47,10 +49,12 @@ def save(plot: figure.Figure, path: pathlib.Path | str) -> list[pathlib.Path]:
         ("png", {"Software": None}),
     ):
         target = path.with_suffix(f".{kind}")
-        temporary = target.with_name(f".{target.name}.tmp")
-        with matplotlib.rc_context({"svg.hashsalt": "sicot_tf"}):
+        with (
+            files.replacing(target) as temporary,
+            matplotlib.rc_context({"svg.hashsalt": "sicot_tf"}),
+        ):
             plot.savefig(temporary, format=kind, dpi=150, metadata=metadata)
-        written.append(temporary.replace(target))
+        written.append(target)
     return written
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jinja2
 
+from sicot_tf import files
 from sicot_tf.pages import pieces
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -22,7 +23,7 @@ def write_page(
     title: str,
     **values: Any,
 ) -> None:
-    """Writes a page under a temporary name, then renames it.
+    """Writes a page as a whole.
 
     Args:
         path: the HTML file.
@@ -41,10 +42,7 @@ def write_page(
     )
     for each in pieces.FILTERS:
         environment.filters[each.__name__] = each
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(
+    files.write_text(
+        path,
         environment.get_template(template.name).render(title=title, **values),
-        encoding="utf-8",
     )
-    temporary.replace(path)

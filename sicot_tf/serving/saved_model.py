@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import images
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import version_folders
@@ -94,7 +94,7 @@ def write(
             image_bytes=warmup_image,
             pixels=pixels,
         )
-        config.write_json(
+        files.write_json(
             temporary / "assets.extra" / "export.json", export_info
         )
 

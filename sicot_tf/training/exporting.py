@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import sicot_tf
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.serving import saved_model
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -50,7 +51,7 @@ def export(
     version = saved_model.next_version(output)
     newest = output / str(version - 1)
     info_path = newest / "assets.extra" / "export.json"
-    if info_path.exists() and config.read_json(info_path) == info:
+    if info_path.exists() and files.read_json(info_path) == info:
         return newest
     try:
         _write(run, output / str(version), visual_stream, classifier, info)

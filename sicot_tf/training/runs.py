@@ -23,6 +23,7 @@ import tensorflow as tf
 
 import sicot_tf
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 
 # Copied, so that a run can be exported without its dataset.
@@ -125,10 +126,9 @@ def create(
         return
     path.mkdir(parents=True, exist_ok=True)
     for name in _COPIES:
-        temporary = path / f".{name}.tmp"
-        shutil.copyfile(generation / name, temporary)
-        temporary.replace(path / name)
-    config.write_json(config_path, values)
+        with files.replacing(path / name) as temporary:
+            shutil.copyfile(generation / name, temporary)
+    files.write_json(config_path, values)
 
 
 def load(path: pathlib.Path) -> Run:
@@ -156,7 +156,7 @@ def load(path: pathlib.Path) -> Run:
 
 def _read_config(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     """What `create` wrote; another JSON file is a ValueError."""
-    match config.read_json(path):
+    match files.read_json(path):
         case {
             "model": dict(),
             "train": dict(),
@@ -189,10 +189,7 @@ class Curve:
 
     def __init__(self, path: pathlib.Path, last_step: int):
         rows = [row for row in read_curve(path) if row["step"] <= last_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        with open(temporary, "w", encoding="utf-8") as lines:
-            lines.writelines(json.dumps(row) + "\n" for row in rows)
-        temporary.replace(path)
+        files.write_lines(path, map(json.dumps, rows))
         self._lines = open(path, "a", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:

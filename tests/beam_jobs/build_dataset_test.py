@@ -28,6 +28,7 @@ from beam_jobs.dataset import summary
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_files
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import records
 
@@ -162,7 +163,7 @@ class BuildDatasetTest(tf.test.TestCase):
         cls._input.write_text("\n".join(lines) + '\n{"broken": \n', "utf-8")
         cls._output = cls._folder / "dataset"
         cls._generation = _build([cls._input], cls._output)
-        cls._manifest = config.read_json(cls._generation / "manifest.json")
+        cls._manifest = files.read_json(cls._generation / "manifest.json")
 
     def test_every_record_is_written_or_rejected(self):
         """If it fails, records disappear or have the wrong reason."""
@@ -204,7 +205,7 @@ class BuildDatasetTest(tf.test.TestCase):
         self.assertEqual(self._manifest["unknown_fields"], {"price": 1})
         train = self._manifest["splits"]["train"]
         self.assertEqual(train["titles_without_words"], 2)
-        counters = config.read_json(self._generation / "run.json")[
+        counters = files.read_json(self._generation / "run.json")[
             "beam_counters"
         ]
         self.assertEqual(counters["records_read"], counts["records_read"])
@@ -502,7 +503,7 @@ class BuildDatasetTest(tf.test.TestCase):
         path = self._folder / "nothing.jsonl"
         path.write_text("no json\n")
         generation = _build([path], self._folder / "nothing")
-        manifest = config.read_json(generation / "manifest.json")
+        manifest = files.read_json(generation / "manifest.json")
         self.assertEqual(manifest["counts"]["rejected"], {"bad_json": 1})
         self.assertEqual(manifest["num_classes"], 0)
         for split in records.SPLITS:
@@ -540,7 +541,7 @@ class BuildDatasetTest(tf.test.TestCase):
             ["LATEST", generation.name],
         )
         self.assertEqual(_contents(generation), _contents(self._generation))
-        counters = config.read_json(generation / "run.json")["beam_counters"]
+        counters = files.read_json(generation / "run.json")["beam_counters"]
         self.assertEqual(
             counters["parts_stored"], len(self._rows) + 1 - num_finished
         )
@@ -583,7 +584,7 @@ class BuildDatasetTest(tf.test.TestCase):
             np.load(generation / "word_vectors.npy"),
             [[0, 0, 0], [7, 8, 9], [1, 2, 3]],
         )
-        manifest = config.read_json(generation / "manifest.json")
+        manifest = files.read_json(generation / "manifest.json")
         self.assertEqual(manifest["word_vector_dim"], 3)
         self.assertEqual(
             manifest["frozen_test"],
@@ -660,13 +661,13 @@ class BuildDatasetTest(tf.test.TestCase):
         output = self._folder / "former"
         generation = output / "0123456789ab"
         generation.mkdir(parents=True)
-        config.write_json(generation / "manifest.json", {"config": former})
-        config.write_json(generation / "run.json", {"request": request})
+        files.write_json(generation / "manifest.json", {"config": former})
+        files.write_json(generation / "run.json", {"request": request})
         # A damaged neighbour that is looked at first does not end the build.
         damaged = output / "00damaged000"
         damaged.mkdir()
         (damaged / "manifest.json").write_text("{")
-        config.write_json(damaged / "run.json", {"request": "another"})
+        files.write_json(damaged / "run.json", {"request": "another"})
         self.assertEqual(identity.find_finished(output, asked), generation)
         # What it was not asked for, it is not.
         settings["near_duplicate_distance"] = 7

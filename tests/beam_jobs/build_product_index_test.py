@@ -24,7 +24,7 @@ import tensorflow as tf
 from beam_jobs import build_product_index
 from beam_jobs.catalogue import embed_pictures
 from beam_jobs.catalogue import parse_catalogue
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from sicot_tf.data import records
@@ -185,7 +185,7 @@ class BuildTest(unittest.TestCase):
         return generations.resolve_generation(index or self.index)
 
     def counts(self, generation):
-        return config.read_json(generation / "manifest.json")["counts"]
+        return files.read_json(generation / "manifest.json")["counts"]
 
     def titles(self, generation):
         """Title of each product, by its id."""
@@ -409,7 +409,7 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(visible, {"LATEST", before.name, current.name})
         forced = self.build(few, "--force")
         self.assertEqual(self.counts(forced)["products"], 6)
-        self.assertEqual(list(self.index.glob(".build-*")), [])
+        self.assertEqual(list(self.index.glob(".work-*")), [])
         # One that is built already is held to the same rule.
         self.build(whole)
         with self.assertRaises(SystemExit) as refused:
@@ -461,7 +461,7 @@ class BuildTest(unittest.TestCase):
             ],
         )
         generation = self.build(catalogue, "--labels", classes)
-        report = config.read_json(generation / "report.json")
+        report = files.read_json(generation / "report.json")
         self.assertEqual(report["classes"]["count"], 2)
         self.assertEqual(
             report["classes"]["skus_without_class"],
@@ -481,7 +481,7 @@ class BuildTest(unittest.TestCase):
             catalogue, "--labels", plain, index=self.folder / "o"
         )
         self.assertEqual(
-            config.read_json(other / "report.json")["classes"],
+            files.read_json(other / "report.json")["classes"],
             report["classes"],
         )
 
@@ -620,7 +620,7 @@ class BuildTest(unittest.TestCase):
         for sign in ("parts/*.parquet", "generation/products.sqlite"):
             process = self.start(*command, *flags, str(self.index))
             deadline = time.monotonic() + _PATIENCE_SECONDS
-            while not list(self.index.glob(f".build-*/{sign}")):
+            while not list(self.index.glob(f".work-*/{sign}")):
                 self.assertLess(time.monotonic(), deadline, sign)
                 self.assertIsNone(process.poll(), sign)
                 time.sleep(0.001)
@@ -642,9 +642,9 @@ class BuildTest(unittest.TestCase):
         self.assertEqual(killed.name, expected.name)
         self.assertEqual(digests(killed), digests(expected))
         # The catalogue files, all read by then, are not read again.
-        run = config.read_json(killed / "run.json")
+        run = files.read_json(killed / "run.json")
         self.assertEqual(run["beam_counters"], {})
-        self.assertEqual(list(self.index.glob(".build-*")), [])
+        self.assertEqual(list(self.index.glob(".work-*")), [])
 
     def start(self, *arguments):
         """Starts Python, in a process group that can be killed."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from beam_jobs import status
 from beam_jobs.dataset import parts
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
 
 
@@ -21,7 +21,7 @@ def _finish(directory, name, records, seconds):
     generation = directory / name
     generation.mkdir()
     manifest = generation / "manifest.json"
-    config.write_json(
+    files.write_json(
         manifest,
         {
             "counts": {
@@ -39,7 +39,7 @@ def _interrupt(directory):
     work = directory / ".work-abc-100"
     for name in ("parts", "shards", "summaries"):
         (work / name).mkdir(parents=True)
-    config.write_json(work / "plan.json", {"records": 300, "parts": 3})
+    files.write_json(work / "plan.json", {"records": 300, "parts": 3})
     for part in range(2):
         path = parts.files(work / "parts", part)["facts"]
         table = pa.table({"row": pa.array([], pa.int64())})

@@ -17,6 +17,7 @@ from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf import explain
 from sicot_tf import export
+from sicot_tf import files
 from sicot_tf import plan
 from sicot_tf import train
 from sicot_tf.workers import cluster
@@ -60,9 +61,9 @@ class CommandLineTest(tf.test.TestCase, parameterized.TestCase):
             except Exception as error:
                 return command_line.is_mistake(error)
 
-        self.assertTrue(caught(lambda: config.read_json(self.folder / "none")))
+        self.assertTrue(caught(lambda: files.read_json(self.folder / "none")))
         (self.folder / "x").write_bytes(b"\xff")
-        self.assertTrue(caught(lambda: config.read_json(self.folder / "x")))
+        self.assertTrue(caught(lambda: files.read_json(self.folder / "x")))
         self.assertTrue(caught(lambda: config.TrainConfig(epochs=0)))
         # int() was called wrongly by our code, which raises nothing itself.
         self.assertFalse(caught(lambda: cluster._answers("host:port")))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from sicot_tf import config
+from sicot_tf import files
 
 _CONFIGS = (
     config.DatasetConfig,
@@ -32,9 +33,9 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
         config can't be read back from the JSON beside an artefact."""
         value = config.with_preset(config_class, preset)
         path = pathlib.Path(self.get_temp_dir()) / "config.json"
-        config.write_json(path, config.to_dict(value))
+        files.write_json(path, config.to_dict(value))
         self.assertEqual(
-            config.from_dict(config_class, config.read_json(path)), value
+            config.from_dict(config_class, files.read_json(path)), value
         )
 
     def test_the_paper(self):

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import config
 from sicot_tf import evaluate
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import tfrecords
 from sicot_tf.evaluation import accuracy
@@ -32,7 +32,7 @@ def _with_other_titles(generation, folder):
         offsets = tfrecords.write(path, examples)
         np.save(path.with_suffix(".offsets.npy"), np.array(offsets, np.uint64))
         manifest["files"][path.name]["bytes"] = path.stat().st_size
-    config.write_json(copy / "manifest.json", manifest)
+    files.write_json(copy / "manifest.json", manifest)
     return copy
 
 
@@ -56,7 +56,7 @@ def _with_another_class(generation, folder):
         offsets = tfrecords.write(path, examples)
         np.save(path.with_suffix(".offsets.npy"), np.array(offsets, np.uint64))
         manifest["files"][path.name]["bytes"] = path.stat().st_size
-    config.write_json(copy / "manifest.json", manifest)
+    files.write_json(copy / "manifest.json", manifest)
     return copy
 
 

@@ -113,6 +113,9 @@ def _find_initializer(
 
 
 def _derive_seed(seed: int, path: str) -> int:
-    """A 32-bit seed, the same on every machine."""
+    """A 32-bit seed, the same on every machine.
+
+    Not `files.stable_hash`: it would give the runs of old seeds other weights.
+    """
     digest = hashlib.blake2b(f"{seed}|{path}".encode(), digest_size=4)
     return int.from_bytes(digest.digest(), "little")

@@ -15,6 +15,7 @@ from beam_jobs.dataset import build
 from beam_jobs.pipelines import runners
 from beam_jobs.records import reject_reasons
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import records
 
 _NUM_EACH = 1000
@@ -100,7 +101,7 @@ class FuzzRecordsTest(tf.test.TestCase):
             ),
             runners.make_pipeline_options(),
         )
-        manifest = config.read_json(generation / "manifest.json")
+        manifest = files.read_json(generation / "manifest.json")
         counts = manifest["counts"]
         self.assertEqual(counts["records_read"], num_lines)
         # Not splitlines: a title may hold other line breaks.

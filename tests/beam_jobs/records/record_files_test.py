@@ -23,6 +23,7 @@ from beam_jobs.dataset import build
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from tests.beam_jobs.records import damaged_record_files_test
@@ -49,7 +50,7 @@ def _build(path, output, **settings):
 
 
 def _counts(generation):
-    return config.read_json(generation / "manifest.json")["counts"]
+    return files.read_json(generation / "manifest.json")["counts"]
 
 
 def _data(generation):
@@ -176,7 +177,7 @@ class RecordFilesTest(unittest.TestCase):
         self.assertEqual(
             counts["rejected"], {"bad_field": 3, "missing_image": 1}
         )
-        manifest = config.read_json(generation / "manifest.json")
+        manifest = files.read_json(generation / "manifest.json")
         self.assertEqual(manifest["unknown_fields"], {"note \\ud83d": 1})
         again = self.folder / "again.jsonl"
         with contextlib.redirect_stdout(
@@ -215,7 +216,7 @@ class RecordFilesTest(unittest.TestCase):
             # Known fields are whole, for a replay; others are cut.
             self.assertEqual(record["title"], rows[2]["title"])
             self.assertLess(len(str(record["note"])), 1100)
-            manifest = config.read_json(generation / "manifest.json")
+            manifest = files.read_json(generation / "manifest.json")
             self.assertEqual(manifest["unknown_fields"], {"note": 3, "n": 3})
             strict = _counts(_build(self.folder / name, output, strict=True))
             self.assertEqual(strict["rejected"], {"unknown_field": 3})

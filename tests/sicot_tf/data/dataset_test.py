@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
@@ -33,20 +33,20 @@ def _training(files, **overrides):
 
 def _split_into_files(folder, counts):
     """A generation with the tiny road's training records in several files."""
-    files = dataset.RecordFiles(tiny_road.generation(), "train")
+    whole = dataset.RecordFiles(tiny_road.generation(), "train")
     manifest = {"splits": {"train": {"shards": {}}}, "files": {}}
     folder.mkdir()
     start = 0
     for number, count in enumerate(counts):
         stem = f"train-{number:05d}-of-{len(counts):05d}"
         path = folder / f"{stem}.tfrecord"
-        examples = files.read_many(np.arange(start, start + count))
+        examples = whole.read_many(np.arange(start, start + count))
         offsets = tfrecords.write(path, examples)
         np.save(path.with_suffix(".offsets.npy"), offsets)
         manifest["splits"]["train"]["shards"][stem] = count
         manifest["files"][path.name] = {"bytes": path.stat().st_size}
         start += count
-    config.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / "manifest.json", manifest)
     return folder
 
 
@@ -316,7 +316,7 @@ class DatasetTest(tf.test.TestCase):
         with self.assertRaisesRegex(ValueError, "missing or cut"):
             dataset.RecordFiles(folder, "train")
         shards.clear()
-        config.write_json(folder / "manifest.json", manifest)
+        files.write_json(folder / "manifest.json", manifest)
         empty = dataset.RecordFiles(folder, "train")
         with self.assertRaisesRegex(ValueError, "no training records"):
             _training(empty)

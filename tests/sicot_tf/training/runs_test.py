@@ -6,6 +6,7 @@ import tempfile
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.training import runs
 
 _MANIFEST = {
@@ -41,17 +42,17 @@ class RunsTest(tf.test.TestCase):
     def _forget(self, *names):
         """Makes of config.json what a version before the settings wrote."""
         path = self.run / "config.json"
-        values = config.read_json(path)
+        values = files.read_json(path)
         for name in names:
             del values["train"][name]
-        config.write_json(path, values)
+        files.write_json(path, values)
 
     def test_a_new_setting_strands_no_run(self):
         """Breaks if an update keeps a training of weeks from going on."""
         self._forget("label_aware_smoothing", "logit_adjustment")
         self._create(epochs=99)
         # And it has the new settings from now on.
-        stored = config.read_json(self.run / "config.json")
+        stored = files.read_json(self.run / "config.json")
         self.assertEqual(stored["train"]["label_aware_smoothing"], 0.0)
 
     def test_a_run_made_before_a_setting_has_its_default(self):

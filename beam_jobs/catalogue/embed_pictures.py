@@ -45,7 +45,7 @@ _TODO, _EMBEDDED, _BAD = b"\0", b"\1", b"\2"
 # Rejects held before they are written.
 _MAX_HELD = 1000
 
-# A picture's row with its bytes, or with what is wrong with it.
+# The row of a picture, with its bytes or with what is wrong with it.
 Picture = tuple[int, bytes | records.RecordError]
 
 
@@ -108,7 +108,7 @@ def _read_picture(path: str) -> bytes | records.RecordError:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The model decodes it; here its header is named for what it is.
+            # The model decodes the picture; only its header is checked here.
             image = stored_images.open_header(
                 picture_files.without_metadata(data)
             )
@@ -171,7 +171,7 @@ def _embed(
     except tf.errors.InvalidArgumentError as error:
         if len(images) == 1:
             return [records.RecordError("decode_error", error.message[:500])]
-    # Find the picture; the others get the bits they have alone.
+    # Find the damaged picture; the others get the embeddings they have alone.
     return [vector for image in images for vector in _embed(model, [image])]
 
 

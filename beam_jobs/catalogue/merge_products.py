@@ -23,7 +23,7 @@ from sicot_tf import files
 from sicot_tf import progress
 from sicot_tf.catalogue import product_index
 
-# DuckDB sorts what is larger on disk.
+# DuckDB's memory; what is larger is sorted on disk.
 _DUCKDB_MEMORY = "1GB"
 # Pages that SQLite holds while it writes, in KiB.
 _SQLITE_CACHE_KIB = 65_536
@@ -94,7 +94,7 @@ def open_rows(
         config={
             "memory_limit": _DUCKDB_MEMORY,
             "temp_directory": str(spill),
-            # Every query that needs an order says so.
+            # Queries that need an order say so, so DuckDB need not keep one.
             "preserve_insertion_order": False,
         }
     )
@@ -191,7 +191,7 @@ def write_store(
 
 def _connect_to_write(path: pathlib.Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, uri=True)
-    # A file that is not finished is thrown away: no journal.
+    # An unfinished file is thrown away, so no journal is needed.
     connection.executescript(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = OFF; "
         "PRAGMA locking_mode = EXCLUSIVE; "

@@ -143,7 +143,7 @@ def _is_true(row: Mapping[str, Any], name: str) -> bool:
     value = row.get(name)
     if field_values.is_absent(value):
         return False
-    # Beside nulls pandas makes floats of booleans.
+    # pandas turns booleans beside nulls into floats.
     known = {"true": True, "1": True, "1.0": True}
     known |= {"false": False, "0": False, "0.0": False}
     if isinstance(value, bool | int | float | str):

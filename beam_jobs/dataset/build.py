@@ -245,7 +245,7 @@ def _check_settings(
             "Expected val_percent and test_percent to be at most 100 together, "
             f"received {shares}."
         )
-    # Raises for the two shares.
+    # Raises ValueError if the two shares are too large together.
     word_vectors.select_vocabulary(
         {},
         drop_frequent_percent=dataset_config.drop_frequent_percent,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import duckdb
 
 _NUM_BITS = 64
-# Pictures that share a band, beyond which it says nothing: plain white ones.
+# A band that more pictures share says nothing; plain white ones do.
 _MAX_BUCKET = 1000
 # Hashes with fewer bits set are of plain pictures: a disc, an empty box. Of
 # 3,000 drawings they are 3 %, and 12 of the 28 pairs of different things
@@ -50,7 +50,7 @@ def insert_pairs(
         from {pictures} where {num_bits} >= {min_bits}
         group by all"""
     )
-    # Pictures of one hash are a pair with the first of them.
+    # Pictures of equal hash are paired with the first of them.
     connection.execute(
         f"""insert into {pairs}
         select hashes.row, pictures.row from {pictures} as pictures

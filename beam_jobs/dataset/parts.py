@@ -5,7 +5,7 @@ import pathlib
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# What is known of a record that can be used, one row each.
+# One row for each record that can be used.
 FACTS_SCHEMA = pa.schema(
     {
         # Its place among all records of all files.
@@ -16,7 +16,7 @@ FACTS_SCHEMA = pa.schema(
         "title": pa.string(),
         "words": pa.list_(pa.string()),
         "source": pa.string(),
-        # As given; null where it is to be found.
+        # The split as given; null where the build has to find one.
         "split": pa.string(),
         "group": pa.string(),
         # The JPEG in the part's file of pictures.

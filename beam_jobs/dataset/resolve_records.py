@@ -415,7 +415,7 @@ class Resolver:
         )
         by_stem = itertools.groupby(rows, key=lambda row: row[0])
         stem, members = next(by_stem, (None, ()))
-        # A shard that no record fell into is written empty.
+        # A shard without records is written, too, empty.
         for each in sorted(stems):
             path = folder / f"{each}.parquet"
             with parquet_tables.TableWriter(path, SHARD_SCHEMA) as file:
@@ -468,7 +468,7 @@ class Resolver:
 
     def _iterate(self, query: str) -> Iterator[tuple]:
         """Rows of a query, a chunk in memory at a time."""
-        # A cursor of its own: another query would end this one.
+        # Its own cursor: another query on this one would end the reading.
         rows = self._db.cursor().sql(query)
         for batch in rows.to_arrow_reader(parquet_tables.CHUNK):
             columns = [column.to_pylist() for column in batch.columns]

@@ -13,7 +13,7 @@ def finished_generations(directory: pathlib.Path) -> list[dict[str, Any]]:
     """Generations, the oldest first: name, latest, records, rejected."""
     latest = None
     if (directory / generations.LATEST).is_file():
-        # One that names nothing is told last.
+        # A LATEST that names nothing is told at the end.
         with contextlib.suppress(ValueError):
             latest = generations.resolve_generation(directory).name
     found = []

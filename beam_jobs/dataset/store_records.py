@@ -35,7 +35,7 @@ from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 
-# Pictures that are read ahead of the one being decoded.
+# Pictures that are read ahead of the one that is decoded.
 _READ_AHEAD = 16
 
 
@@ -161,7 +161,7 @@ class StorePartFn(beam.DoFn):
                 except Exception as error:  # As above.
                     part_work.reject(row, error)
                     continue
-                # A full disk, in turn, has to end the job.
+                # A full disk, however, has to end the job.
                 place = jpegs.tell(), len(image.jpeg)
                 jpegs.write(image.jpeg)
                 self._counters["images_stored"].inc()
@@ -173,7 +173,7 @@ class StorePartFn(beam.DoFn):
         self, content: bytes | Exception, box: list[float] | None
     ) -> stored_images.StoredImage:
         if isinstance(content, Exception):
-            # Without the folder, which is not the same everywhere.
+            # Without the folder, which differs between machines.
             message = getattr(content, "strerror", None) or str(content)
             raise records.RecordError("missing_image", message) from content
         return stored_images.to_stored_image(
@@ -257,7 +257,7 @@ class _PartWork:
             reason, message = error.reason, str(error)
         Metrics.counter(runners.METRICS_NAMESPACE, f"rejected_{reason}").inc()
         line = reject_line(row, reason, message)
-        # The place leads the line, so that files merge by it.
+        # The place is first in the line, so that files can be merged by it.
         self.rejects.append((row["row"], f"{row['row']}\t{line}"))
 
 

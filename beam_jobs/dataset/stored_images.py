@@ -25,7 +25,7 @@ _REDUCED_COLOR = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-# Jobs run one process a core.
+# One thread: jobs run one process a core.
 cv2.setNumThreads(1)
 
 # For `perceptual_hashes`: cosines of 0 to 15 half waves over 32 cells, in
@@ -91,7 +91,7 @@ def to_stored_image(
     if not data:
         raise records.RecordError("empty_file", "The image file is empty.")
     with warnings.catch_warnings():
-        # Of damaged TIFF tags: the log would have a line for each.
+        # Damaged TIFF tags would each log a line.
         warnings.simplefilter("ignore")
         image, as_it_came = _decode(
             data, image_size, min_image_side, max_image_pixels, box
@@ -297,7 +297,7 @@ def _shrink(image: Image.Image, image_size: int) -> Image.Image:
 
 
 def _encode(image: Image.Image, jpeg_quality: int) -> bytes:
-    # Else comments of the original are copied.
+    # Otherwise Pillow copies comments of the original.
     image.info = {}
     output = io.BytesIO()
     # 4:4:4: at this size half the colour resolution blurs prints and logos.

@@ -37,7 +37,7 @@ class Facts:
 
     format: str = ""
     dim: int = 0
-    # By the header; a file that was cut holds fewer.
+    # Number of words by the header; a file that was cut holds fewer.
     num_promised: int | None = None
     num_vectors: int = 0
     num_malformed: int = 0
@@ -138,7 +138,7 @@ def _binary_rows(file: BinaryIO, facts: Facts) -> Iterator[tuple[bytes, bytes]]:
         more = file.read(_CHUNK_BYTES)
         chunk, start = chunk[start:] + more, 0
         if not more or len(chunk) > 2 * (_CHUNK_BYTES + num_bytes):
-            # The file is cut, or no word ends for a megabyte.
+            # The file is cut, or a megabyte holds no end of a word.
             facts.num_malformed += bool(chunk.strip(b"\n"))
             return
 

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 # Raise it when the same settings should give other records.
 _FORMAT_VERSION = 1
-# The records last: where they are, all that they name is there too.
+# The records come last: once they are there, so is all that they name.
 _RESULTS = (
     "images",
     "LICENSES.md",

@@ -78,7 +78,7 @@ def keep_drawings(
 ) -> list[str]:
     """Draws at most `limit` records; the same ones whatever their order."""
     record_ids = sorted(record_ids)
-    # Seeded by the records too: classes draw apart from each other.
+    # The record ids are part of the seed, so that classes draw independently.
     chance = random.Random(f"{seed}|{'|'.join(record_ids)}")
     return sorted(chance.sample(record_ids, min(limit, len(record_ids))))
 

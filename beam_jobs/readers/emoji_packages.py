@@ -160,7 +160,7 @@ def fetch_packages(cache: pathlib.Path) -> None:
             f"are not in {cache} yet. npm comes with Node.js 18 or later: "
             "https://nodejs.org, or `apt-get install npm`."
         )
-    # Apart from the rest, so that a download cut short leaves nothing.
+    # In a folder of its own: a download that is cut short leaves nothing.
     partial = cache / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

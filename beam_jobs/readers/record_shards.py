@@ -120,7 +120,7 @@ def writing(output: pathlib.Path) -> Iterator[pathlib.Path]:
     output = pathlib.Path(os.path.realpath(output))
     with generations.work_folder(output.parent, output.name) as work:
         folder = work / "records"
-        # What a killed command left.
+        # Files that a killed command left.
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         yield folder

@@ -78,7 +78,7 @@ def read_rows(
             cells, text_of_row = _read_quoted(lines, line)
             if len(text_of_row) > 1:
                 if cells is None or len(cells) != num_cells:
-                    # The last line may begin anew, unless the file ended.
+                    # The last line may be the first of another row, unless the file ended.
                     alone_until = lines.number + (not text_of_row[-1])
                     lines.put_back([each for each in text_of_row[1:] if each])
                     cells = None
@@ -107,7 +107,7 @@ def _read_quoted(
     The lines end with "" if the file ended first.
     """
     if first.count('"') % 2 == 0:
-        # Nearly always a row; otherwise the road below finds out.
+        # Nearly every line is a row; the others are looked at below.
         try:
             return next(csv.reader((first,), strict=True)), [first]
         except csv.Error:

@@ -17,7 +17,7 @@ from sicot_tf.data import records
 
 _BATCH_BYTES = 8 << 20
 _MAX_BATCH_ROWS = 1024
-# Integers that each float holds exactly, as the file keeps it.
+# The integers that a float type of Parquet holds exactly.
 _EXACT_INTEGERS = {pa.float16(): 1 << 11, pa.float32(): 1 << 24}
 
 

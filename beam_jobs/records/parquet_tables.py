@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# Rows of Python in memory at a time.
+# Rows that are Python objects at a time.
 CHUNK = 8192
 
 _SPECIAL = frozenset("*?[\\")

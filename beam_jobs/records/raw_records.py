@@ -40,7 +40,7 @@ FORMATS = (".jsonl", ".jsonl.gz", ".csv", ".csv.gz", ".parquet")
 # Columns without which no record of a file can be used.
 NEEDED = ("record_id", "image", "sku_id")
 
-# What is looked at of a file before all of it is read.
+# How much of a file is looked at before all of it is read.
 _HEAD_BYTES = 1 << 16
 
 
@@ -150,7 +150,7 @@ def check_encoding(
                 sound += not content.isascii()
     except UnicodeError as error:
         raise _other_encoding(head, encoding) from error
-    # Fewer may be damage, and are told row by row; the last one may be cut.
+    # Fewer rows may be damage, which is told row by row; the last may be cut.
     if spoiled > max(2, sound, num_rows // 3):
         raise _other_encoding(head, encoding)
 
@@ -217,7 +217,7 @@ def _read_parquet(
     if unknown is not None:
         for name in others:
             unknown[name] += parquet.metadata.num_rows
-    # Their names are for `strict`.
+    # The names of unknown fields are needed by `strict`.
     unread = row_contents.shorten(dict.fromkeys(others), columns)
     exact = {"record_id", "sku_id", "product_id", "group"}
     for line, row, content in parquet_rows.read_rows(parquet, columns, exact):
@@ -315,7 +315,7 @@ def _box(row: Mapping[str, Any]) -> list[float] | None:
             for number in box
             if isinstance(number, int | float) and not isinstance(number, bool)
         ]
-        # Not true for NaN either.
+        # Also refuses NaN, for which every comparison is false.
         if len(numbers) == 4 and 0 <= x_min < x_max and 0 <= y_min < y_max:
             if max(numbers) < math.inf:
                 return numbers

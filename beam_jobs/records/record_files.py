@@ -106,7 +106,7 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
             continue
         folder, name = os.path.split(pattern)
         if os.path.isdir(folder) and set(folder) & set("*?["):
-            # The folder's name is none; `escape` would do, if Beam knew it.
+            # The folder's name is no pattern. Beam knows no way to escape one.
             found = fnmatch.filter(os.listdir(folder), name)
             if found:
                 paths.update(os.path.join(folder, each) for each in found)

@@ -43,7 +43,7 @@ def settle(
         if fields is not None and (not sound or len(text) > MAX_UNUSED):
             row = shorten(row, fields)
         content = _ENCODER.encode(row)
-        # JSON has escapes of lone surrogates, which are sound text.
+        # JSON can escape half a surrogate pair, and that is sound text.
         if not sound or "\\u" in text:
             content = text_lines.printable(content)
         if not sound:

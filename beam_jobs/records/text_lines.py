@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import charset_normalizer
 
-# Longer physical lines are cut, and no record.
+# Longer physical lines are cut and become rejects.
 MAX_LINE = 1 << 27
 
 # What people name instead of saying `--encoding`. The library would also
@@ -114,7 +114,7 @@ def guess_encodings(head: bytes) -> list[str]:
     """The likeliest encodings of a text that is not UTF-8, at most two."""
     if wide := wide_encoding(head):
         return [wide]
-    # Without the ASCII around them a few words tell more.
+    # A few words are told apart better without the ASCII around them.
     cells = [
         cell for cell in re.split(rb'[,"\r\n]', head) if not cell.isascii()
     ]

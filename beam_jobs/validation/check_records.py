@@ -24,13 +24,13 @@ from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import records
 
-# What a record and its stored form have in common; the texts as hashes.
+# What a record and its stored form share; texts are compared by their hash.
 TEXT_FIELDS = ("sku_id", "title", "source")
 _SCHEMA = pa.schema(
     {
         "place": pa.string(),
         "record_id": pa.binary(),
-        # As given; null where it was to be found.
+        # The split as given; null where the build had to find one.
         "split": pa.string(),
         **{name: pa.binary(8) for name in TEXT_FIELDS},
     }
@@ -193,7 +193,7 @@ def _read_records(
             try:
                 if isinstance(row, records.RecordError):
                     raise row
-                # What the build parsed: rows pass it as JSON.
+                # Rows as JSON, which is the form that the build parses.
                 record = raw_records.parse_record(
                     json.loads(content), title_field=title_field
                 )

@@ -26,10 +26,10 @@ from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
 
-# Examples parsed at once, with their pictures; facts written at once.
+# Examples with their pictures in memory at a time; facts written at a time.
 _BATCH = 64
 _TABLE_ROWS = 8192
-# Of a TFRecord: the length (uint64) and its checksum; the data's checksum.
+# Around a TFRecord's data: length (uint64) and its checksum; the data's.
 _HEADER_BYTES = 12
 _CHECKSUM_BYTES = 4
 
@@ -41,7 +41,7 @@ FACTS_SCHEMA = pa.schema(
         "label": pa.int64(),
         "split": pa.string(),
         **{name: pa.binary(8) for name in check_records.TEXT_FIELDS},
-        # Shard and number of the record, to name it by.
+        # Shard and number of the record, by which messages name it.
         "place": pa.string(),
     }
 )
@@ -61,7 +61,7 @@ class CheckShardFn(beam.DoFn):
         self._decode_images = decode_images
 
     def setup(self) -> None:
-        # What is wrong with these is told by the checks of the whole.
+        # The checks over all shards tell what is wrong with these.
         ignored = check_files.Findings()
         self._manifest = dataset.read_manifest(self._generation)
         self._sku_ids = check_files.read_classes(
@@ -211,7 +211,7 @@ class CheckShardFn(beam.DoFn):
         findings: check_files.Findings,
     ) -> None:
         try:
-            # Of JPEG only; decode_jpeg takes other formats as well.
+            # Stored pictures are JPEG; decode_jpeg would take other formats as well.
             height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
             if height * width > image_decoders.MAX_PIXELS:
                 findings.add("images", f"{place}: {width} x {height} pixels")

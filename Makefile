@@ -3,7 +3,8 @@
 ## make test    installs what is missing and runs the tests
 ## make flink-test   the build job on a local Flink (needs java and mvn): the
 ##              same bytes? spark-test and prism-test (needs go) alike
-## make lint    formatting, lint, and the consistency of the environment
+## make lint    formatting, lint, which way imports run, and the consistency of
+##              the environment
 
 .PHONY: help demo test lint install clean flink-test spark-test prism-test
 .DEFAULT_GOAL := help
@@ -46,6 +47,7 @@ flink-test spark-test prism-test: %-test: .venv/installed
 lint: .venv/installed
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/lint-imports --no-cache --no-logo
 	.venv/bin/python -m pip check
 
 clean:

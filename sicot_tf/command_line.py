@@ -20,7 +20,7 @@ from typing import NoReturn
 
 import tqdm
 
-from sicot_tf.workers import exit_codes
+from sicot_tf import exit_codes
 
 _LEVELS = ("debug", "info", "warning", "error")
 # `__main__` is the command itself under `python -m`.

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sicot_tf import command_line
-from sicot_tf.workers import exit_codes
+from sicot_tf import exit_codes
 
 _EXAMPLES = """
 examples:

@@ -15,9 +15,9 @@ from unittest import mock
 import kubernetes_validate
 import yaml
 
+from sicot_tf import exit_codes
 from sicot_tf import train
 from sicot_tf.workers import cluster
-from sicot_tf.workers import exit_codes
 
 _MANIFEST = pathlib.Path(__file__).parents[1] / "kubernetes" / "train.yaml"
 # Stands for the training: leaves a curve that ends at (step, epoch) and its

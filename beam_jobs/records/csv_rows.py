@@ -78,7 +78,7 @@ def read_rows(
             cells, text_of_row = _read_quoted(lines, line)
             if len(text_of_row) > 1:
                 if cells is None or len(cells) != num_cells:
-                    # The last line may be the first of another row, unless the file ended.
+                    # The last line may begin a row, unless the file ended.
                     alone_until = lines.number + (not text_of_row[-1])
                     lines.put_back([each for each in text_of_row[1:] if each])
                     cells = None

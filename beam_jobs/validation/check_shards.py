@@ -211,7 +211,7 @@ class CheckShardFn(beam.DoFn):
         findings: check_files.Findings,
     ) -> None:
         try:
-            # Stored pictures are JPEG; decode_jpeg would take other formats as well.
+            # Stored pictures are JPEG; decode_jpeg takes others, too.
             height, width, _ = tf.io.extract_jpeg_shape(image).numpy().tolist()
             if height * width > image_decoders.MAX_PIXELS:
                 findings.add("images", f"{place}: {width} x {height} pixels")

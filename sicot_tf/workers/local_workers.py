@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
-from sicot_tf.workers import exit_codes
+from sicot_tf import exit_codes
 from sicot_tf.workers import log_files
 
 # TensorFlow notices a lost worker after about 10 s, the watchdog after 4.

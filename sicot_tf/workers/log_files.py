@@ -5,7 +5,7 @@ import pathlib
 import signal
 import sys
 
-from sicot_tf.workers import exit_codes
+from sicot_tf import exit_codes
 
 START = "--- python -m"
 _LAST_LINES = 20

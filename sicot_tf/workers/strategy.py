@@ -8,8 +8,8 @@ import time
 
 import tensorflow as tf
 
+from sicot_tf import exit_codes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import exit_codes
 
 _SECONDS_BETWEEN_MESSAGES = 10
 _log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from sicot_tf import command_line
+from sicot_tf import exit_codes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import exit_codes
 
 _NEXT = (
     "Start all workers again (--num_workers and kubernetes/ do so by "

@@ -9,8 +9,8 @@ from unittest import mock
 
 import tensorflow as tf
 
+from sicot_tf import exit_codes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import exit_codes
 from sicot_tf.workers.strategy import make_strategy
 from tests.helpers import worker_processes
 

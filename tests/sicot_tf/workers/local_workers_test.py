@@ -11,7 +11,7 @@ import time
 import unittest
 from unittest import mock
 
-from sicot_tf.workers import exit_codes
+from sicot_tf import exit_codes
 from sicot_tf.workers import local_workers
 
 

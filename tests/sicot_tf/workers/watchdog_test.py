@@ -12,8 +12,8 @@ from unittest import mock
 
 import tensorflow as tf
 
+from sicot_tf import exit_codes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import exit_codes
 from sicot_tf.workers import watchdog
 from sicot_tf.workers.collectives import Collectives
 from sicot_tf.workers.strategy import make_strategy

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from sicot_tf.data import images
 from sicot_tf.data import records
 from sicot_tf.data.decoding import picture_files

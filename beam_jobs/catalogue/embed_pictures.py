@@ -26,7 +26,7 @@ from apache_beam.options import pipeline_options as beam_options
 from tensorflow.core.protobuf import saved_model_pb2
 
 from beam_jobs.catalogue import parse_catalogue
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files

@@ -25,13 +25,13 @@ from apache_beam.options import pipeline_options as beam_options
 
 from beam_jobs.dataset import build_stages
 from beam_jobs.dataset import identity
-from beam_jobs.dataset import word_vectors
 from beam_jobs.dataset.inputs import MEMORY_MEGABYTES
 from beam_jobs.dataset.inputs import PART_RECORDS
 from beam_jobs.dataset.inputs import Inputs
 from beam_jobs.pipelines import runners
 from beam_jobs.records import id_lists
 from beam_jobs.records import record_files
+from beam_jobs.words import word_vectors
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import dataset

@@ -26,13 +26,13 @@ from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
 from beam_jobs.dataset import store_records
 from beam_jobs.dataset import summary
-from beam_jobs.dataset import word_vector_files
-from beam_jobs.dataset import word_vectors
 from beam_jobs.dataset import write_shards
 from beam_jobs.pipelines import progress
 from beam_jobs.records import id_lists
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
+from beam_jobs.words import word_vector_files
+from beam_jobs.words import word_vectors
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import generations

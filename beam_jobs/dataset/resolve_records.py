@@ -24,9 +24,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from beam_jobs.dataset import near_duplicates
 from beam_jobs.dataset import splits
 from beam_jobs.dataset import store_records
+from beam_jobs.pictures import near_duplicates
 from beam_jobs.records import parquet_tables
 from sicot_tf import config
 from sicot_tf.data import records

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from beam_jobs.dataset import parts
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files

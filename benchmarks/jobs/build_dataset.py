@@ -156,7 +156,7 @@ def _wait_for_all(barrier: threading.Barrier) -> None:
 
 def _hash_work(paths: list[pathlib.Path]) -> float:
     """Seconds of what the bare loop has not: hashes of both files."""
-    from beam_jobs.dataset import stored_images
+    from beam_jobs.pictures import stored_images
 
     images = [path.read_bytes() for path in paths]
     stored = [

@@ -21,7 +21,7 @@ _SHORT = 32
 
 def _seconds(num_words: int, words_of_a_title: int) -> float:
     """Seconds to split the titles into words and to train their vectors."""
-    from beam_jobs.dataset import word_vectors
+    from beam_jobs.words import word_vectors
     from sicot_tf.data import titles
 
     numbers = np.random.default_rng(0).integers(0, 3000, num_words)

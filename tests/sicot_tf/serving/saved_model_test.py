@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_text
 from tensorflow_serving.apis import prediction_log_pb2
 
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from sicot_tf.data import images
 from sicot_tf.serving import saved_model
 from tests.helpers import picture_formats

@@ -4,7 +4,7 @@ import unittest
 
 import numpy as np
 
-from beam_jobs.dataset import word_vectors
+from beam_jobs.words import word_vectors
 
 
 class SelectVocabularyTest(unittest.TestCase):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_jobs.dataset import word_vector_formats
+from beam_jobs.words import word_vector_formats
 from sicot_tf import files
 from sicot_tf import progress
 from sicot_tf.data import records

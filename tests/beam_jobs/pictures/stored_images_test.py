@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from sicot_tf.data import records
 
 _RED, _BLUE = (200, 30, 30), (30, 30, 200)

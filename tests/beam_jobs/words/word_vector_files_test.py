@@ -14,7 +14,7 @@ import unittest
 import gensim
 import numpy as np
 
-from beam_jobs.dataset import word_vector_files
+from beam_jobs.words import word_vector_files
 
 _GLOVE = "red 1 2\nblue 3 4\nbag 5 6\n"
 _EXPECTED = {"red": [1, 2], "blue": [3, 4], "bag": [5, 6]}

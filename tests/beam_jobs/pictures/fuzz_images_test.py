@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from beam_jobs.dataset import stored_images
+from beam_jobs.pictures import stored_images
 from sicot_tf.data import records
 
 _NUM_MUTATIONS = 1000

@@ -5,7 +5,7 @@ import unittest
 import duckdb
 import numpy as np
 
-from beam_jobs.dataset import near_duplicates
+from beam_jobs.pictures import near_duplicates
 
 
 def _pairs(hashes, max_distance, **settings):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from beam_jobs.dataset import rgb_on_white
+from beam_jobs.pictures import rgb_on_white
 from sicot_tf.data import records
 from sicot_tf.data.decoding import picture_files
 

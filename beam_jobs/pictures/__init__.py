@@ -1,0 +1,1 @@
+"""Pictures as a data set stores them, and which are alike."""

@@ -1,0 +1,1 @@
+"""Vocabulary and word vectors of a data set."""

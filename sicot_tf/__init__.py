@@ -5,4 +5,4 @@ The road that data takes: `beam_jobs.build_dataset` -> `sicot_tf.train` ->
 `sicot_tf.serve`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

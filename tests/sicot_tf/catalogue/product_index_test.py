@@ -88,7 +88,7 @@ class ProductIndexTest(unittest.TestCase):
         """Broken: a class without products, or a wild id, is an error."""
         index = self.open()
         for unknown in ("", "col", "cola ", "'; DROP TABLE products", "\ud800"):
-            with self.subTest(unknown):
+            with self.subTest(ascii(unknown)):
                 self.assertEqual(index.products_of(unknown), [])
                 self.assertIsNone(index.product(unknown))
         with self.assertRaisesRegex(ValueError, "limit of 0 or more"):

@@ -1,7 +1,7 @@
 """The model server as one process: models, gRPC, REST, and their end.
 
 `run` builds the parts, opens the ports once all models are available, and
-drains on SIGTERM. The flags are described in `sicot_tf.serving.flags`.
+drains on SIGTERM. The flags are described in `sicot_tf.serve`.
 """
 
 import argparse

@@ -23,7 +23,6 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf import serve
-from sicot_tf.serving import flags
 from sicot_tf.serving import server
 from sicot_tf.serving import serving_config
 from sicot_tf.serving.inference import servable
@@ -52,9 +51,7 @@ def wait_until(is_true) -> None:
 
 
 def parse(*words: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    flags.add(parser)
-    return parser.parse_args(words)
+    return serve._make_parser().parse_args(words)
 
 
 class InTurn(tf.Module):
@@ -557,7 +554,7 @@ class StartTest(tf.test.TestCase):
         self.assertTrue(arguments.rest_api_enable_cors_support)
         self.assertEqual(arguments.load_retry_interval_micros, 5)
         with self.assertNoLogs():
-            flags.warn(parse(), [])
+            serve._warn(parse(), [])
         with self.assertRaises(SystemExit) as raised:
             serve.main(["--port", "x"])
         self.assertEqual(raised.exception.code, 2)

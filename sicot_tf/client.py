@@ -27,6 +27,7 @@ import urllib.parse
 from collections.abc import Iterable
 
 from sicot_tf import command_line
+from sicot_tf import protos
 
 # gRPC and protobuf are imported by the functions that ask: --help does not.
 if typing.TYPE_CHECKING:
@@ -37,7 +38,6 @@ _log = logging.getLogger(__name__)
 # TensorFlow Serving's messages, as far as they are used here. Importing
 # tensorflow_serving.apis would import TensorFlow: 3.5 s and 670 MB instead of
 # 0.1 s and 40 MB.
-# Name, number and type of each field; "*" is for repeated ones.
 _MESSAGES = {
     "Int64Value": [("value", 1, "int64")],
     "ModelSpec": [
@@ -355,38 +355,7 @@ def _encode(image: "bytes | os.PathLike | PIL.Image.Image") -> bytes:
 
 @functools.cache
 def _messages() -> dict[str, type]:
-    """Classes for `_MESSAGES`, apart from those of tensorflow_serving."""
-    from google.protobuf import descriptor_pb2
-    from google.protobuf import descriptor_pool
-    from google.protobuf import message_factory
-
-    field_type = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="sicot_tf/client.proto", package="sicot_tf", syntax="proto3"
-    )
-    for message_name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=message_name)
-        for name, number, kind in fields:
-            field = message.field.add(name=name, number=number)
-            field.label = (
-                field_type.LABEL_REPEATED
-                if kind.endswith("*")
-                else field_type.LABEL_OPTIONAL
-            )
-            kind = kind.rstrip("*")
-            if kind in _MESSAGES:
-                field.type = field_type.TYPE_MESSAGE
-                field.type_name = f".sicot_tf.{kind}"
-            else:
-                field.type = field_type.Type.Value(f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"sicot_tf.{name}")
-        )
-        for name in _MESSAGES
-    }
+    return protos.make_classes("sicot_tf", _MESSAGES)
 
 
 @command_line.mistakes_in_a_sentence()

@@ -43,7 +43,9 @@ def _parse_flags(words):
 class ConfigsTest(unittest.TestCase):
     def test_models(self):
         """Breaks if TensorFlow Serving does not start with the file."""
-        config = serving_config.read_model_config(_FOLDER / "models.config")
+        config = serving_config.read(
+            _FOLDER / "models.config", serving_config.ModelServerConfig
+        )
         [model] = config.model_config_list.config
         self.assertEqual(model.name, "sicot")
         self.assertEqual(model.base_path, "/models/sicot")
@@ -53,8 +55,8 @@ class ConfigsTest(unittest.TestCase):
 
     def test_batching(self):
         """Breaks if a load fails: the last size must be the largest batch."""
-        parameters = serving_config.read_batching_parameters(
-            _FOLDER / "batching.config"
+        parameters = serving_config.read(
+            _FOLDER / "batching.config", serving_config.BatchingParameters
         )
         sizes = list(parameters.allowed_batch_sizes)
         self.assertEqual(sizes, sorted(set(sizes)))
@@ -62,8 +64,8 @@ class ConfigsTest(unittest.TestCase):
 
     def test_monitoring(self):
         """Breaks if Prometheus looks elsewhere than the server says."""
-        config = serving_config.read_monitoring_config(
-            _FOLDER / "monitoring.config"
+        config = serving_config.read(
+            _FOLDER / "monitoring.config", serving_config.MonitoringConfig
         ).prometheus_config
         self.assertTrue(config.enable)
         self.assertEqual(config.path, "/monitoring/prometheus/metrics")
@@ -144,8 +146,8 @@ class KubernetesTest(unittest.TestCase):
             self.config_map["metadata"]["name"],
         )
         models, configuration = self.server["volumeMounts"]
-        [model] = serving_config.read_model_config(
-            _FOLDER / "models.config"
+        [model] = serving_config.read(
+            _FOLDER / "models.config", serving_config.ModelServerConfig
         ).model_config_list.config
         self.assertEqual(model.base_path, f"{models['mountPath']}/{model.name}")
         for argument in self.server["args"]:

@@ -20,7 +20,6 @@ from typing import Any
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf.serving import errors
 from sicot_tf.serving import metrics
@@ -202,7 +201,7 @@ def _rest_servers(
     if not arguments.rest_api_port:
         return []
     server = rest_server.RestServer(
-        api.make_app(),
+        api,
         arguments.rest_api_port,
         idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
         receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
@@ -252,10 +251,12 @@ def _check_flags(arguments: argparse.Namespace) -> None:
 
 def _model_config(
     arguments: argparse.Namespace,
-) -> model_server_config_pb2.ModelServerConfig:
+) -> serving_config.ModelServerConfig:
     """From --model_config_file, or of the one model named by flags."""
     if arguments.model_config_file:
-        return serving_config.read_model_config(arguments.model_config_file)
+        return serving_config.read(
+            arguments.model_config_file, serving_config.ModelServerConfig
+        )
     if not arguments.model_base_path:
         raise errors.invalid(
             "Both server_options.model_base_path and "
@@ -284,7 +285,7 @@ def _monitoring_path(config_path: str) -> str | None:
     """Where the metrics are, from --monitoring_config_file."""
     if not config_path:
         return None
-    config = serving_config.read_monitoring_config(config_path)
+    config = serving_config.read(config_path, serving_config.MonitoringConfig)
     if not config.prometheus_config.enable:
         return None
     path = config.prometheus_config.path or _MONITORING_PATH

@@ -21,7 +21,7 @@ def read_credentials(path: str) -> grpc.ServerCredentials | None:
     """
     if not path:
         return None
-    config = serving_config.read_ssl_config(path)
+    config = serving_config.read(path, serving_config.SSLConfig)
     _check(config, path)
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],

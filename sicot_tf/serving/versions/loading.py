@@ -35,7 +35,7 @@ def read_batching_parameters(arguments: argparse.Namespace) -> Any:
             )
         return None
     if path:
-        return serving_config.read_batching_parameters(path)
+        return serving_config.read(path, serving_config.BatchingParameters)
     parameters = serving_config.BatchingParameters()
     parameters.thread_pool_name.value = "model_server_batch_threads"
     return parameters
@@ -61,7 +61,9 @@ def make_load(
         path = directory / _PER_MODEL_BATCHING_FILE
         parameters = None
         if arguments.enable_per_model_batching_parameters and path.exists():
-            parameters = serving_config.read_batching_parameters(path)
+            parameters = serving_config.read(
+                path, serving_config.BatchingParameters
+            )
         model = servable.Servable(
             name,
             version,
@@ -109,7 +111,7 @@ def _session_config(
     """Threads and devices of all sessions."""
     path = arguments.tensorflow_session_config_file
     config = (
-        serving_config.read_session_config(path)
+        serving_config.read(path, tf.compat.v1.ConfigProto)
         if path
         else tf.compat.v1.ConfigProto()
     )

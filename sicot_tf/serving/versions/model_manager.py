@@ -228,7 +228,11 @@ class ModelManager:
         def watch() -> None:
             while not self._stop_watching.wait(poll_wait_seconds):
                 try:
-                    self.set_config(serving_config.read_model_config(path))
+                    self.set_config(
+                        serving_config.read(
+                            path, serving_config.ModelServerConfig
+                        )
+                    )
                 except tf.errors.OpError as error:
                     _log.error("%s is not taken: %s", path, error.message)
 
@@ -273,10 +277,6 @@ class ModelManager:
         models = model_server_config_pb2.ModelConfigList()
         models.CopyFrom(config)
         serving_config.check_model_list(models)
-        serving_config.check_platforms(
-            self._config or model_server_config_pb2.ModelConfigList(), models
-        )
-        serving_config.check_supported(models)
         with self._changed:
             labels = self._check_labels(models)
             new_models = self._watcher.set_models(models, is_first)

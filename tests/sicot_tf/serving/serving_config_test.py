@@ -36,7 +36,7 @@ class ServingConfigTest(unittest.TestCase):
 
     def test_model_config(self):
         """All that TensorFlow Serving's own example file has."""
-        config = serving_config.read_model_config(
+        config = serving_config.read(
             self.write(
                 """
                 model_config_list {
@@ -54,7 +54,8 @@ class ServingConfigTest(unittest.TestCase):
                            model_version_policy: {
                              latest { num_versions: 2 } } }
                 }"""
-            )
+            ),
+            serving_config.ModelServerConfig,
         )
         first, second = config.model_config_list.config
         self.assertEqual(first.model_version_policy.specific.versions, [1, 2])
@@ -74,7 +75,7 @@ class ServingConfigTest(unittest.TestCase):
 
     def test_batching_parameters(self):
         """Numbers are wrapped, lists and one flag are not."""
-        parameters = serving_config.read_batching_parameters(
+        parameters = serving_config.read(
             self.write(
                 """
                 max_batch_size { value: 16 }
@@ -86,7 +87,8 @@ class ServingConfigTest(unittest.TestCase):
                 pad_variable_length_inputs: true
                 enable_large_batch_splitting { value: true }
                 max_execution_batch_size { value: 8 }"""
-            )
+            ),
+            serving_config.BatchingParameters,
         )
         self.assertEqual(parameters.max_batch_size.value, 16)
         # Unset is the default, 0 is a setting.
@@ -96,23 +98,25 @@ class ServingConfigTest(unittest.TestCase):
         self.assertTrue(parameters.pad_variable_length_inputs)
         self.assertTrue(parameters.enable_large_batch_splitting.value)
         self.assertEqual(parameters.max_execution_batch_size.value, 8)
-        empty = serving_config.read_batching_parameters(self.write(""))
+        empty = serving_config.read(
+            self.write(""), serving_config.BatchingParameters
+        )
         self.assertFalse(empty.HasField("max_batch_size"))
 
-    def test_monitoring_config(self):
-        config = serving_config.read_monitoring_config(
-            self.write("prometheus_config { enable: true path: '/metrics' }")
+    def test_monitoring_and_tls(self):
+        r"""Keys stand in the file itself, with \n for line ends."""
+        config = serving_config.read(
+            self.write("prometheus_config { enable: true path: '/metrics' }"),
+            serving_config.MonitoringConfig,
         )
         self.assertTrue(config.prometheus_config.enable)
         self.assertEqual(config.prometheus_config.path, "/metrics")
-
-    def test_ssl_config(self):
-        r"""Keys stand in the file itself, with \n for line ends."""
-        config = serving_config.read_ssl_config(
+        config = serving_config.read(
             self.write(
                 r"server_key: '-----BEGIN\nk\n' server_cert: 'c' "
                 "custom_ca: 'a' client_verify: true"
-            )
+            ),
+            serving_config.SSLConfig,
         )
         self.assertEqual(config.server_key, "-----BEGIN\nk\n")
         self.assertEqual(config.server_cert, "c")
@@ -126,33 +130,51 @@ class ServingConfigTest(unittest.TestCase):
                 tf.errors.InvalidArgumentError,
                 f"Invalid protobuf file: '{self.path}': expected the text form "
                 "of tensorflow.serving.ModelServerConfig: 1:",
-                serving_config.read_model_config,
+                serving_config.read,
                 self.write(text),
+                serving_config.ModelServerConfig,
             )
         self.path.write_bytes(b"\xff\xfe")
-        for read, name in (
-            (serving_config.read_ssl_config, "tensorflow.serving.SSLConfig"),
-            (serving_config.read_session_config, "tensorflow.ConfigProto"),
+        for message_class, name in (
+            (serving_config.SSLConfig, "tensorflow.serving.SSLConfig"),
+            (tf.compat.v1.ConfigProto, "tensorflow.ConfigProto"),
         ):
             self.assert_raises(
-                tf.errors.InvalidArgumentError, name, read, self.path
+                tf.errors.InvalidArgumentError,
+                name,
+                serving_config.read,
+                self.path,
+                message_class,
             )
         self.path.unlink()
         self.assert_raises(
             tf.errors.NotFoundError,
             f"{self.path}; No such file or directory",
-            serving_config.read_model_config,
+            serving_config.read,
             self.path,
+            serving_config.ModelServerConfig,
         )
 
     def test_lists_of_models(self):
         """Breaks if a list is taken of which some model can't be served."""
         for text, message in (
             (
-                2 * "config { name: 'm' base_path: '/m' }",
+                2 * "config { name: 'm' base_path: '/m' model_type: 1 }",
                 "Illegal to list model m multiple times in config list",
             ),
             ("config { base_path: '/m' }", "Expected a name for the model"),
+            *(
+                (f"config {{ name: 'm' base_path: '/m' {platform} }}", message)
+                for platform, message in (
+                    ("", "Illegal setting of neither: expected model_platf"),
+                    (
+                        "model_type: TENSORFLOW model_platform: 'x'",
+                        "Illegal setting of x and tensorflow: expected model_p",
+                    ),
+                    ("model_type: OTHER", "requests unsupported platform ot"),
+                    ("model_platform: 'a'", "Model m requests unsupported"),
+                )
+            ),
             *(
                 (
                     f"config {{ name: 'm' base_path: '{path}' }}",
@@ -174,43 +196,15 @@ class ServingConfigTest(unittest.TestCase):
                 serving_config.check_model_list,
                 model_list(text),
             )
-        serving_config.check_model_list(
-            model_list("config { name: 'm' base_path: 'file:///b/m' }")
-        )
+        for platform in ("model_platform: 'tensorflow'", "model_type: 1"):
+            serving_config.check_model_list(
+                model_list(
+                    "config { name: 'm' base_path: 'file:///b/m' "
+                    f"{platform} }}"
+                )
+            )
         self.assertEqual(
             serving_config.local_path("file:///b/m"), pathlib.Path("/b/m")
-        )
-
-    def test_platforms(self):
-        """Breaks if a model that is no SavedModel is taken for one."""
-        plain = model_list("config { name: 'm' model_platform: 'tensorflow' }")
-        old_style = model_list("config { name: 'm' model_type: TENSORFLOW }")
-        other = model_list("config { name: 'm' model_platform: 'caffe' }")
-        serving_config.check_supported(plain)
-        serving_config.check_supported(old_style)
-        serving_config.check_platforms(plain, old_style)
-        for text, message in (
-            ("name: 'm'", "Illegal setting of neither: expected model_platf"),
-            (
-                "model_type: TENSORFLOW model_platform: 'x'",
-                "Illegal setting of x and tensorflow: expected model_platform",
-            ),
-            ("model_type: OTHER", "requests unsupported platform other"),
-            ("name: 'm' model_platform: 'a'", "Model m requests unsupported"),
-        ):
-            self.assert_raises(
-                tf.errors.InvalidArgumentError,
-                message,
-                serving_config.check_supported,
-                model_list(f"config {{ {text} }}"),
-            )
-        self.assert_raises(
-            tf.errors.InvalidArgumentError,
-            "Illegal to change a model's platform. For model m platform was "
-            "tensorflow and new platform requested is caffe",
-            serving_config.check_platforms,
-            plain,
-            other,
         )
 
 

@@ -76,11 +76,12 @@ class GrpcServer:
             options=list(options.items()),
             maximum_concurrent_rpcs=num_threads + _MAX_WAITING_CALLS,
         )
+        servicer = services.Services(core)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            services.PredictionService(core), self._server
+            servicer, self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            services.ModelService(core), self._server
+            servicer, self._server
         )
         self._streams = _Streams()
         self._health = _HealthService(self._streams)

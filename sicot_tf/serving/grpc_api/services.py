@@ -1,6 +1,7 @@
 """TensorFlow Serving's PredictionService and ModelService over gRPC."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import prediction_service_pb2  # noqa: F401
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from sicot_tf.serving import errors
 from sicot_tf.serving import server_core
 from sicot_tf.serving.inference import batching
 
@@ -22,62 +24,48 @@ _MAX_MESSAGE_BYTES = 1024
 _LONGEST_TIMEOUT_SECONDS = 365 * 24 * 3600.0
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Passes each call on to the core, with the caller's deadline."""
-
-    def __init__(self, core: server_core.ServerCore):
-        self.Predict = functools.partial(_answer, core, "predict")
-        self.Classify = functools.partial(_answer, core, "classify")
-        self.Regress = functools.partial(_answer, core, "regress")
-        self.MultiInference = functools.partial(
-            _answer, core, "multi_inference"
-        )
-        self.GetModelMetadata = functools.partial(
-            _answer, core, "get_model_metadata"
-        )
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+class Services(
+    prediction_service_pb2_grpc.PredictionServiceServicer,
+    model_service_pb2_grpc.ModelServiceServicer,
+):
     """Passes each call on to the core."""
 
     def __init__(self, core: server_core.ServerCore):
-        self.GetModelStatus = functools.partial(
-            _answer, core, "get_model_status"
+        def answer(call: Callable[..., Any]) -> Callable[..., Any]:
+            return functools.partial(_answer, call)
+
+        self.Predict = answer(core.predict)
+        self.Classify = answer(core.classify)
+        self.Regress = answer(core.regress)
+        self.MultiInference = answer(core.multi_inference)
+        self.HandleReloadConfigRequest = answer(core.reload_config)
+        # These two take no time.
+        self.GetModelMetadata = answer(
+            lambda request, **_: core.get_model_metadata(request)
         )
-        self.HandleReloadConfigRequest = functools.partial(
-            _answer, core, "reload_config"
+        self.GetModelStatus = answer(
+            lambda request, **_: core.get_model_status(request)
         )
 
 
 def _answer(
-    core: server_core.ServerCore,
-    call: str,
-    request: Any,
-    context: grpc.ServicerContext,
+    call: Callable[..., Any], request: Any, context: grpc.ServicerContext
 ) -> Any:
     """Calls the core with the seconds left; None: without end.
 
     Nothing runs for a caller who is gone or whose deadline passed while the
     call waited for a thread.
     """
-    if not context.is_active():
-        context.abort(grpc.StatusCode.CANCELLED, "Cancelled by the caller")
     seconds = context.time_remaining()
-    if seconds is not None:
-        if seconds <= 0:
-            context.abort(
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-                "Timed out waiting for notification",
-            )
-        if seconds > _LONGEST_TIMEOUT_SECONDS:
-            seconds = None
     try:
+        if not context.is_active():
+            raise errors.cancelled("Cancelled by the caller")
+        if seconds is not None and seconds <= 0:
+            raise errors.timed_out()
+        if seconds is not None and seconds > _LONGEST_TIMEOUT_SECONDS:
+            seconds = None
         with batching.calling_for(context.is_active):
-            # Metadata and status take no time.
-            options = {"timeout_seconds": seconds}
-            if call.startswith("get_"):
-                options = {}
-            return getattr(core, call)(request, **options)
+            return call(request, timeout_seconds=seconds)
     except tf.errors.OpError as error:
         context.abort(_STATUS_CODES[error.error_code], _cut(error.message))
 

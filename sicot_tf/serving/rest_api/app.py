@@ -6,7 +6,6 @@ size and depth, `Retry-After`, `/healthz` and `/readyz` are this server's own.
 
 import asyncio
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import gzip
@@ -15,16 +14,12 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import AsyncIterator
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from starlette import applications
-from starlette import middleware
 from starlette import requests
 from starlette import responses
-from starlette import routing
 
 from sicot_tf.serving import errors
 from sicot_tf.serving import metrics
@@ -61,31 +56,17 @@ _HTTP_STATUSES = {
 }
 
 
-class _Counter:
-    """Tells `record` the status of each answer."""
-
-    def __init__(self, app: Any, record: Callable[[int], None]):
-        self._app = app
-        self._record = record
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request, or the start and end of the server."""
-
-        async def record_and_send(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                self._record(message["status"])
-            await send(message)
-
-        await self._app(scope, receive, record_and_send)
-
-
-class _TooLarge(Exception):
+class _TooLarge(tf.errors.ResourceExhaustedError):
     """A body above the limit."""
+
+    def __init__(self, max_bytes: int):
+        text = f"Request body is larger than {max_bytes} bytes"
+        super().__init__(None, None, text)
 
 
 @dataclasses.dataclass
 class Api:
-    """The REST interface; itself it answers all below `/v1/`.
+    """The REST interface, as an ASGI application: for example for uvicorn.
 
     Attributes:
         core: answers the requests.
@@ -114,92 +95,56 @@ class Api:
             self.num_threads or 4 * (os.cpu_count() or 1), "rest"
         )
 
-    def make_app(self) -> applications.Starlette:
-        """An ASGI application, for example for uvicorn."""
-
-        async def healthz(request: requests.Request) -> responses.Response:
-            return responses.PlainTextResponse("ok\n")
-
-        async def readyz(request: requests.Request) -> responses.Response:
-            if self.readiness():
-                return responses.PlainTextResponse("ok\n")
-            return responses.PlainTextResponse("not ready\n", 503)
-
-        def monitoring(request: requests.Request) -> responses.Response:
-            return responses.Response(
-                self.counts.text(), media_type=metrics.CONTENT_TYPE
-            )
-
-        @contextlib.asynccontextmanager
-        async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
-            yield
-            self._executor.shutdown(wait=False)
-
-        routes = [
-            routing.Route("/healthz", healthz),
-            routing.Route("/readyz", readyz),
-            # An object rather than a function: it takes every HTTP method.
-            routing.Route("/{path:path}", self),
-        ]
-        if self.monitoring_path is not None:
-            routes.insert(0, routing.Route(self.monitoring_path, monitoring))
-        record = self.counts.record_rest_response
-        return applications.Starlette(
-            routes=routes,
-            lifespan=lifespan,
-            middleware=[middleware.Middleware(_Counter, record)],
-        )
-
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request, whatever its method and path."""
         request = requests.Request(scope, receive)
         path = scope.get("raw_path") or scope["path"].encode("utf-8")
         # Servers differ in whether the query is part of it.
         path = path.split(b"?")[0]
-        if not path.lower().startswith(b"/v1/"):
-            response = responses.PlainTextResponse("Not Found\n", 404)
-        elif self.cors and request.method == "OPTIONS":
-            is_page = request.headers.get("Origin", "").startswith("http")
-            response = self._make_response(
-                *(200, b"")
-                if is_page
-                else (400, json_responses.error("Origin header is missing"))
-            )
+        if path.lower().startswith(b"/v1/"):
+            response = await self._respond(request, path)
         else:
-            try:
-                response = await self._respond(request, path)
-            except _TooLarge:
-                self.counts.count(calls.model_name(path), "RESOURCE_EXHAUSTED")
-                text = (
-                    f"Request body is larger than {self.max_body_bytes} bytes"
-                )
-                response = self._make_response(413, json_responses.error(text))
-            except requests.ClientDisconnect:
-                self.counts.count(calls.model_name(path), "CANCELLED")
-                return
-        await response(scope, receive, send)
+            response = await asyncio.to_thread(self._page, scope["path"])
+        if response is not None:
+            self.counts.record_rest_response(response.status_code)
+            await response(scope, receive, send)
+
+    def _page(self, path: str) -> responses.Response:
+        """Health and metrics."""
+        if path == self.monitoring_path:
+            return responses.Response(
+                self.counts.text(), media_type=metrics.CONTENT_TYPE
+            )
+        if path == "/healthz" or (path == "/readyz" and self.readiness()):
+            return responses.PlainTextResponse("ok\n")
+        if path == "/readyz":
+            return responses.PlainTextResponse("not ready\n", 503)
+        return responses.PlainTextResponse("Not Found\n", 404)
 
     async def _respond(
         self, request: requests.Request, path: bytes
-    ) -> responses.Response:
-        """Raises _TooLarge if the body is."""
-        body = await self._read_body(request)
+    ) -> responses.Response | None:
+        """Answers below `/v1/`; None if the client has gone."""
+        if self.cors and request.method == "OPTIONS":
+            if request.headers.get("Origin", "").startswith("http"):
+                return self._make_response(200, b"")
+            return self._make_response(
+                400, json_responses.error("Origin header is missing")
+            )
+        try:
+            body = await self._read_body(request)
+        except requests.ClientDisconnect:
+            self.counts.count(calls.model_name(path), "CANCELLED")
+            return None
         deadline = None
         if self.timeout_seconds is not None:
             deadline = time.monotonic() + self.timeout_seconds
-        work = functools.partial(
-            self._work,
-            request.method,
-            path,
-            "gzip" in request.headers.get("Content-Encoding", "").lower(),
-            body,
-            deadline,
-        )
+        work = functools.partial(self._work, request, path, body, deadline)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, work)
 
-    async def _read_body(self, request: requests.Request) -> bytes:
-        """The body; raises _TooLarge, after reading it."""
+    async def _read_body(self, request: requests.Request) -> bytes | None:
+        """The body, after reading it; None if it is too large."""
         chunks = []
         num_bytes = 0
         async for chunk in request.stream():
@@ -207,46 +152,41 @@ class Api:
             # Most clients listen only after they have sent everything. One
             # that never ends is cut off.
             if num_bytes > 4 * self.max_body_bytes:
-                raise _TooLarge
+                return None
             if num_bytes > self.max_body_bytes:
                 chunks.clear()
             else:
                 chunks.append(chunk)
-        if num_bytes > self.max_body_bytes:
-            raise _TooLarge
-        return b"".join(chunks)
+        return b"".join(chunks) if num_bytes <= self.max_body_bytes else None
 
     def _work(
         self,
-        method: str,
+        request: requests.Request,
         path: bytes,
-        is_packed: bool,
-        body: bytes,
+        body: bytes | None,
         deadline: float | None,
     ) -> responses.Response:
         """Answers one request in a thread of its own."""
+        encoding = request.headers.get("Content-Encoding", "").lower()
         status = 200
         try:
-            if body and is_packed:
-                try:
+            with self._calls.counting_errors(path):
+                if body is None:
+                    raise _TooLarge(self.max_body_bytes)
+                if body and "gzip" in encoding:
                     body = _unpack(body, self.max_body_bytes)
-                except tf.errors.OpError:
-                    self.counts.count(
-                        calls.model_name(path), "INVALID_ARGUMENT"
-                    )
-                    raise
-            content = self._calls.answer(method, path, body, deadline)
-        except _TooLarge:
-            raise
+            content = self._calls.answer(request.method, path, body, deadline)
         except tf.errors.OpError as error:
             status = _HTTP_STATUSES.get(error.error_code, 500)
+            if isinstance(error, _TooLarge):
+                status = 413
             content = json_responses.error(error.message)
         except MemoryError:
             status, content = 429, json_responses.error("Out of memory")
         except Exception as error:
             # A fault of this server: the client learns that it was one, the
             # log tells where, and the server goes on.
-            _log.exception("%s %r failed", method, path)
+            _log.exception("%s %r failed", request.method, path)
             text = f"{type(error).__name__}: {error}"
             status, content = 500, json_responses.error(text)
         return self._make_response(status, content)
@@ -270,5 +210,5 @@ def _unpack(body: bytes, max_bytes: int) -> bytes:
             f"Request body can't be unpacked as gzip: {error}"
         ) from None
     if len(unpacked) > max_bytes:
-        raise _TooLarge
+        raise _TooLarge(max_bytes)
     return unpacked

@@ -72,7 +72,7 @@ class RestCalls:
         # HTTP has no GET without HEAD; the server leaves the body out.
         paths = {"POST": _POST_PATH, "GET": _GET_PATH, "HEAD": _GET_PATH}
         match = paths[method].fullmatch(path) if method in paths else None
-        with self._counting_errors(model_name(path)):
+        with self.counting_errors(path):
             call = match and (match[4] or b"").decode()
             # In capitals a path fits, but no call is meant.
             if match is None or (method == "POST" and call not in _REQUESTS):
@@ -85,12 +85,13 @@ class RestCalls:
                 content = self._get(model_spec, call)
                 self._count(model_spec.name, "OK")
                 return content
-        return self._infer(call, model_spec, body, deadline)
+        return self._infer(call, model_spec, path, body, deadline)
 
     def _infer(
         self,
         call: str,
         model_spec: model_pb2.ModelSpec,
+        path: bytes,
         body: bytes,
         deadline: float | None,
     ) -> bytes:
@@ -98,7 +99,7 @@ class RestCalls:
         in_rows = False
         # The values can be a hundred times as large as the tensors: no name
         # keeps them.
-        with self._counting_errors(model_spec.name):
+        with self.counting_errors(path):
             if call == "predict":
                 in_rows = json_tensors.fill_predict_request(
                     json_values.parse(body),
@@ -132,7 +133,7 @@ class RestCalls:
         return json_responses.status(self._core.get_model_status(request))
 
     @contextlib.contextmanager
-    def _counting_errors(self, name: str) -> Iterator[None]:
+    def counting_errors(self, path: bytes) -> Iterator[None]:
         """Around what happens before `core` counts."""
         try:
             yield
@@ -142,7 +143,7 @@ class RestCalls:
                 code = errors.code_name(error.error_code)
             elif isinstance(error, MemoryError):
                 code = "RESOURCE_EXHAUSTED"
-            self._count(name, code)
+            self._count(model_name(path), code)
             raise
 
     def _input_types(

@@ -9,11 +9,11 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Awaitable
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from starlette import applications
 
 from sicot_tf.serving.rest_api import rest_protocol
 
@@ -28,7 +28,7 @@ class RestServer:
     """An HTTP server in a thread of its own.
 
     Args:
-        app: answers the requests.
+        app: answers the requests; of ASGI.
         port: TCP port on all interfaces, IPv6 and IPv4; 0 takes a free one.
         idle_seconds: time after which a connection without requests is closed.
         receive_seconds: time in which a request must come; large ones have
@@ -46,7 +46,7 @@ class RestServer:
 
     def __init__(
         self,
-        app: applications.Starlette,
+        app: Callable[[Any, Any, Any], Awaitable[None]],
         port: int,
         *,
         idle_seconds: float = 620.0,
@@ -75,6 +75,7 @@ class RestServer:
                 backlog=min(_MAX_BACKLOG, max_connections),
                 timeout_keep_alive=idle_seconds,
                 ws="none",
+                lifespan="off",
                 # Its warnings are about what clients send.
                 log_level="error",
                 log_config=None,

@@ -88,10 +88,12 @@ class RestTest(tf.test.TestCase):
     @contextlib.contextmanager
     def serve(core, counts=None, **options):
         """The port of a uvicorn server, inside a `with`."""
-        made = app.Api(core, counts or metrics.Metrics(), **options).make_app()
+        api = app.Api(core, counts or metrics.Metrics(), **options)
         with socket.create_server(("localhost", 0)) as listener:
             server = uvicorn.Server(
-                uvicorn.Config(made, http="h11", log_level="error")
+                uvicorn.Config(
+                    api, http="h11", lifespan="off", log_level="error"
+                )
             )
             thread = threading.Thread(
                 target=server.run, kwargs={"sockets": [listener]}

@@ -4,10 +4,10 @@ Dashboards and alerts written for tensorflow_model_server read the same page:
 names with colons, the same labels and buckets, at the same path.
 """
 
-import functools
 import re
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import prometheus_client
 
@@ -37,6 +37,8 @@ _METRICS = {
     "batching_session:processed_batch_size": (_SIZES, ""),
     "batching_session:padding_size": (_SIZES, "execution_batch_size"),
     "batching_session:wrapped_run_count": (None, ""),
+    # HTTP answers on the REST port, which TensorFlow Serving does not count.
+    ":sicot:serving:rest_response_count": (None, "code"),
 }
 # prometheus_client ends the names of counters in `_total`, TensorFlow Serving
 # that of one.
@@ -52,30 +54,26 @@ class Metrics:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._served_names = set()
-        self._unserved_names = set()
+        self._names = set()
+        self._num_unserved_names = 0
         self._registry = prometheus_client.CollectorRegistry()
         # When each counter was made would be a line more for each.
         prometheus_client.disable_created_metrics()
         self._metrics = {}
         for name, (buckets, labels) in _METRICS.items():
-            make = prometheus_client.Counter
+            make, options = prometheus_client.Counter, {}
             if buckets:
-                make = functools.partial(
-                    prometheus_client.Histogram, buckets=buckets
+                make, options = (
+                    prometheus_client.Histogram,
+                    {"buckets": buckets},
                 )
             self._metrics[name] = make(
-                f"{_PREFIX}{name}",
-                "As of TensorFlow Serving; latencies in microseconds.",
+                name if name.startswith(":") else _PREFIX + name,
+                "Latencies are in microseconds.",
                 labels.split(),
                 registry=self._registry,
+                **options,
             )
-        self._rest_response_count = prometheus_client.Counter(
-            ":sicot:serving:rest_response_count",
-            "HTTP answers on the REST port.",
-            ["code"],
-            registry=self._registry,
-        )
 
     def record(
         self,
@@ -90,34 +88,27 @@ class Metrics:
 
         Seconds and tf.Examples count only for `OK`, as in TensorFlow Serving.
         """
-        model_name = self.count(model_name, status_code_name)
-        if status_code_name == "OK":
-            self._metrics["request_latency"].labels(
-                model_name, api, entrypoint
-            ).observe(seconds * 1e6)
-            if num_examples:
-                self._metrics["request_example_counts"].labels(
-                    model_name
-                ).observe(num_examples)
-                self._metrics["request_example_count_total"].labels(
-                    model_name
-                ).inc(num_examples)
+        name = self.count(model_name, status_code_name)
+        if status_code_name != "OK":
+            return
+        self._observe("request_latency", seconds * 1e6, name, api, entrypoint)
+        if num_examples:
+            self._observe("request_example_counts", num_examples, name)
+            self._add("request_example_count_total", num_examples, name)
 
     def count(self, model_name: str, status_code_name: str) -> str:
         """One request, whether or not a model saw it; returns its label."""
         label = self._label(model_name, status_code_name == "OK")
-        self._metrics["request_count"].labels(label, status_code_name).inc()
+        self._add("request_count", 1, label, status_code_name)
         return label
 
     def record_rest_response(self, status: int) -> None:
         """One HTTP answer, whatever was asked."""
-        self._rest_response_count.labels(str(status)).inc()
+        self._add(":sicot:serving:rest_response_count", 1, str(status))
 
     def record_runtime(self, model_name: str, api: str, seconds: float) -> None:
         """One run of a model's session, without parsing and encoding."""
-        self._metrics["runtime_latency"].labels(model_name, api, "TF1").observe(
-            seconds * 1e6
-        )
+        self._observe("runtime_latency", seconds * 1e6, model_name, api, "TF1")
 
     def record_warmup(
         self,
@@ -127,12 +118,10 @@ class Metrics:
         num_records: int,
     ) -> None:
         """The warm-up of one version."""
-        self._metrics["model_warmup_latency"].labels(
-            model_path, status_code_name
-        ).observe(seconds * 1e6)
-        self._metrics["model_warmup_records_read"].labels(model_path).inc(
-            num_records
+        self._observe(
+            "model_warmup_latency", seconds * 1e6, model_path, status_code_name
         )
+        self._add("model_warmup_records_read", num_records, model_path)
 
     def record_batch(
         self,
@@ -143,22 +132,21 @@ class Metrics:
     ) -> None:
         """One batch that is about to run, with rows of several requests."""
         prefix = "batching_session:"
-        latency = self._metrics[prefix + "queuing_latency"]
         for seconds in seconds_in_queue:
-            latency.labels(thread_pool_name).observe(seconds * 1e6)
-        self._metrics[prefix + "input_batch_size"].observe(size)
-        self._metrics[prefix + "processed_batch_size"].observe(padded_size)
-        padding = self._metrics[prefix + "padding_size"].labels(padded_size)
-        padding.observe(padded_size - size)
-        self._metrics[prefix + "wrapped_run_count"].inc()
+            self._observe(
+                prefix + "queuing_latency", seconds * 1e6, thread_pool_name
+            )
+        self._observe(prefix + "input_batch_size", size)
+        self._observe(prefix + "processed_batch_size", padded_size)
+        self._observe(prefix + "padding_size", padded_size - size, padded_size)
+        self._add(prefix + "wrapped_run_count", 1)
 
     def record_request_log(
         self, model_name: str, status_code_name: str
     ) -> None:
         """One request that was to be logged, and whether it was."""
-        self._metrics["request_log_count"].labels(
-            self._label(model_name, is_served=False), status_code_name
-        ).inc()
+        label = self._label(model_name, is_served=False)
+        self._add("request_log_count", 1, label, status_code_name)
 
     def text(self) -> str:
         """The page of metrics, under TensorFlow Serving's names."""
@@ -173,19 +161,27 @@ class Metrics:
                     return int(sample.value)
         return 0
 
+    def _add(self, name: str, number: int, *labels: object) -> None:
+        self._metric(name, labels).inc(number)
+
+    def _observe(self, name: str, value: float, *labels: object) -> None:
+        self._metric(name, labels).observe(value)
+
+    def _metric(self, name: str, labels: tuple[object, ...]) -> Any:
+        metric = self._metrics[name]
+        return metric.labels(*labels) if labels else metric
+
     def _label(self, model_name: str, is_served: bool) -> str:
         """`model_name`, or one name for all that nobody serves."""
         with self._lock:
-            if model_name in self._served_names:
+            if model_name in self._names:
                 return model_name
-            if is_served:
-                self._served_names.add(model_name)
-                return model_name
-            if (
-                len(self._unserved_names) < _MAX_UNSERVED_NAMES
-                and len(model_name) <= _MAX_UNSERVED_NAME_LENGTH
-            ):
-                self._unserved_names.add(model_name)
-            if model_name in self._unserved_names:
-                return model_name
-            return _OTHER_NAME
+            if not is_served:
+                if (
+                    self._num_unserved_names == _MAX_UNSERVED_NAMES
+                    or len(model_name) > _MAX_UNSERVED_NAME_LENGTH
+                ):
+                    return _OTHER_NAME
+                self._num_unserved_names += 1
+            self._names.add(model_name)
+            return model_name

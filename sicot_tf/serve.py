@@ -103,6 +103,16 @@ TFRecords of PredictionLog
   drain_seconds 10.0  how long all requests are still answered after SIGTERM, \
 while health checks send clients elsewhere
 """
+_RANGES = {
+    # gRPC would take 99999 for 34463.
+    "port": (0, 65535),
+    "rest_api_port": (0, 65535),
+    "drain_seconds": (0, 10**9),
+    "rest_api_receive_timeout_in_ms": (1, 10**9),
+    "rest_api_idle_timeout_in_ms": (1, 10**9),
+    "rest_api_max_connections": (1, 10**9),
+    "request_log_sampling_rate": (0, 1),
+}
 # Of TensorFlow Serving, and one of an earlier version of this server. They are
 # taken, so that a command line need not be rewritten.
 _WITHOUT_EFFECT = (
@@ -127,13 +137,16 @@ _WITHOUT_EFFECT = (
 @command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """Serves until a signal comes; the process ends here."""
-    arguments, unknown = _make_parser().parse_known_args(argv)
+    parser = _make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
     if arguments.version:
         print(
             f"TensorFlow ModelServer: sicot_tf {sicot_tf.__version__}\n"
             f"TensorFlow Library: {importlib.metadata.version('tensorflow')}"
         )
         return
+    if mistake := _mistake(arguments):
+        parser.error(mistake)
     _warn(arguments, unknown)
     stop = _StopSignal()
     command_line.import_tensorflow()
@@ -171,6 +184,30 @@ def _make_parser() -> command_line.ArgumentParser:
     # The list of all of them would fill a screen.
     parser.usage = "%(prog)s --model_base_path FOLDER [FLAGS]"
     return parser
+
+
+def _mistake(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with flags of impossible values, or that contradict."""
+    for name, (least, most) in _RANGES.items():
+        value = getattr(arguments, name)
+        if not least <= value <= most:
+            return f"expected --{name} from {least} to {most}, received {value}"
+    port, rest_port = arguments.port, arguments.rest_api_port
+    if not (port or arguments.grpc_socket_path or rest_port):
+        return "expected --port, --grpc_socket_path or --rest_api_port"
+    if port and port == rest_port:
+        return f"expected another --rest_api_port than --port, received {port}"
+    if arguments.use_alts_credentials:
+        return "ALTS credentials exist on Google Cloud; use --ssl_config_file"
+    if (
+        arguments.model_config_file_poll_wait_seconds > 0
+        and not arguments.model_config_file
+    ):
+        return (
+            "expected --model_config_file with "
+            "--model_config_file_poll_wait_seconds"
+        )
+    return None
 
 
 def _warn(arguments: argparse.Namespace, unknown: list[str]) -> None:

@@ -55,11 +55,6 @@ class RequestLog:
         max_file_bytes: int = _MAX_FILE_BYTES,
         max_files: int = _MAX_FILES,
     ):
-        if not 0 <= sampling_rate <= 1:
-            raise ValueError(
-                "Expected a sampling rate of the request log of 0 to 1, "
-                f"received {sampling_rate}."
-            )
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._sampling_rate = sampling_rate

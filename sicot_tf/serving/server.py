@@ -54,7 +54,8 @@ def run(arguments: argparse.Namespace, stop: threading.Event) -> int:
     """
     with contextlib.ExitStack() as stack:
         try:
-            return _serve(arguments, stop, stack)
+            _serve(arguments, stop, stack)
+            return 0
         except (OSError, RuntimeError, ValueError) as error:
             text = str(error)
         except tf.errors.OpError as error:
@@ -68,9 +69,8 @@ def _serve(
     arguments: argparse.Namespace,
     stop: threading.Event,
     stack: contextlib.ExitStack,
-) -> int:
+) -> None:
     """Body of `run`."""
-    _check_flags(arguments)
     _raise_file_limit()
     # All that can be wrong is read before models are loaded for minutes.
     config = _model_config(arguments)
@@ -108,10 +108,12 @@ def _serve(
     )
     manager.set_config(config)
     if not manager.wait_until_available(stop):
-        return 0
+        return
+    servers = [over_grpc]
     for address in _grpc_addresses(arguments):
         over_grpc.listen(address, credentials)
-    servers = [over_grpc, *_rest_servers(arguments, api, counts)]
+    if arguments.rest_api_port:
+        servers.append(_rest_server(arguments, api))
     for server in servers:
         server.start()
     if arguments.model_config_file_poll_wait_seconds > 0:
@@ -123,7 +125,6 @@ def _serve(
     stop.wait()
     is_draining.set()
     _drain(servers, arguments.drain_seconds)
-    return 0
 
 
 def _drain(
@@ -192,61 +193,18 @@ def _make_manager(
     )
 
 
-def _rest_servers(
-    arguments: argparse.Namespace,
-    api: app.Api,
-    counts: metrics.Metrics,
-) -> list[rest_server.RestServer]:
-    """With its port, but not yet answering; none without a port."""
-    if not arguments.rest_api_port:
-        return []
-    server = rest_server.RestServer(
+def _rest_server(
+    arguments: argparse.Namespace, api: app.Api
+) -> rest_server.RestServer:
+    """With its port, but not yet answering."""
+    return rest_server.RestServer(
         api,
         arguments.rest_api_port,
         idle_seconds=arguments.rest_api_idle_timeout_in_ms / 1e3,
         receive_seconds=arguments.rest_api_receive_timeout_in_ms / 1e3,
         max_connections=arguments.rest_api_max_connections,
-        record=counts.record_rest_response,
+        record=api.counts.record_rest_response,
     )
-    return [server]
-
-
-def _check_flags(arguments: argparse.Namespace) -> None:
-    """Raises if flags contradict each other, or have impossible values."""
-    for name, least, most in (
-        # gRPC would take 99999 for 34463.
-        ("port", 0, 65535),
-        ("rest_api_port", 0, 65535),
-        ("drain_seconds", 0, 1e9),
-        ("rest_api_receive_timeout_in_ms", 1, 1e9),
-        ("rest_api_idle_timeout_in_ms", 1, 1e9),
-        ("rest_api_max_connections", 1, 1e9),
-    ):
-        value = getattr(arguments, name)
-        if not least <= value <= most:
-            raise errors.invalid(
-                f"Expected --{name} from {least} to {most:.0f}, received "
-                f"{value}."
-            )
-    port, rest_port = arguments.port, arguments.rest_api_port
-    if not (port or arguments.grpc_socket_path or rest_port):
-        raise errors.invalid("server_options.grpc_port is not set.")
-    if port and port == rest_port:
-        raise errors.invalid(
-            f"Expected another --rest_api_port than --port, received {port}."
-        )
-    if arguments.use_alts_credentials:
-        raise errors.unimplemented(
-            "ALTS credentials exist on Google Cloud; use --ssl_config_file."
-        )
-    if (
-        arguments.model_config_file_poll_wait_seconds > 0
-        and not arguments.model_config_file
-    ):
-        raise errors.invalid(
-            "Expected --model_config_file with "
-            "--model_config_file_poll_wait_seconds."
-        )
 
 
 def _model_config(
@@ -275,9 +233,9 @@ def _num_threads(
     if arguments.grpc_max_threads > 0:
         return arguments.grpc_max_threads
     num_threads = max(16, 4 * (os.cpu_count() or 1))
-    batch_size = 0
-    if batching_parameters is not None:
-        batch_size = batching_parameters.max_batch_size.value or 1000
+    if batching_parameters is None:
+        return num_threads
+    batch_size = batching_parameters.max_batch_size.value or 1000
     return max(num_threads, min(2 * batch_size, _MAX_THREADS_FOR_BATCHES))
 
 
@@ -285,10 +243,12 @@ def _monitoring_path(config_path: str) -> str | None:
     """Where the metrics are, from --monitoring_config_file."""
     if not config_path:
         return None
-    config = serving_config.read(config_path, serving_config.MonitoringConfig)
-    if not config.prometheus_config.enable:
+    config = serving_config.read(
+        config_path, serving_config.MonitoringConfig
+    ).prometheus_config
+    if not config.enable:
         return None
-    path = config.prometheus_config.path or _MONITORING_PATH
+    path = config.path or _MONITORING_PATH
     if not re.fullmatch(r"/[^{}?#\s]+", path) or re.match(
         "/(v1|healthz|readyz)(/|$)", path
     ):
@@ -322,19 +282,17 @@ def _log_ready(
         ]
         models.append(f"{name} version {', '.join(versions)}")
     served = "; ".join(models)
-    addresses = _grpc_addresses(arguments)
-    if addresses:
-        where = " and ".join(addresses)
-        _log.info("Running gRPC ModelServer at %s: %s", where, served)
     if arguments.rest_api_port:
         where = f"localhost:{arguments.rest_api_port}"
         _log.info("Exporting HTTP/REST API at:%s: %s", where, served)
+    if addresses := _grpc_addresses(arguments):
+        where = " and ".join(addresses)
+        _log.info("Running gRPC ModelServer at %s: %s", where, served)
     if addresses and models:
-        where = addresses[-1].replace("0.0.0.0", "localhost")
         _log.info(
             "Try it: python -m sicot_tf.client PHOTO --server %s --model_name "
             "%s",
-            where,
+            addresses[-1].replace("0.0.0.0", "localhost"),
             manager.model_names()[0],
         )
 
@@ -342,8 +300,7 @@ def _log_ready(
 def _raise_file_limit() -> None:
     """Takes as many open files, and connections, as the system grants."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_OPEN_FILES
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
+    is_limited = hard != resource.RLIM_INFINITY
+    wanted = min(_MAX_OPEN_FILES, hard) if is_limited else _MAX_OPEN_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -426,11 +426,6 @@ class StartTest(tf.test.TestCase):
         bad = root / "bad.config"
         for words, text in (
             ([], "Both server_options.model_base_path and server_options.mod"),
-            (["--port=0"], "server_options.grpc_port is not set."),
-            (["--port=99999"], "Expected --port from 0 to 65535, received 99"),
-            (["--port=-3"], "Expected --port from 0 to 65535, received -3"),
-            (["--rest_api_port=65536"], "Expected --rest_api_port from 0 to"),
-            (["--rest_api_port=8500"], "Expected another --rest_api_port than"),
             (
                 ["--batching_parameters_file=x"],
                 "server_options.batching_parameters_file is set without "
@@ -454,11 +449,6 @@ class StartTest(tf.test.TestCase):
                 "Illegal to list model a multiple times in config",
             ),
             (["--grpc_channel_arguments=x"], "Expected --grpc_channel_argume"),
-            (["--drain_seconds=-1"], "Expected --drain_seconds from 0 to"),
-            (
-                ["--rest_api_max_connections=0"],
-                "Expected --rest_api_max_connections from 1 to",
-            ),
             (
                 ["--model_base_path=gs://bucket/m"],
                 "Expected model default to have a base_path in a mounted file "
@@ -480,18 +470,40 @@ class StartTest(tf.test.TestCase):
                 errors, "error: Failed to start server. Error: INVALID_ARGUMENT"
             )
             self.assertIn(text, errors)
+        code, errors = self.run_server(
+            "--model_base_path=/absent", "--ssl_config_file=/absent"
+        )
+        self.assertEqual(code, 255)
+        self.assertIn("Error: NOT_FOUND: ", errors)
+
+    def test_wrong_flags(self):
+        """Breaks if a mistyped flag shows only once TensorFlow is loaded."""
         for words, text in (
-            (["--ssl_config_file=/absent"], "Error: NOT_FOUND: "),
-            (["--use_alts_credentials"], "Error: UNIMPLEMENTED: ALTS cred"),
+            (["--port=x"], "argument --port: invalid int value: 'x'"),
+            (["--port=0"], "expected --port, --grpc_socket_path or --rest_api"),
+            (["--port=99999"], "expected --port from 0 to 65535, received 99"),
+            (["--port=-3"], "expected --port from 0 to 65535, received -3"),
+            (["--rest_api_port=65536"], "expected --rest_api_port from 0 to"),
+            (["--rest_api_port=8500"], "expected another --rest_api_port than"),
+            (["--drain_seconds=-1"], "expected --drain_seconds from 0 to"),
+            (["--request_log_sampling_rate=2"], "from 0 to 1, received 2.0"),
             (
-                ["--request_log_sampling_rate=2"]
-                + [f"--request_log_dir={root / 'log'}"],
-                "Error: Expected a sampling rate",
+                ["--rest_api_max_connections=0"],
+                "expected --rest_api_max_connections from 1 to",
+            ),
+            (["--use_alts_credentials"], "use --ssl_config_file"),
+            (
+                ["--model_config_file_poll_wait_seconds=1"],
+                "expected --model_config_file with",
             ),
         ):
-            code, errors = self.run_server("--model_base_path=/absent", *words)
-            self.assertEqual(code, 255, msg=words)
-            self.assertIn(text, errors)
+            errors = io.StringIO()
+            with contextlib.redirect_stderr(errors):
+                with self.assertRaises(SystemExit) as raised:
+                    serve.main(words)
+            self.assertEqual(raised.exception.code, 2, msg=words)
+            self.assertStartsWith(errors.getvalue(), "error: ")
+            self.assertIn(text, errors.getvalue())
 
     def test_stopped_before_a_version_is_there(self):
         """Breaks if a deployment that is rolled back at once hangs."""
@@ -555,9 +567,6 @@ class StartTest(tf.test.TestCase):
         self.assertEqual(arguments.load_retry_interval_micros, 5)
         with self.assertNoLogs():
             serve._warn(parse(), [])
-        with self.assertRaises(SystemExit) as raised:
-            serve.main(["--port", "x"])
-        self.assertEqual(raised.exception.code, 2)
 
     def test_a_second_signal_ends_at_once(self):
         """Breaks if who presses Ctrl-C again has to wait for requests."""

@@ -5,7 +5,6 @@ files: a handful of them, put into a version's `assets.extra`, warms up the
 next version with real requests.
 """
 
-import functools
 import logging
 import pathlib
 import queue
@@ -42,8 +41,6 @@ class RequestLog:
         record: called with model name and status code name for each record
             that was written (`OK`), or not: `RESOURCE_EXHAUSTED` if too many
             wait, `UNKNOWN` if the disk is to blame.
-        max_file_bytes: a file that has as much is closed.
-        max_files: number of files that are kept.
     """
 
     def __init__(
@@ -52,15 +49,11 @@ class RequestLog:
         *,
         sampling_rate: float,
         record: Callable[[str, str], None] = lambda *_: None,
-        max_file_bytes: int = _MAX_FILE_BYTES,
-        max_files: int = _MAX_FILES,
     ):
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._sampling_rate = sampling_rate
         self._record = record
-        self._max_file_bytes = max_file_bytes
-        self._max_files = max_files
         self._queue = queue.Queue()
         self._lock = threading.Lock()
         self._pending_bytes = 0
@@ -68,7 +61,7 @@ class RequestLog:
         self._num_bytes = 0
         self._last_message = -_SECONDS_BETWEEN_MESSAGES
         self._next_flush = 0.0
-        _keep_unfinished_files(directory)
+        self._keep_unfinished_files()
         self._thread = threading.Thread(
             target=self._run, name="request_log", daemon=True
         )
@@ -112,9 +105,7 @@ class RequestLog:
                 self._attempt(self._end_file)
                 return
             log, num_bytes = item
-            code_name = self._attempt(
-                functools.partial(self._write_record, log)
-            )
+            code_name = self._attempt(lambda: self._write_record(log))
             with self._lock:
                 self._pending_bytes -= num_bytes
             self._record(_model_name(log), code_name)
@@ -141,15 +132,14 @@ class RequestLog:
         log.log_metadata.sampling_config.sampling_rate = self._sampling_rate
         record = log.SerializeToString()
         if self._writer is None:
-            _keep_unfinished_files(self._directory)
-            number = max(_numbers(self._directory), default=0) + 1
-            self._path = self._directory / f"requests-{number:06d}.tfrecord"
+            self._keep_unfinished_files()
+            self._path = self._next_path()
             self._temporary = self._path.with_name(f".{self._path.name}")
             self._writer = tf.io.TFRecordWriter(str(self._temporary))
             self._num_bytes = 0
         self._writer.write(record)
         self._num_bytes += len(record)
-        if self._num_bytes >= self._max_file_bytes:
+        if self._num_bytes >= _MAX_FILE_BYTES:
             self._end_file()
         elif time.monotonic() >= self._next_flush:
             self._flush()
@@ -165,25 +155,28 @@ class RequestLog:
         writer, self._writer = self._writer, None
         writer.close()
         self._temporary.rename(self._path)
-        for number in sorted(_numbers(self._directory))[: -self._max_files]:
-            path = self._directory / f"requests-{number:06d}.tfrecord"
+        for path in self._complete_files()[:-_MAX_FILES]:
             path.unlink(missing_ok=True)
 
+    def _complete_files(self) -> list[pathlib.Path]:
+        """The oldest first."""
+        paths = self._directory.iterdir()
+        return sorted(filter(_number, paths), key=_number)
 
-def _numbers(directory: pathlib.Path) -> list[int]:
-    """Numbers of the files that are complete."""
-    matches = (
-        re.fullmatch(r"requests-(\d{6,})\.tfrecord", path.name)
-        for path in directory.iterdir()
-    )
-    return [int(match[1]) for match in matches if match]
+    def _next_path(self) -> pathlib.Path:
+        number = max(map(_number, self._directory.iterdir()), default=0) + 1
+        return self._directory / f"requests-{number:06d}.tfrecord"
+
+    def _keep_unfinished_files(self) -> None:
+        """Names what a server that crashed left; its last record may be cut."""
+        for path in sorted(self._directory.glob(".requests-*.tfrecord")):
+            path.rename(self._next_path())
 
 
-def _keep_unfinished_files(directory: pathlib.Path) -> None:
-    """Names what a server that crashed left; its last record may be cut."""
-    for path in sorted(directory.glob(".requests-*.tfrecord")):
-        number = max(_numbers(directory), default=0) + 1
-        path.rename(directory / f"requests-{number:06d}.tfrecord")
+def _number(path: pathlib.Path) -> int:
+    """Of a complete file; 0 for any other."""
+    match = re.fullmatch(r"requests-(\d{6,})\.tfrecord", path.name)
+    return int(match[1]) if match else 0
 
 
 def _model_name(log: prediction_log_pb2.PredictionLog) -> str:

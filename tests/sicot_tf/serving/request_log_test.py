@@ -56,10 +56,11 @@ class RequestLogTest(unittest.TestCase):
 
     def test_files_are_ended_and_the_oldest_removed(self):
         """Else a busy server fills its disk."""
-        log = self.start(max_file_bytes=1, max_files=2)
-        for number in range(5):
-            log.write(make_log(number))
-        log.close()
+        with mock.patch.multiple(request_log, _MAX_FILE_BYTES=1, _MAX_FILES=2):
+            log = self.start()
+            for number in range(5):
+                log.write(make_log(number))
+            log.close()
         self.assertEqual(
             self.names(),
             ["requests-000004.tfrecord", "requests-000005.tfrecord"],

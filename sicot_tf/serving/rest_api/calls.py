@@ -10,6 +10,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2
@@ -51,9 +52,7 @@ class RestCalls:
     """
 
     def __init__(
-        self,
-        core: server_core.ServerCore,
-        count: Callable[[str, str], object] = lambda name, code: None,
+        self, core: server_core.ServerCore, count: Callable[[str, str], object]
     ):
         self._core = core
         self._count = count
@@ -69,45 +68,14 @@ class RestCalls:
             body: as JSON.
             deadline: of `time.monotonic`; nobody waits longer; None: for ever.
         """
-        # HTTP has no GET without HEAD; the server leaves the body out.
-        paths = {"POST": _POST_PATH, "GET": _GET_PATH, "HEAD": _GET_PATH}
-        match = paths[method].fullmatch(path) if method in paths else None
         with self.counting_errors(path):
-            call = match and (match[4] or b"").decode()
-            # In capitals a path fits, but no call is meant.
-            if match is None or (method == "POST" and call not in _REQUESTS):
-                raise errors.invalid(
-                    f"Malformed request: {method} "
-                    f"{path.decode('utf-8', 'replace')}"
-                )
-            model_spec = _parse_model_spec(match)
+            call, model_spec = _parse_path(method, path)
             if method != "POST":
                 content = self._get(model_spec, call)
                 self._count(model_spec.name, "OK")
                 return content
-        return self._infer(call, model_spec, path, body, deadline)
-
-    def _infer(
-        self,
-        call: str,
-        model_spec: model_pb2.ModelSpec,
-        path: bytes,
-        body: bytes,
-        deadline: float | None,
-    ) -> bytes:
-        request = _REQUESTS[call](model_spec=model_spec)
-        in_rows = False
-        # The values can be a hundred times as large as the tensors: no name
-        # keeps them.
-        with self.counting_errors(path):
-            if call == "predict":
-                in_rows = json_tensors.fill_predict_request(
-                    json_values.parse(body),
-                    request,
-                    lambda key: self._input_types(model_spec, key),
-                )
-            else:
-                json_examples.fill_examples(json_values.parse(body), request)
+            request = _REQUESTS[call](model_spec=model_spec)
+            in_rows = self._fill(request, body)
         seconds = None if deadline is None else deadline - time.monotonic()
         response = getattr(self._core, call)(
             request, timeout_seconds=seconds, entrypoint="REST"
@@ -119,6 +87,17 @@ class RestCalls:
         if in_rows:
             return json_responses.predictions_in_rows(response.outputs)
         return json_responses.outputs_in_columns(response.outputs)
+
+    def _fill(self, request: Any, body: bytes) -> bool:
+        """Fills in what the body says; tells whether it came in rows."""
+        # The values can be a hundred times as large as the tensors: no name
+        # keeps them.
+        if isinstance(request, predict_pb2.PredictRequest):
+            return json_tensors.fill_predict_request(
+                json_values.parse(body), request, self._input_types
+            )
+        json_examples.fill_examples(json_values.parse(body), request)
+        return False
 
     def _get(self, model_spec: model_pb2.ModelSpec, call: str) -> bytes:
         if call == "metadata":
@@ -146,11 +125,12 @@ class RestCalls:
             self._count(model_name(path), code)
             raise
 
-    def _input_types(
-        self, model_spec: model_pb2.ModelSpec, key: str
-    ) -> dict[str, int]:
+    def _input_types(self, model_spec: model_pb2.ModelSpec) -> dict[str, int]:
         """Element types of a signature's inputs by name."""
-        key = key or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+        key = (
+            model_spec.signature_name
+            or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+        )
         with self._core.manager.use(model_spec) as servable:
             if key not in servable.signatures:
                 raise errors.invalid(
@@ -167,8 +147,16 @@ def model_name(path: bytes) -> str:
     return urllib.parse.unquote((match and match[1]) or b"")
 
 
-def _parse_model_spec(match: re.Match[bytes]) -> model_pb2.ModelSpec:
-    """Model, version and label of a path that fits."""
+def _parse_path(method: str, path: bytes) -> tuple[str, model_pb2.ModelSpec]:
+    """The call ("" for the status); and model, version and label."""
+    # HTTP has no GET without HEAD; the server leaves the body out.
+    paths = {"POST": _POST_PATH, "GET": _GET_PATH, "HEAD": _GET_PATH}
+    match = paths[method].fullmatch(path) if method in paths else None
+    call = ((match and match[4]) or b"").decode()
+    # In capitals a path fits, but no call is meant.
+    if match is None or (method == "POST" and call not in _REQUESTS):
+        text = path.decode("utf-8", "replace")
+        raise errors.invalid(f"Malformed request: {method} {text}")
     name, version, label, _ = match.groups()
     if not name:
         raise errors.invalid("Missing model name in request.")
@@ -183,4 +171,4 @@ def _parse_model_spec(match: re.Match[bytes]) -> model_pb2.ModelSpec:
         model_spec.version.value = int(digits)
     if label:
         model_spec.version_label = urllib.parse.unquote(label)
-    return model_spec
+    return call, model_spec

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from sicot_tf.serving import errors
@@ -25,33 +26,28 @@ _KINDS = {
     types_pb2.DT_STRING: {str, dict},
 }
 
-# Element types of a signature's inputs by name; given the signature's name.
-GetInputTypes = Callable[[str], Mapping[str, int]]
-
 
 def fill_predict_request(
     document: dict[str, Any],
     request: predict_pb2.PredictRequest,
-    get_input_types: GetInputTypes,
+    get_input_types: Callable[[model_pb2.ModelSpec], Mapping[str, int]],
 ) -> bool:
     """Fills in signature and inputs; tells whether they came in rows.
 
     Args:
         document: of `json_values.parse`.
         request: filled.
-        get_input_types: for example `{"x": types_pb2.DT_FLOAT}` of a
-            signature; what it raises goes through.
+        get_input_types: for example `{"x": types_pb2.DT_FLOAT}` of the
+            signature that is named; what it raises goes through.
 
     Raises:
         tf.errors.OpError: if the document does not fit the signature.
     """
     json_values.fill_signature_name(document, request)
-    key = request.model_spec.signature_name
-    types = dict(sorted(get_input_types(key).items()))
+    types = dict(sorted(get_input_types(request.model_spec).items()))
     if not types:
-        raise errors.invalid(
-            f"Failed to get input map for signature: {key or 'DEFAULT'}"
-        )
+        key = request.model_spec.signature_name or "DEFAULT"
+        raise errors.invalid(f"Failed to get input map for signature: {key}")
     in_rows = "instances" in document
     if in_rows == ("inputs" in document):
         raise json_values.about(
@@ -65,13 +61,10 @@ def fill_predict_request(
         try:
             array = _to_array(value, types[name])
         except tf.errors.OpError as error:
-            if in_rows and isinstance(error, tf.errors.UnimplementedError):
-                raise errors.invalid(
-                    f"UNIMPLEMENTED: {error.message}"
-                ) from None
-            raise type(error)(
-                None, None, f"Failed to process '{name}': {error.message}"
-            ) from None
+            # In rows TensorFlow Serving has one code for all of them.
+            kind = tf.errors.InvalidArgumentError if in_rows else type(error)
+            text = f"Failed to process '{name}': {error.message}"
+            raise kind(None, None, text) from None
         tensors.fill_tensor(
             request.inputs[name],
             types[name],

@@ -166,14 +166,13 @@ class JsonTensorsTest(tf.test.TestCase):
         self.assertAllEqual(np.signbit(zeros), [True, False])
 
     def test_types_that_no_json_stands_for(self):
-        """Breaks if the code is not TensorFlow Serving's: in rows it wraps
-        UNIMPLEMENTED."""
+        """Breaks if the code is not TensorFlow Serving's, another in rows."""
         text = "Conversion of JSON Value to type: float16"
         with self.assertRaisesRegex(tf.errors.UnimplementedError, text):
             self.read([1], types_pb2.DT_HALF)
         self.assert_error(
             {"instances": [1]},
-            f"UNIMPLEMENTED: {text}",
+            f"Failed to process 'x': {text}",
             {"x": types_pb2.DT_HALF},
         )
 

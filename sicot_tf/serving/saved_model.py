@@ -77,7 +77,13 @@ def write(
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     pixels = _decode_warmup_image(warmup_image, image_size)
     features = image_features({"image": pixels}, training=False)
-    _check_logits(classifier(features), sku_ids)
+    shape = tuple(classifier(features).shape)
+    if shape != (1, len(sku_ids)):
+        raise ValueError(
+            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
+            f"the sku_ids, received {shape}. Take sku_ids and model from the "
+            "same training run."
+        )
     with _appearing(directory) as temporary:
         _write_graph(
             temporary,
@@ -158,16 +164,6 @@ def _decode_warmup_image(image_bytes: bytes, image_size: int) -> tf.Tensor:
             "JPEG or PNG picture."
         ) from error
     return pixels[tf.newaxis]
-
-
-def _check_logits(logits: tf.Tensor, sku_ids: Sequence[str]) -> None:
-    """Raises unless a picture has one logit for each of the SKU ids."""
-    if logits.shape != (1, len(sku_ids)):
-        raise ValueError(
-            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
-            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
-            "model from the same training run."
-        )
 
 
 def _write_graph(

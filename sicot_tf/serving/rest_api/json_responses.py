@@ -2,6 +2,7 @@
 
 NaN and Infinity are written as such, which strict parsers of JSON do not
 take. Floats have as many digits as it takes to read the same number again.
+What JSON has no form for raises `tf.errors.InvalidArgumentError`.
 """
 
 import base64
@@ -32,18 +33,12 @@ _NOT_FINITE = {
 def predictions_in_rows(
     outputs: Mapping[str, tensor_pb2.TensorProto],
 ) -> bytes:
-    """`{"predictions": [..]}`, an element for each row of the outputs.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the outputs have no common size.
-    """
+    """`{"predictions": [..]}`, an element for each row of the outputs."""
     values = _to_values(outputs)
     num_rows = set()
     for name, proto in outputs.items():
         if not proto.tensor_shape.dim:
-            raise errors.invalid(
-                f"Tensor name: {name} has no shape information"
-            )
+            raise errors.invalid(f"Output {name} is a scalar: it has no rows")
         num_rows.add(proto.tensor_shape.dim[0].size)
     if len(num_rows) > 1:
         raise errors.invalid(
@@ -71,11 +66,7 @@ def outputs_in_columns(
 
 
 def classification(result: classification_pb2.ClassificationResult) -> bytes:
-    """`{"results": [[["label", score], ..], ..]}`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if there is no result.
-    """
+    """`{"results": [[["label", score], ..], ..]}`."""
     if not result.classifications:
         raise errors.invalid(
             "Cannot convert empty ClassificationResults to JSON"
@@ -89,11 +80,7 @@ def classification(result: classification_pb2.ClassificationResult) -> bytes:
 
 
 def regression(result: regression_pb2.RegressionResult) -> bytes:
-    """`{"results": [value, ..]}`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if there is no result.
-    """
+    """`{"results": [value, ..]}`."""
     if not result.regressions:
         raise errors.invalid("Cannot convert empty RegressionResults to JSON")
     values = np.float32([item.value for item in result.regressions])
@@ -150,7 +137,9 @@ def _to_value(name: str, proto: tensor_pb2.TensorProto) -> Any:
     if proto.dtype in json_values.FLOATS:
         return _floats(array)
     if proto.dtype == types_pb2.DT_STRING:
-        return _map(_as_base64 if name.endswith("_bytes") else _as_text, array)
+        if name.endswith("_bytes"):
+            return _map(_as_base64, array)
+        return _map(lambda value: value.decode("utf-8", "replace"), array)
     if proto.dtype in (*json_values.INTEGERS, types_pb2.DT_BOOL):
         return array if array.ndim else array[()]
     raise errors.invalid(
@@ -171,10 +160,6 @@ def _map(function: Any, array: np.ndarray) -> Any:
     values = np.empty(array.shape, object)
     values.reshape(-1)[:] = [function(value) for value in array.reshape(-1)]
     return values.tolist()
-
-
-def _as_text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
 
 
 def _as_base64(value: bytes) -> dict[str, str]:

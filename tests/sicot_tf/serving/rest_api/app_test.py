@@ -380,7 +380,7 @@ class RestTest(tf.test.TestCase):
             (
                 _SUMS,
                 b'{"signature_name": "to_scalar", "instances": [1]}',
-                "Tensor name: mean has no shape information",
+                "Output mean is a scalar: it has no rows",
             ),
             (
                 _SUMS,

@@ -63,7 +63,8 @@ class ClientTest(tf.test.TestCase):
         return ids, outputs["score"].numpy()[0]
 
     def test_recognize(self):
-        """Breaks if the order of pictures or answers is lost."""
+        """Breaks if the order of pictures or answers is lost, a request
+        without pictures is sent, or callers can't decide by the code."""
         received = self.tiny.recognize(
             [tiny_server.make_jpeg(1), tiny_server.make_jpeg(2)], top_k=3
         )
@@ -74,10 +75,12 @@ class ClientTest(tf.test.TestCase):
             self.assertAllClose(
                 [a.score for a in answers], scores[:3], 1e-6, 1e-6
             )
-
-    def test_recognize_nothing(self):
-        """Breaks if a request without pictures is sent."""
         self.assertEqual(self.tiny.recognize([]), [])
+        with self.assertRaises(grpc.RpcError) as raised:
+            self.tiny.recognize([b"x"])
+        self.assertEqual(
+            raised.exception.code(), grpc.StatusCode.INVALID_ARGUMENT
+        )
 
     def test_paths_bytes_and_pictures_of_pillow(self):
         """Breaks if one kind of picture is sent in another way."""
@@ -111,41 +114,9 @@ class ClientTest(tf.test.TestCase):
         (cmyk,) = self.tiny.recognize([upright.convert("CMYK")])
         self.assertEqual(len(cmyk), len(wanted))
 
-    def test_recognize_raises_what_the_server_says(self):
-        """Breaks if callers can't decide by the code."""
-        with self.assertRaises(grpc.RpcError) as raised:
-            self.tiny.recognize([b"x"])
-        self.assertEqual(
-            raised.exception.code(), grpc.StatusCode.INVALID_ARGUMENT
-        )
-
-    def test_main_prints_ids_scores_and_names(self):
-        """Breaks if the reader of the README sees something else."""
-        names = self.root / "classes.jsonl"
-        ids, scores = self.expected(1)
-        names.write_text(
-            "".join(
-                json.dumps({"sku_id": i, "sku_name": f"name of {i}", "n": 1})
-                + "\n"
-                for i in ids[1:]
-            ),
-            "utf-8",
-        )
-        photo = self.root / "1.jpg"
-        code, out, err = self.run_main(
-            photo, "--top_k", 2, "--product_names", names
-        )
-        self.assertEqual(code, 0)
-        self.assertEqual(
-            out,
-            f"{photo}\n"
-            f"  {scores[0]:6.1%}  {ids[0]}\n"
-            f"  {scores[1]:6.1%}  {ids[1]}  name of {ids[1]}\n",
-        )
-        self.assertEqual(err, "")
-
     def test_main_goes_on_after_a_bad_photo(self):
-        """Breaks if one bad file hides the answers for the others."""
+        """Breaks if one bad file hides the answers for the others, or the
+        server's own words are lost."""
         missing = self.root / "missing.jpg"
         bad = self.root / "bad.jpg"
         code, out, err = self.run_main(
@@ -157,12 +128,7 @@ class ClientTest(tf.test.TestCase):
         self.assertIn(
             f"{bad}: INVALID_ARGUMENT: assertion failed: [Expected a JPEG", err
         )
-
-    def test_main_names_an_unknown_model(self):
-        """Breaks if the server's own words are lost."""
-        code, _, err = self.run_main(
-            self.root / "1.jpg", "--model_name", "other"
-        )
+        code, _, err = self.run_main(bad, "--model_name", "other")
         self.assertEqual(code, 1)
         self.assertIn(
             "NOT_FOUND: Servable not found for request: Latest(other)", err
@@ -179,9 +145,10 @@ class ClientTest(tf.test.TestCase):
         self.assertStartsWith(err, "error: No model server answers at unix:")
         self.assertIn("python -m sicot_tf.serve --model_name tiny", err)
 
-    def test_products_without_name(self):
-        """Breaks if null is printed as "None", a name breaks the lines, or
-        names of other products are taken without a word."""
+    def test_main_prints_ids_scores_and_names(self):
+        """Breaks if the reader of the README sees something else, null is
+        printed as "None", a name breaks the lines, or names of other products
+        are taken without a word."""
         names = self.root / "nameless.jsonl"
         [best, second, *_], scores = self.expected(1)
         rows = [
@@ -222,12 +189,8 @@ class ClientTest(tf.test.TestCase):
     def test_wrong_product_names(self):
         """Breaks if the wrong line is not named before any request."""
         names = self.root / "wrong.jsonl"
-        names.write_text(
-            '{"sku_id": "a", "sku_name": "A"}\n{"sku": "b"}\n', "utf-8"
-        )
-        code, out, err = self.run_main(
-            self.root / "1.jpg", "--product_names", names
-        )
+        names.write_text('{"sku_id": "a", "sku_name": "A"}\n{"sku": "b"}\n')
+        code, out, err = self.run_main("1.jpg", "--product_names", names)
         self.assertEqual((code, out), (2, ""))
         self.assertIn("wrong.jsonl, line 2: expected a JSON object", err)
 

@@ -107,13 +107,11 @@ class SavedModelTest(tf.test.TestCase):
         )
         cls.loaded = json.loads(completed.stdout.splitlines()[-1])
 
-    def test_loads_without_our_code_and_without_text_ops(self):
-        """Else TensorFlow Serving answers "Op type not registered"."""
+    def test_signatures(self):
+        """Names, types and shapes are what every client is written for; with
+        our code or text ops TensorFlow Serving could not load the graph."""
         self.assertEqual(self.loaded["modules"], [])
         self.assertEqual(self.loaded["unknown_ops"], [])
-
-    def test_signatures(self):
-        """Names, types and shapes are what every client is written for."""
         side = tiny_server.IMAGE_SIZE
         image_bytes = {"image_bytes": ["string", [None]]}
         best = {
@@ -227,14 +225,17 @@ class SavedModelTest(tf.test.TestCase):
             [[3, 3, 3, 6], [6], [6], [6], [6], [6], [6, 7], [7]],
         )
 
-    def test_warmup_requests_cover_all_signatures(self):
-        """Else the first customer waits for graph optimisation."""
-        path = self.directory / "assets.extra" / "tf_serving_warmup_requests"
+    def test_what_lies_beside_the_graph(self):
+        """Breaks if the first customer waits for graph optimisation, nobody
+        knows where a model came from, or half a version looks like one."""
+        extra = self.directory / "assets.extra"
         requests = [
             prediction_log_pb2.PredictionLog.FromString(
                 record.numpy()
             ).predict_log.request
-            for record in tf.data.TFRecordDataset(str(path))
+            for record in tf.data.TFRecordDataset(
+                str(extra / "tf_serving_warmup_requests")
+            )
         ]
         self.assertEqual(
             [
@@ -247,27 +248,16 @@ class SavedModelTest(tf.test.TestCase):
                 ("tiny", "embedding", "image_bytes"),
             ],
         )
-
-    def test_export_info_is_kept(self):
-        """It tells where the model came from."""
-        path = self.directory / "assets.extra" / "export.json"
-        self.assertEqual(
-            json.loads(path.read_text("utf-8")), tiny_server.EXPORT_INFO
-        )
-
-    def test_nothing_is_left_beside_the_version(self):
-        """A half-written version must never look like a version."""
+        info = json.loads((extra / "export.json").read_text("utf-8"))
+        self.assertEqual(info, tiny_server.EXPORT_INFO)
         self.assertEqual(
             [child.name for child in self.directory.parent.iterdir()], ["3"]
         )
 
-    def test_existing_version_is_not_overwritten(self):
-        """A server may be running it."""
+    def test_failed_exports_leave_nothing(self):
+        """Each wrong part is named, and no folder appears or changes."""
         with self.assertRaisesRegex(FileExistsError, "Export to .*tiny/4"):
             tiny_server.write_saved_model(self.directory)
-
-    def test_failed_exports_leave_nothing(self):
-        """Each wrong part is named, and no folder appears."""
         cases = (
             ({"sku_ids": ["a", "b"]}, r"shape \(1, 2\).*received \(1, 7\)"),
             ({"sku_ids": ["a"] * 7}, "received 7, of which 1"),

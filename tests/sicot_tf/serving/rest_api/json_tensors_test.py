@@ -63,9 +63,7 @@ class JsonTensorsTest(tf.test.TestCase):
         _, arrays = self.fill({"instances": rows}, _TWO)
         self.assert_array(arrays["a"], np.int64, [[1], [2**40]])
         self.assert_array(arrays["b"], object, ["é".encode(), b"\xff"])
-
-    def test_rows_of_base64(self):
-        """A plain row may be base64; of all inputs it is the only one."""
+        # A plain row may be base64.
         rows = [{"b64": "YQ=="}, "b"]
         _, arrays = self.fill({"instances": rows}, {"s": types_pb2.DT_STRING})
         self.assert_array(arrays["s"], object, [b"a", b"b"])
@@ -87,7 +85,8 @@ class JsonTensorsTest(tf.test.TestCase):
         self.assert_array(value, object, b"a")
 
     def test_types(self):
-        """Each type that TensorFlow Serving reads, at its limits."""
+        """Each type that TensorFlow Serving reads, at its limits; of integers
+        that are too long for a narrow type the low bits count."""
         for datatype, dtype, values in (
             (types_pb2.DT_FLOAT, np.float32, [0.1, -3e38, 2**24 - 1]),
             (types_pb2.DT_DOUBLE, np.float64, [0.1, -1e308, 2**53 - 1]),
@@ -103,17 +102,7 @@ class JsonTensorsTest(tf.test.TestCase):
             array = self.read(values, datatype)
             self.assertEqual(array.dtype, dtype)
             self.assertAllEqual(array, np.array(values, dtype))
-
-    def test_narrow_integers_keep_their_low_bits(self):
-        """As TensorFlow Serving reads them: any int32, then cut."""
         self.assertAllEqual(self.read([256, -1], types_pb2.DT_UINT8), [0, 255])
-
-    def test_nan(self):
-        _, arrays = self.fill(b'{"instances": [NaN, 1, -Infinity]}')
-        self.assertAllEqual(arrays["x"], np.float32([np.nan, 1, -np.inf]))
-        number = b"1" + 30 * b"0"
-        _, arrays = self.fill(b'{"instances": [NaN, ' + number + b"]}")
-        self.assertAllEqual(arrays["x"], np.float32([np.nan, 1e30]))
 
     def test_wrong_types(self):
         """Breaks if true is 1, 1.0 an integer, "1" a number, null anything."""
@@ -153,6 +142,7 @@ class JsonTensorsTest(tf.test.TestCase):
             (types_pb2.DT_FLOAT, b"3.4028235e+38", np.finfo(np.float32).max),
             (types_pb2.DT_FLOAT, b"1e39", np.inf),
             (types_pb2.DT_FLOAT, b"-1" + b"0" * 300, -np.inf),
+            (types_pb2.DT_FLOAT, b"-Infinity", -np.inf),
             (types_pb2.DT_FLOAT, b"1e-60", 0.0),
             (types_pb2.DT_DOUBLE, b"9007199254740993", 2.0**53),
             (types_pb2.DT_DOUBLE, b"-1" + b"0" * 300, -1e300),

@@ -78,6 +78,10 @@ class RestProtocolTest(unittest.TestCase):
         with contextlib.closing(response):
             return response.status, response.read()
 
+    def assert_answered(self, client):
+        client.sendall(_GET)
+        self.assertEqual(self.read(client), (200, b"fast"))
+
     def assert_refused(self, client, status, text):
         received, body = self.read(client)
         self.assertEqual(received, status)
@@ -111,16 +115,14 @@ class RestProtocolTest(unittest.TestCase):
     def test_idle_connections(self):
         """Breaks if they stay for ever, or not as long as they may."""
         server = self.serve(idle_seconds=0.1)
-        for start in (b"", _GET):
+        for num_requests in (0, 1):
             client = self.connect(server)
-            client.sendall(start)
-            if start:
-                self.assertEqual(self.read(client), (200, b"fast"))
+            for _ in range(num_requests):
+                self.assert_answered(client)
             self.assertEqual(client.recv(1), b"")
         client = self.connect(self.serve())
         for _ in range(2):
-            client.sendall(_GET)
-            self.assertEqual(self.read(client), (200, b"fast"))
+            self.assert_answered(client)
             threading.Event().wait(0.3)
 
     def test_answers_that_nobody_takes(self):
@@ -146,15 +148,6 @@ class RestProtocolTest(unittest.TestCase):
             client.shutdown(socket.SHUT_WR)
             self.assert_refused(client, 400, text)
 
-    def test_clients_that_send_no_more_but_listen(self):
-        """Breaks if clients that end their side, as `nc -N`, get no answer."""
-        client = self.connect(self.serve())
-        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        client.shutdown(socket.SHUT_WR)
-        self.assertTrue(self.running.wait(30))
-        self.release.set()
-        self.assertEqual(self.read(client), (200, b"done"))
-
     def test_what_is_no_http(self):
         """Breaks if the answer does not say what was wrong, or is large."""
         for request, status, text in (
@@ -172,8 +165,7 @@ class RestProtocolTest(unittest.TestCase):
         server = self.serve(max_connections=2)
         oldest, other = self.connect(server), self.connect(server)
         for client in (oldest, other):
-            client.sendall(_GET)
-            self.assertEqual(self.read(client), (200, b"fast"))
+            self.assert_answered(client)
         third = self.connect(server)
         third.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
         self.assertEqual(oldest.recv(1), b"")
@@ -194,43 +186,42 @@ class RestProtocolTest(unittest.TestCase):
             hosts.append("::1")
         for host in hosts:
             client = self.connect(server, host)
-            client.sendall(_GET)
-            self.assertEqual(self.read(client), (200, b"fast"))
+            self.assert_answered(client)
 
     def test_the_end(self):
         """Breaks if a restart resets a connection, or keeps its clients."""
         server = self.serve()
         idle = self.connect(server)
-        idle.sendall(_GET)
-        self.assertEqual(self.read(idle), (200, b"fast"))
+        self.assert_answered(idle)
         server.drain()
         closing = self.connect(server)
-        closing.sendall(_GET)
-        self.assertEqual(self.read(closing), (200, b"fast"))
+        self.assert_answered(closing)
         self.assertEqual(closing.recv(1), b"")
         # Not ended before the end.
-        idle.sendall(_GET)
-        self.assertEqual(self.read(idle), (200, b"fast"))
+        self.assert_answered(idle)
         new = self.connect(server)
         wait = server.stop(20)
         threading.Event().wait(0.3)
-        new.sendall(_GET)
-        self.assertEqual(self.read(new), (200, b"fast"))
+        self.assert_answered(new)
         wait(30)
         self.assertEqual(self.codes, [])
 
     def test_running_requests_end_when_it_stops(self):
-        """Breaks if a release of the server fails somebody's request."""
-        server = self.serve()
-        client = self.connect(server)
-        client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.assertTrue(self.running.wait(30))
-        wait = server.stop(20)
-        self.release.set()
-        self.assertEqual(self.read(client), (200, b"done"))
-        wait(30)
-        with self.assertRaises(ConnectionRefusedError):
-            self.connect(server)
+        """Breaks if a release of the server fails somebody's request, also of
+        clients that end their side, as `nc -N`."""
+        for sends_no_more in (False, True):
+            server = self.serve()
+            client = self.connect(server)
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            if sends_no_more:
+                client.shutdown(socket.SHUT_WR)
+            self.assertTrue(self.running.wait(30))
+            wait = server.stop(20)
+            self.release.set()
+            self.assertEqual(self.read(client), (200, b"done"))
+            wait(30)
+            with self.assertRaises(ConnectionRefusedError):
+                self.connect(server)
 
     def test_port_in_use(self):
         """Breaks if a server without its REST port looks well."""

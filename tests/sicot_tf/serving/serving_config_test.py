@@ -34,45 +34,6 @@ class ServingConfigTest(unittest.TestCase):
             function(*arguments)
         self.assertIn(message, caught.exception.message)
 
-    def test_model_config(self):
-        """All that TensorFlow Serving's own example file has."""
-        config = serving_config.read(
-            self.write(
-                """
-                model_config_list {
-                  config {  # A comment.
-                    name: 'm' base_path: '/models/m'
-                    model_platform: 'tensorflow'
-                    model_version_policy {
-                      specific { versions: 1 versions: 2 }
-                    }
-                    version_labels { key: 'stable' value: 1 }
-                    version_labels { key: 'canary' value: 2 }
-                  }
-                  config { name: 'n' base_path: '/models/n'
-                           model_platform: 'tensorflow'
-                           model_version_policy: {
-                             latest { num_versions: 2 } } }
-                }"""
-            ),
-            serving_config.ModelServerConfig,
-        )
-        first, second = config.model_config_list.config
-        self.assertEqual(first.model_version_policy.specific.versions, [1, 2])
-        self.assertEqual(first.version_labels, {"stable": 1, "canary": 2})
-        self.assertEqual(second.model_version_policy.latest.num_versions, 2)
-
-    def test_single_model(self):
-        """What --model_name and --model_base_path mean."""
-        config = serving_config.make_model_config("m", pathlib.Path("/b/m"))
-        self.assertEqual(
-            config.model_config_list,
-            model_list(
-                "config { name: 'm' base_path: '/b/m' "
-                "model_platform: 'tensorflow' }"
-            ),
-        )
-
     def test_batching_parameters(self):
         """Numbers are wrapped, lists and one flag are not."""
         parameters = serving_config.read(

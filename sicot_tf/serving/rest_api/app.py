@@ -104,22 +104,28 @@ class Api:
         if path.lower().startswith(b"/v1/"):
             response = await self._respond(request, path)
         else:
-            response = await asyncio.to_thread(self._page, scope["path"])
+            response = await asyncio.to_thread(
+                self._page, request.method, scope["path"]
+            )
         if response is not None:
             self.counts.record_rest_response(response.status_code)
             await response(scope, receive, send)
 
-    def _page(self, path: str) -> responses.Response:
+    def _page(self, method: str, path: str) -> responses.Response:
         """Health and metrics."""
+        if path not in ("/healthz", "/readyz", self.monitoring_path):
+            return responses.PlainTextResponse("Not Found\n", 404)
+        if method not in ("GET", "HEAD"):
+            return responses.PlainTextResponse(
+                "Method Not Allowed\n", 405, {"Allow": "GET, HEAD"}
+            )
         if path == self.monitoring_path:
             return responses.Response(
                 self.counts.text(), media_type=metrics.CONTENT_TYPE
             )
-        if path == "/healthz" or (path == "/readyz" and self.readiness()):
-            return responses.PlainTextResponse("ok\n")
-        if path == "/readyz":
+        if path == "/readyz" and not self.readiness():
             return responses.PlainTextResponse("not ready\n", 503)
-        return responses.PlainTextResponse("Not Found\n", 404)
+        return responses.PlainTextResponse("ok\n")
 
     async def _respond(
         self, request: requests.Request, path: bytes

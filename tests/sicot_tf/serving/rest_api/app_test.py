@@ -474,6 +474,10 @@ class RestTest(tf.test.TestCase):
 
     def test_health(self):
         """Breaks if Kubernetes kills a server that only drains."""
+        for path in ("/healthz", _MONITORING_PATH):
+            response = self.send("CONNECT", path)
+            self.assertEqual(response.status, 405)
+            self.assertEqual(response.getheader("Allow"), "GET, HEAD")
         self.assertEqual(self.send("GET", "/healthz").status, 200)
         self.assertEqual(self.send("GET", "/readyz").status, 200)
         type(self).ready = False

@@ -26,9 +26,8 @@ class ClientTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.root = pathlib.Path(folder.name)
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.root = pathlib.Path(folder)
         server = tiny_server.shared()
         cls.address = server.grpc_address
         cls.model = tf.saved_model.load(str(server.tiny))

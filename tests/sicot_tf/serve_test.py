@@ -85,9 +85,8 @@ class ServeTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.root = root = pathlib.Path(folder.name)
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.root = root = pathlib.Path(folder)
         for name in ("half", "late", "ours"):
             (root / name).mkdir()
         half_plus_two = serving_models.saved_model("half_plus_two")

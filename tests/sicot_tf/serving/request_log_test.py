@@ -20,9 +20,8 @@ def make_log(number: int) -> prediction_log_pb2.PredictionLog:
 
 class RequestLogTest(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.directory = pathlib.Path(folder.name, "log")
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.directory = pathlib.Path(folder, "log")
         self.statuses = []
 
     def start(self, **options):

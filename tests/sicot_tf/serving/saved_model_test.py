@@ -90,9 +90,8 @@ class SavedModelTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.root = pathlib.Path(folder.name)
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.root = pathlib.Path(folder)
         cls.directory = cls.root / "tiny" / "3"
         tiny_server.write_saved_model(cls.directory)
         paths = []

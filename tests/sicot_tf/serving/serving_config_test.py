@@ -20,9 +20,8 @@ class ServingConfigTest(unittest.TestCase):
 
     def setUp(self):
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = pathlib.Path(folder.name, "config")
+        folder = self.enterContext(tempfile.TemporaryDirectory())
+        self.path = pathlib.Path(folder, "config")
 
     def write(self, text):
         self.path.write_text(text, encoding="utf-8")

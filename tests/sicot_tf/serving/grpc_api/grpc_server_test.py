@@ -72,9 +72,8 @@ class GrpcServerTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.root = pathlib.Path(folder.name)
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        cls.root = pathlib.Path(folder)
         cls.manager = model_manager.ModelManager(servable.Servable)
         cls.addClassCleanup(cls.manager.close)
         base_path = serving_models.saved_model("half_plus_two").parent

@@ -50,9 +50,8 @@ class RestTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        base_path = pathlib.Path(folder.name)
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        base_path = pathlib.Path(folder)
         config = model_server_config_pb2.ModelServerConfig()
         for name in ("half_plus_two", "strings", "three_sums"):
             model = config.model_config_list.config.add()
@@ -154,12 +153,6 @@ class RestTest(tf.test.TestCase):
         for inputs in (x, {"x": x}):
             response = self.post(f"{_SUMS}:predict", {"inputs": inputs})
             self.assert_content(response, {"outputs": columns})
-        document = {
-            "signature_name": "two_inputs",
-            "instances": [{"a": 0.5, "b": 2}, {"b": -1, "a": 0}],
-        }
-        response = self.post(f"{_SUMS}:predict", document)
-        self.assert_content(response, {"predictions": [-1.5, 1.0]})
         response = self.post(f"{_HALF}:predict", b'{"inputs": [NaN,-Infinity]}')
         self.assertIn(b"[NaN,-Infinity]", response.content)
 
@@ -180,34 +173,6 @@ class RestTest(tf.test.TestCase):
         self.assertEqual(
             base64.b64decode(second["reversed_bytes"]["b64"]).decode(), "é|é"
         )
-
-    def test_classify_and_regress(self):
-        """Breaks if tf.Examples get the answers of another call."""
-        examples = [{"x": 2.0}, {"x": [-6.0]}]  # y = 3 and -1.
-        for call, signature, results in (
-            ("regress", "regress_x_to_y", [3.0, -1.0]),
-            ("classify", "classify_x_to_y", [[["", 3.0]], [["", -1.0]]]),
-            (
-                "classify",
-                "classify_x_to_sign",
-                [
-                    [["negative", -3.0], ["positive", 3.0]],
-                    [["negative", 1.0], ["positive", -1.0]],
-                ],
-            ),
-        ):
-            document = {"signature_name": signature, "examples": examples}
-            response = self.post(f"{_HALF}:{call}", document)
-            self.assert_content(response, {"results": results})
-        response = self.post(
-            f"{_HALF}:regress",
-            {
-                "signature_name": "regress_x_to_y",
-                "context": {"x": 2.0},
-                "examples": [{}, {}],
-            },
-        )
-        self.assert_content(response, {"results": [3.0, 3.0]})
 
     def test_versions_and_labels(self):
         """Breaks if another version answers than the one in the path."""

@@ -67,9 +67,8 @@ def write(
         export_info: kept as `assets.extra/export.json`.
         warmup_image: a server tries it before it answers anyone.
 
-    Raises:
-        FileExistsError: if `directory` exists.
-        ValueError: if the parts don't fit together.
+    Raises FileExistsError if `directory` exists, ValueError if the parts don't
+    fit together.
     """
     _check_directory(directory)
     _check_sku_ids(sku_ids)
@@ -77,13 +76,7 @@ def write(
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     pixels = _decode_warmup_image(warmup_image, image_size)
     features = image_features({"image": pixels}, training=False)
-    shape = tuple(classifier(features).shape)
-    if shape != (1, len(sku_ids)):
-        raise ValueError(
-            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
-            f"the sku_ids, received {shape}. Take sku_ids and model from the "
-            "same training run."
-        )
+    _check_logits(classifier(features), sku_ids)
     with _appearing(directory) as temporary:
         _write_graph(
             temporary,
@@ -164,6 +157,16 @@ def _decode_warmup_image(image_bytes: bytes, image_size: int) -> tf.Tensor:
             "JPEG or PNG picture."
         ) from error
     return pixels[tf.newaxis]
+
+
+def _check_logits(logits: tf.Tensor, sku_ids: Sequence[str]) -> None:
+    """Raises unless a picture has one logit for each of the SKU ids."""
+    if logits.shape != (1, len(sku_ids)):
+        raise ValueError(
+            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
+            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
+            "model from the same training run."
+        )
 
 
 def _write_graph(

@@ -80,15 +80,7 @@ def _serve(
     manager = _make_manager(arguments, parameters, counts)
     # No load may run while the interpreter ends.
     stack.callback(manager.close, _CLOSE_SECONDS)
-    core = server_core.ServerCore(
-        manager,
-        metrics=counts,
-        request_log=_make_request_log(arguments, counts, stack),
-        serialize_as_tensor_content=(
-            arguments.enable_serialization_as_tensor_content
-        ),
-        check_method_names=arguments.enable_signature_method_name_check,
-    )
+    core = _make_core(arguments, manager, counts, stack)
     over_grpc = grpc_server.GrpcServer(
         core,
         num_threads=_num_threads(arguments, parameters),
@@ -147,20 +139,30 @@ def _drain(
     _log.info("Stopped.")
 
 
-def _make_request_log(
+def _make_core(
     arguments: argparse.Namespace,
+    manager: model_manager.ModelManager,
     counts: metrics.Metrics,
     stack: contextlib.ExitStack,
-) -> request_log.RequestLog | None:
-    if not arguments.request_log_dir:
-        return None
-    requests = request_log.RequestLog(
-        pathlib.Path(arguments.request_log_dir),
-        sampling_rate=arguments.request_log_sampling_rate,
-        record=counts.record_request_log,
+) -> server_core.ServerCore:
+    """What answers, with its request log if there is to be one."""
+    requests = None
+    if arguments.request_log_dir:
+        requests = request_log.RequestLog(
+            pathlib.Path(arguments.request_log_dir),
+            sampling_rate=arguments.request_log_sampling_rate,
+            record=counts.record_request_log,
+        )
+        stack.callback(requests.close)
+    return server_core.ServerCore(
+        manager,
+        metrics=counts,
+        request_log=requests,
+        serialize_as_tensor_content=(
+            arguments.enable_serialization_as_tensor_content
+        ),
+        check_method_names=arguments.enable_signature_method_name_check,
     )
-    stack.callback(requests.close)
-    return requests
 
 
 def _make_manager(

@@ -7,7 +7,6 @@ ready. systemd or Kubernetes restarts a server that dies in native code.
 """
 
 import argparse
-import ast
 import faulthandler
 import importlib.metadata
 import logging
@@ -16,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+from typing import Any
 
 import sicot_tf
 from sicot_tf import command_line
@@ -34,75 +34,178 @@ examples:
       --enable_batching --batching_parameters_file saved_models/batching.config
   python -m sicot_tf.client photo.jpg --model_name sicot
 """
-# A group, its flags, the default of each, which is also its type, and a text.
-_FLAGS = """
-ports
-  port 8500  gRPC port; 0: none
-  grpc_socket_path ""  listen on this UNIX socket too
-  rest_api_port 0  HTTP port of the REST API; 0: none
-  rest_api_num_threads 0  REST requests that run at the same time; 0: 4 for \
-each core
-  rest_api_timeout_in_ms 30000  for a REST request
-  rest_api_receive_timeout_in_ms 30000  in which a REST request must have \
-come; and a second more for each 1,000 bytes
-  rest_api_idle_timeout_in_ms 620000  how long an HTTP connection without \
-requests stays open: longer than a load balancer keeps it, 60 s on AWS, 600 s \
-on Google Cloud
-  rest_api_max_connections 4096  HTTP connections at a time; fewer if ulimit \
--n is below three times as many
-  rest_api_enable_cors_support False  let web pages of other hosts use the \
-REST API
-  grpc_max_threads 0  gRPC requests that run at the same time; 0: 4 for each \
-core, 16 or more, enough for two batches
-  grpc_channel_arguments ""  options of gRPC: key=value,key=value
-  ssl_config_file ""  TLS for gRPC: SSLConfig as text, PEM contents inside
-  use_alts_credentials False  refused: use TLS
-models and versions
-  model_name "default"  name in requests
-  model_base_path ""  folder with one folder for each version
-  model_config_file ""  several models, version policies, labels: \
-ModelServerConfig as text
-  model_config_file_poll_wait_seconds 0.0  read it again so often; 0: never
-  file_system_poll_wait_seconds 1.0  look for versions so often; 0: only at \
-the start
-  allow_version_labels_for_unavailable_models False  labels may be given \
-before their version is loaded
-  unload_when_empty False  a base path without versions unloads the model, as \
-TensorFlow Serving does; otherwise what is loaded stays
-  fail_if_no_model_versions_found False  end if a base path holds no version \
-at the start; otherwise the server waits for one
-  incomplete_version_seconds 300.0  a version that lacks files, and has not \
-changed for so long, is shown as ended; 0: wait for ever
-  saved_model_tags "serve"  comma-separated
-  enable_model_warmup True  run the stored requests first
-  num_request_iterations_for_warmup 1  how often each of them runs
-  max_num_load_retries 5  further tries of a failed load
-  load_retry_interval_micros 60000000  time between two tries
-  num_load_threads 0  versions loaded at a time; 0: one
-execution
-  enable_batching False  run requests together
-  batching_parameters_file ""  BatchingParameters as text; needs \
---enable_batching
-  enable_per_model_batching_parameters False  a version's own \
-batching_params.pbtxt counts, if it has one
-  tensorflow_session_parallelism 0  threads of TensorFlow; 0: one a core
-  tensorflow_intra_op_parallelism 0  threads of TensorFlow; 0: one a core
-  tensorflow_inter_op_parallelism 0  threads of TensorFlow; 0: one a core
-  tensorflow_session_config_file ""  ConfigProto of the sessions as text
-  per_process_gpu_memory_fraction 0.0  share of the GPU memory to take; 0: \
-TensorFlow's default
-  enable_signature_method_name_check False  refuse signatures of another kind \
-than the call
-  enable_serialization_as_tensor_content False  answer with bytes instead of \
-typed values
-operation
-  monitoring_config_file ""  metrics for Prometheus: MonitoringConfig as text
-  request_log_dir ""  keep a sample of requests and answers here, as \
-TFRecords of PredictionLog
-  request_log_sampling_rate 0.01  share of the requests that is kept, 0 to 1
-  drain_seconds 10.0  how long all requests are still answered after SIGTERM, \
-while health checks send clients elsewhere
-"""
+# By group: each flag, its default, which is also its type, and a text.
+_FLAGS: dict[str, tuple[tuple[str, Any, str], ...]] = {
+    "ports": (
+        ("port", 8500, "gRPC port; 0: none"),
+        ("grpc_socket_path", "", "listen on this UNIX socket too"),
+        ("rest_api_port", 0, "HTTP port of the REST API; 0: none"),
+        (
+            "rest_api_num_threads",
+            0,
+            "REST requests that run at the same time; 0: 4 for each core",
+        ),
+        ("rest_api_timeout_in_ms", 30000, "for a REST request"),
+        (
+            "rest_api_receive_timeout_in_ms",
+            30000,
+            "in which a REST request must have come; and a second more for "
+            "each 1,000 bytes",
+        ),
+        (
+            "rest_api_idle_timeout_in_ms",
+            620000,
+            "how long an HTTP connection without requests stays open: "
+            "longer than a load balancer keeps it, 60 s on AWS, 600 s on "
+            "Google Cloud",
+        ),
+        (
+            "rest_api_max_connections",
+            4096,
+            "HTTP connections at a time; fewer if ulimit -n is below three "
+            "times as many",
+        ),
+        (
+            "rest_api_enable_cors_support",
+            False,
+            "let web pages of other hosts use the REST API",
+        ),
+        (
+            "grpc_max_threads",
+            0,
+            "gRPC requests that run at the same time; 0: 4 for each core, "
+            "16 or more, enough for two batches",
+        ),
+        ("grpc_channel_arguments", "", "options of gRPC: key=value,key=value"),
+        (
+            "ssl_config_file",
+            "",
+            "TLS for gRPC: SSLConfig as text, PEM contents inside",
+        ),
+        ("use_alts_credentials", False, "refused: use TLS"),
+    ),
+    "models and versions": (
+        ("model_name", "default", "name in requests"),
+        ("model_base_path", "", "folder with one folder for each version"),
+        (
+            "model_config_file",
+            "",
+            "several models, version policies, labels: ModelServerConfig as "
+            "text",
+        ),
+        (
+            "model_config_file_poll_wait_seconds",
+            0.0,
+            "read it again so often; 0: never",
+        ),
+        (
+            "file_system_poll_wait_seconds",
+            1.0,
+            "look for versions so often; 0: only at the start",
+        ),
+        (
+            "allow_version_labels_for_unavailable_models",
+            False,
+            "labels may be given before their version is loaded",
+        ),
+        (
+            "unload_when_empty",
+            False,
+            "a base path without versions unloads the model, as TensorFlow "
+            "Serving does; otherwise what is loaded stays",
+        ),
+        (
+            "fail_if_no_model_versions_found",
+            False,
+            "end if a base path holds no version at the start; otherwise "
+            "the server waits for one",
+        ),
+        (
+            "incomplete_version_seconds",
+            300.0,
+            "a version that lacks files, and has not changed for so long, "
+            "is shown as ended; 0: wait for ever",
+        ),
+        ("saved_model_tags", "serve", "comma-separated"),
+        ("enable_model_warmup", True, "run the stored requests first"),
+        ("num_request_iterations_for_warmup", 1, "how often each of them runs"),
+        ("max_num_load_retries", 5, "further tries of a failed load"),
+        ("load_retry_interval_micros", 60000000, "time between two tries"),
+        ("num_load_threads", 0, "versions loaded at a time; 0: one"),
+    ),
+    "execution": (
+        ("enable_batching", False, "run requests together"),
+        (
+            "batching_parameters_file",
+            "",
+            "BatchingParameters as text; needs --enable_batching",
+        ),
+        (
+            "enable_per_model_batching_parameters",
+            False,
+            "a version's own batching_params.pbtxt counts, if it has one",
+        ),
+        (
+            "tensorflow_session_parallelism",
+            0,
+            "threads of TensorFlow; 0: one a core",
+        ),
+        (
+            "tensorflow_intra_op_parallelism",
+            0,
+            "threads of TensorFlow; 0: one a core",
+        ),
+        (
+            "tensorflow_inter_op_parallelism",
+            0,
+            "threads of TensorFlow; 0: one a core",
+        ),
+        (
+            "tensorflow_session_config_file",
+            "",
+            "ConfigProto of the sessions as text",
+        ),
+        (
+            "per_process_gpu_memory_fraction",
+            0.0,
+            "share of the GPU memory to take; 0: TensorFlow's default",
+        ),
+        (
+            "enable_signature_method_name_check",
+            False,
+            "refuse signatures of another kind than the call",
+        ),
+        (
+            "enable_serialization_as_tensor_content",
+            False,
+            "answer with bytes instead of typed values",
+        ),
+    ),
+    "operation": (
+        (
+            "monitoring_config_file",
+            "",
+            "metrics for Prometheus: MonitoringConfig as text",
+        ),
+        (
+            "request_log_dir",
+            "",
+            "keep a sample of requests and answers here, as TFRecords of "
+            "PredictionLog",
+        ),
+        (
+            "request_log_sampling_rate",
+            0.01,
+            "share of the requests that is kept, 0 to 1",
+        ),
+        (
+            "drain_seconds",
+            10.0,
+            "how long all requests are still answered after SIGTERM, while "
+            "health checks send clients elsewhere",
+        ),
+    ),
+}
 _RANGES = {
     # gRPC would take 99999 for 34463.
     "port": (0, 65535),
@@ -164,13 +267,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser("sicot_tf.serve", __doc__, _EXAMPLES)
-    for line in _FLAGS.strip().splitlines():
-        if not line.startswith(" "):
-            group = parser.add_argument_group(line)
-            continue
-        flag, text = line.strip().split("  ", 1)
-        name, default = flag.split(" ")
-        _add_flag(group, name, ast.literal_eval(default), text)
+    for title, flags in _FLAGS.items():
+        group = parser.add_argument_group(title)
+        for name, default, text in flags:
+            _add_flag(group, name, default, text)
     group.add_argument(
         "--version", action="store_true", help="print versions and end"
     )
@@ -229,7 +329,7 @@ def _warn(arguments: argparse.Namespace, unknown: list[str]) -> None:
 def _add_flag(
     group: argparse._ArgumentGroup,
     name: str,
-    default: bool | int | float | str,
+    default: Any,
     text: str,
 ) -> None:
     """One flag; the type is that of the default."""

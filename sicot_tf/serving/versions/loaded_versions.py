@@ -20,6 +20,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2
 
 from sicot_tf.serving import errors
+from sicot_tf.serving.versions.options import Options
 
 _log = logging.getLogger(__name__)
 
@@ -27,9 +28,19 @@ State = get_model_status_pb2.ModelVersionStatus
 
 
 class Version:
-    """One version of a model; guarded by `LoadedVersions.changed`."""
+    """One version of a model; guarded by `LoadedVersions.changed`.
 
-    def __init__(self, name: str, number: int, directory: pathlib.Path):
+    A request that has acquired it enters it: `with version as servable`.
+    """
+
+    def __init__(
+        self,
+        loaded: "LoadedVersions",
+        name: str,
+        number: int,
+        directory: pathlib.Path,
+    ):
+        self._loaded = loaded
         self.name = name
         self.number = number
         self.directory = directory
@@ -43,6 +54,12 @@ class Version:
         self.retry: threading.Timer | None = None
         self.servable: Any = None
         self.num_users = 0
+
+    def __enter__(self) -> Any:
+        return self.servable
+
+    def __exit__(self, *_: object) -> None:
+        self._loaded.release(self)
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
@@ -64,7 +81,7 @@ class LoadedVersions:
 
     Args:
         load: `load(name, version, directory)` gives a servable.
-        max_num_retries: and the others as in `ModelManager`.
+        options: for the loads.
 
     Attributes:
         changed: lock of all states; notified at every change of one.
@@ -73,14 +90,10 @@ class LoadedVersions:
     def __init__(
         self,
         load: Callable[[str, int, pathlib.Path], Any],
-        *,
-        max_num_retries: int,
-        retry_interval_seconds: float,
-        num_load_threads: int,
+        options: Options,
     ):
         self._load = load
-        self._max_num_retries = max_num_retries
-        self._retry_interval_seconds = retry_interval_seconds
+        self._options = options
         # The same lock, half as dear to take without its condition.
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
@@ -93,7 +106,7 @@ class LoadedVersions:
             threading.Thread(
                 target=self._run_loads, name="model_loader", daemon=True
             )
-            for _ in range(num_load_threads)
+            for _ in range(options.num_load_threads)
         ]
         # What is there before the first model stays; without it a collection
         # after an unload stops all requests for 0.4 seconds.
@@ -107,17 +120,17 @@ class LoadedVersions:
         Raises:
             tf.errors.NotFoundError: if it is not available.
         """
-        wanted = f"Latest({name})"
-        if number is not None:
-            wanted = f"Specific({name}, {number})"
         with self._lock:
             available = self._available.get(name, {})
-            if number is None:
-                number = max(available, default=None)
-            version = available.get(number)
+            version = available.get(
+                max(available, default=None) if number is None else number
+            )
             if version is not None:
                 version.num_users += 1
                 return version
+        wanted = f"Latest({name})"
+        if number is not None:
+            wanted = f"Specific({name}, {number})"
         raise errors.not_found(f"Servable not found for request: {wanted}")
 
     def release(self, version: Version) -> None:
@@ -143,22 +156,22 @@ class LoadedVersions:
 
     def add(self, name: str, number: int, directory: pathlib.Path) -> Version:
         """A version to be loaded as soon as a thread is free."""
-        version = Version(name, number, directory)
+        version = Version(self, name, number, directory)
         self._history.setdefault(name, {})[number] = version
         self._loads.put(version)
         return version
 
-    def reject(self, name: str, number: int, message: str) -> Version | None:
-        """Shows a version that is not tried as ended; None if it was so."""
+    def reject(self, name: str, number: int, message: str) -> None:
+        """Shows a version that is not tried as ended, with the reason."""
         history = self._history.setdefault(name, {})
         if number in history and history[number].message == message:
-            return None
-        version = history[number] = Version(name, number, pathlib.Path())
+            return
+        version = Version(self, name, number, pathlib.Path())
+        history[number] = version
         version.state = State.END
         version.error_code = tf.errors.FAILED_PRECONDITION
         version.message = message
-        self.changed.notify_all()
-        return version
+        _log.error("%s is not waited for any more: %s", version, message)
 
     def give_up(self, version: Version) -> None:
         """No further attempt to load it; a running one goes on."""
@@ -224,16 +237,21 @@ class LoadedVersions:
 
     def _handle_failure(self, version: Version, error: Exception) -> None:
         """Has the load repeated later, or ends the version."""
-        code = _error_code(error)
+        code = tf.errors.UNKNOWN
+        if isinstance(error, tf.errors.OpError):
+            code = error.error_code
+        elif isinstance(error, ValueError):
+            code = tf.errors.INVALID_ARGUMENT
         message = getattr(error, "message", "") or str(error)
+        seconds = self._options.load_retry_interval_seconds
         with self.changed:
             version.num_attempts += 1
             if version.is_wanted and (
-                version.num_attempts <= self._max_num_retries
+                version.num_attempts <= self._options.max_num_load_retries
             ):
-                next_step = f"again in {self._retry_interval_seconds} seconds"
+                next_step = f"again in {seconds} seconds"
                 version.retry = threading.Timer(
-                    self._retry_interval_seconds, self._loads.put, [version]
+                    seconds, self._loads.put, [version]
                 )
                 version.retry.daemon = True
                 version.retry.start()
@@ -265,15 +283,6 @@ class LoadedVersions:
         with self.changed:
             self._set_state(version, State.END)
         _log.info("Done unloading servable version %s", version)
-
-
-def _error_code(error: Exception) -> int:
-    """TensorFlow's code for what a load has raised."""
-    if isinstance(error, tf.errors.OpError):
-        return error.error_code
-    if isinstance(error, ValueError):
-        return tf.errors.INVALID_ARGUMENT
-    return tf.errors.UNKNOWN
 
 
 def _free_memory() -> None:

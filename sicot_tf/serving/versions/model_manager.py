@@ -23,28 +23,12 @@ from sicot_tf.serving import serving_config
 from sicot_tf.serving.versions import loaded_versions
 from sicot_tf.serving.versions import watcher
 from sicot_tf.serving.versions.model import Model
+from sicot_tf.serving.versions.options import Options
 
 _log = logging.getLogger(__name__)
 
 # How long a waiting thread goes without a look at its stop signal.
 _STOP_CHECK_SECONDS = 0.1
-
-
-class _Use:
-    """Keeps one version from being closed inside a `with`."""
-
-    __slots__ = ("_manager", "_model_spec", "_version")
-
-    def __init__(self, manager: "ModelManager", model_spec: Any):
-        self._manager = manager
-        self._model_spec = model_spec
-
-    def __enter__(self) -> Any:
-        self._version = self._manager._acquire(self._model_spec)
-        return self._version.servable
-
-    def __exit__(self, *_: object) -> None:
-        self._manager._loaded.release(self._version)
 
 
 class ModelManager:
@@ -54,63 +38,16 @@ class ModelManager:
         load: `load(name, version, directory)` gives a servable that is warm
             and has `close()`. Called by threads of the manager; whatever it
             raises is a failed load.
-        file_system_poll_wait_seconds: time between two looks for new
-            versions; 0 looks only at the start and when a config is set.
-        max_num_load_retries: further attempts after a failed load.
-        load_retry_interval_seconds: time between two attempts.
-        num_load_threads: versions that are loaded at the same time.
-        allow_version_labels_for_unavailable_models: whether a label that is
-            not in use may be given to a version that is not loaded.
-        unload_when_empty: whether a base path that holds no version any more
-            unloads the model, as in TensorFlow Serving.
-        incomplete_version_seconds: a version that is not whole, and in which
-            nothing has changed for so long, is told as ended; if it changes
-            and becomes whole, it is loaded all the same.
-        fail_if_no_model_versions_found: whether a new model without any
-            version is an error, rather than waited for.
-
-    Raises:
-        ValueError: if a time is negative.
+        **options: fields of `Options`; raises ValueError if one is wrong.
     """
 
     def __init__(
-        self,
-        load: Callable[[str, int, pathlib.Path], Any],
-        *,
-        file_system_poll_wait_seconds: float = 1.0,
-        max_num_load_retries: int = 5,
-        load_retry_interval_seconds: float = 60.0,
-        num_load_threads: int = 1,
-        allow_version_labels_for_unavailable_models: bool = False,
-        unload_when_empty: bool = False,
-        incomplete_version_seconds: float = math.inf,
-        fail_if_no_model_versions_found: bool = False,
+        self, load: Callable[[str, int, pathlib.Path], Any], **options: Any
     ):
-        for name, seconds in (
-            ("file_system_poll_wait_seconds", file_system_poll_wait_seconds),
-            ("incomplete_version_seconds", incomplete_version_seconds),
-        ):
-            if not seconds >= 0:
-                raise ValueError(
-                    f"Expected {name} of 0 or more, received {seconds}."
-                )
-        self._allow_labels_for_unavailable = (
-            allow_version_labels_for_unavailable_models
-        )
-        self._loaded = loaded_versions.LoadedVersions(
-            load,
-            max_num_retries=max_num_load_retries,
-            retry_interval_seconds=load_retry_interval_seconds,
-            num_load_threads=num_load_threads,
-        )
+        self._options = Options(**options)
+        self._loaded = loaded_versions.LoadedVersions(load, self._options)
         self._changed = self._loaded.changed
-        self._watcher = watcher.Watcher(
-            self._loaded,
-            poll_wait_seconds=file_system_poll_wait_seconds,
-            incomplete_seconds=incomplete_version_seconds,
-            unload_when_empty=unload_when_empty,
-            fail_if_no_versions=fail_if_no_model_versions_found,
-        )
+        self._watcher = watcher.Watcher(self._loaded, self._options)
         # One config after the other.
         self._config_lock = threading.Lock()
         self._config: model_server_config_pb2.ModelConfigList | None = None
@@ -176,19 +113,32 @@ class ModelManager:
         """
         with self._changed:
             return all(
-                self._loaded.available(name)
-                for name, model in self._watcher.models.items()
+                model.is_ready()
+                for model in self._watcher.models.values()
                 if model.is_first
             )
 
-    def use(self, model_spec: model_pb2.ModelSpec) -> "_Use":
+    def use(self, model_spec: model_pb2.ModelSpec) -> loaded_versions.Version:
         """`with manager.use(model_spec) as servable:` keeps it from closing.
 
         Raises:
-            tf.errors.OpError: on entering, if `model_spec` names no version
-                that is available.
+            tf.errors.OpError: if it names no version that is available.
         """
-        return _Use(self, model_spec)
+        name = model_spec.name
+        if not name:
+            raise errors.invalid("ModelSpec has no name specified.")
+        choice = model_spec.WhichOneof("version_choice")
+        number = None
+        if choice == "version":
+            number = model_spec.version.value
+        elif choice == "version_label":
+            label = model_spec.version_label
+            number = self._labels.get(name, {}).get(label)
+            if number is None:
+                raise errors.invalid(
+                    f"Unrecognized servable version label: {label}"
+                )
+        return self._loaded.acquire(name, number)
 
     def statuses(
         self, model_spec: model_pb2.ModelSpec
@@ -245,30 +195,6 @@ class ModelManager:
         self._watcher.close(timeout_seconds)
         self._loaded.stop(max(0.0, deadline - time.monotonic()))
 
-    # Requests.
-
-    def _acquire(
-        self, model_spec: model_pb2.ModelSpec
-    ) -> loaded_versions.Version:
-        """The version that `model_spec` means, with one user more."""
-        name = model_spec.name
-        if not name:
-            raise errors.invalid("ModelSpec has no name specified.")
-        choice = model_spec.WhichOneof("version_choice")
-        number = None
-        if choice == "version":
-            number = model_spec.version.value
-        elif choice == "version_label":
-            label = model_spec.version_label
-            number = self._labels.get(name, {}).get(label)
-            if number is None:
-                raise errors.invalid(
-                    f"Unrecognized servable version label: {label}"
-                )
-        return self._loaded.acquire(name, number)
-
-    # Configs.
-
     def _take_over(
         self, config: model_server_config_pb2.ModelConfigList, is_first: bool
     ) -> list[Model]:
@@ -294,11 +220,11 @@ class ModelManager:
             old_labels = self._labels.get(model.name, {})
             available = self._loaded.available(model.name)
             for label, number in sorted(model.version_labels.items()):
-                is_allowed = (
-                    self._allow_labels_for_unavailable
+                is_allowed = number in available or (
+                    self._options.allow_version_labels_for_unavailable_models
                     and old_labels.get(label, number) == number
                 )
-                if not is_allowed and number not in available:
+                if not is_allowed:
                     raise errors.failed_precondition(
                         f"Request to assign label to version {number} of model "
                         f"{model.name}, which is not currently available for "

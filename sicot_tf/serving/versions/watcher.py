@@ -1,6 +1,5 @@
 """The thread that looks for versions, and has them loaded and unloaded."""
 
-import logging
 import math
 import threading
 import time
@@ -11,8 +10,7 @@ from sicot_tf.serving import errors
 from sicot_tf.serving.versions import loaded_versions
 from sicot_tf.serving.versions import version_folders
 from sicot_tf.serving.versions.model import Model
-
-_log = logging.getLogger(__name__)
+from sicot_tf.serving.versions.options import Options
 
 # Between two looks at a version that is not yet whole, if else there is one.
 _SETTLE_SECONDS = 1.0
@@ -23,29 +21,22 @@ class Watcher:
 
     Args:
         loaded: loads and unloads; its `changed` guards all models.
-        poll_wait_seconds: and the others as in `ModelManager`.
+        options: for the looks.
 
     Attributes:
         models: those of the config, by name.
     """
 
     def __init__(
-        self,
-        loaded: loaded_versions.LoadedVersions,
-        *,
-        poll_wait_seconds: float,
-        incomplete_seconds: float,
-        unload_when_empty: bool,
-        fail_if_no_versions: bool,
+        self, loaded: loaded_versions.LoadedVersions, options: Options
     ):
         self._loaded = loaded
         self._changed = loaded.changed
-        self._poll_wait_seconds = poll_wait_seconds
-        self._unload_when_empty = unload_when_empty
+        self._options = options
         self._finder = version_folders.VersionFinder(
-            poll_wait_seconds or _SETTLE_SECONDS,
-            incomplete_seconds,
-            must_have_versions=fail_if_no_versions,
+            options.file_system_poll_wait_seconds or _SETTLE_SECONDS,
+            options.incomplete_version_seconds,
+            must_have_versions=options.fail_if_no_model_versions_found,
         )
         self.models: dict[str, Model] = {}
         self._removed: list[Model] = []
@@ -103,12 +94,10 @@ class Watcher:
             now = time.monotonic()
             if now >= next_poll:
                 are_done = [self._look(model) for model in models]
-                if self._poll_wait_seconds:
-                    next_poll = now + self._poll_wait_seconds
-                else:
-                    next_poll = math.inf
-                    if not all(are_done):
-                        next_poll = now + _SETTLE_SECONDS
+                seconds = self._options.file_system_poll_wait_seconds
+                if not seconds:
+                    seconds = math.inf if all(are_done) else _SETTLE_SECONDS
+                next_poll = now + seconds
             with self._changed:
                 self._act()
                 if self._is_closed and not self._removed:
@@ -132,19 +121,15 @@ class Watcher:
             return True
         with self._changed:
             # A new config has a look of its own.
-            if model.config is config and not model.is_removed:
-                self._take(model, look)
+            if model.config is not config or model.is_removed:
+                return look.is_done
+            if not model.take(look, self._options.unload_when_empty):
+                self._finder.log(
+                    f"Refusing to unload all versions of {config.name}"
+                )
+            for number, text in look.given_up.items():
+                self._loaded.reject(config.name, number, text)
         return look.is_done
-
-    def _take(self, model: Model, look: version_folders.Look) -> None:
-        """Hands a look to its model; the lock is held."""
-        name = model.config.name
-        if not model.take(look, self._unload_when_empty):
-            self._finder.log(f"Refusing to unload all versions of {name}")
-        for number, text in look.given_up.items():
-            version = self._loaded.reject(name, number, text)
-            if version is not None:
-                _log.error("%s is not waited for any more: %s", version, text)
 
     def _act(self) -> None:
         """Starts the loads and unloads that are due; the lock is held."""

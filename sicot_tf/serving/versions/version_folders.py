@@ -5,7 +5,6 @@ file_system_storage_path_source.cc.
 """
 
 import logging
-import math
 import pathlib
 import re
 import time
@@ -19,9 +18,12 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf.serving import serving_config
 from sicot_tf.serving.versions import whole_versions
+from sicot_tf.serving.versions.options import Options
 
 _log = logging.getLogger(__name__)
 
+# Between two looks at a version that is not yet whole, if else there is one.
+SETTLE_SECONDS = 1.0
 # A line that comes at every look is written at most this often.
 _REPEAT_LOG_SECONDS = 60.0
 # What absl::SimpleAtoi accepts; int() would take 1_000 too.
@@ -60,25 +62,13 @@ class Look(NamedTuple):
 
 
 class VersionFinder:
-    """Looks again and again which versions of the models to serve.
+    """Looks again and again which versions of the models to serve."""
 
-    Args:
-        poll_wait_seconds: time between two looks.
-        incomplete_seconds: a version that is not whole, and in which nothing
-            has changed for so long, is no longer waited for.
-        must_have_versions: whether no version at all is a fault.
-    """
-
-    def __init__(
-        self,
-        poll_wait_seconds: float,
-        incomplete_seconds: float = math.inf,
-        must_have_versions: bool = False,
-    ):
-        self._incomplete_seconds = incomplete_seconds
-        self._must_have_versions = must_have_versions
+    def __init__(self, options: Options):
+        self._options = options
+        seconds = options.file_system_poll_wait_seconds or SETTLE_SECONDS
         # A little less than the time between two looks.
-        self._wholeness = whole_versions.WholenessCheck(0.9 * poll_wait_seconds)
+        self._wholeness = whole_versions.WholenessCheck(0.9 * seconds)
         self._logged: dict[str, float] = {}
 
     def look(
@@ -105,7 +95,7 @@ class VersionFinder:
             self.log(text)
             # A folder that is not there may still be mounted; no file becomes
             # a folder.
-            if self._must_have_versions or isinstance(
+            if self._options.fail_if_no_model_versions_found or isinstance(
                 error, NotADirectoryError
             ):
                 return Look(None, fault=f"INVALID_ARGUMENT: {text}")
@@ -120,16 +110,14 @@ class VersionFinder:
             folder = folders[version]
             fault = ""
             if version not in known:
-                fault = self._wholeness.find_fault(folder)
+                fault, seconds = self._wholeness.find_fault(folder)
             if not fault:
                 versions[version] = folder
-            elif fault != whole_versions.STILL_CHANGING and (
-                self._wholeness.seconds_unchanged(folder)
-                >= self._incomplete_seconds
-            ):
+            elif seconds >= self._options.incomplete_version_seconds:
                 given_up[version] = (
                     f"{folder} is not whole: {fault}; nothing in it has "
-                    f"changed for {self._incomplete_seconds:g} seconds"
+                    f"changed for "
+                    f"{self._options.incomplete_version_seconds:g} seconds"
                 )
             else:
                 is_done = False
@@ -169,7 +157,10 @@ class VersionFinder:
         """Logs that there is no version; returns why there can't be any."""
         if given_up:
             return f"FAILED_PRECONDITION: {given_up[max(given_up)]}"
-        is_mistake = whole_versions.is_saved_model(base_path)
+        is_mistake = any(
+            (base_path / name).exists()
+            for name in ("saved_model.pb", "saved_model.pbtxt")
+        )
         text = (
             f"No versions of servable {name} found under base path "
             f"{base_path}. Did you forget to name your leaf directory as a "
@@ -182,7 +173,7 @@ class VersionFinder:
                 "version, a number"
             )
         self.log(text)
-        if is_mistake or self._must_have_versions:
+        if is_mistake or self._options.fail_if_no_model_versions_found:
             return f"NOT_FOUND: {text}"
         return ""
 

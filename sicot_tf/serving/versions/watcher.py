@@ -12,9 +12,6 @@ from sicot_tf.serving.versions import version_folders
 from sicot_tf.serving.versions.model import Model
 from sicot_tf.serving.versions.options import Options
 
-# Between two looks at a version that is not yet whole, if else there is one.
-_SETTLE_SECONDS = 1.0
-
 
 class Watcher:
     """Keeps what is loaded as the base paths of the models have it.
@@ -33,11 +30,7 @@ class Watcher:
         self._loaded = loaded
         self._changed = loaded.changed
         self._options = options
-        self._finder = version_folders.VersionFinder(
-            options.file_system_poll_wait_seconds or _SETTLE_SECONDS,
-            options.incomplete_version_seconds,
-            must_have_versions=options.fail_if_no_model_versions_found,
-        )
+        self._finder = version_folders.VersionFinder(options)
         self.models: dict[str, Model] = {}
         self._removed: list[Model] = []
         self._is_config_new = False
@@ -96,7 +89,9 @@ class Watcher:
                 are_done = [self._look(model) for model in models]
                 seconds = self._options.file_system_poll_wait_seconds
                 if not seconds:
-                    seconds = math.inf if all(are_done) else _SETTLE_SECONDS
+                    seconds = math.inf
+                    if not all(are_done):
+                        seconds = version_folders.SETTLE_SECONDS
                 next_poll = now + seconds
             with self._changed:
                 self._act()

@@ -5,21 +5,19 @@ a version is not seen before all of it is there.
 """
 
 import dataclasses
-import math
 import pathlib
 import time
 
 import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 
-STILL_CHANGING = "its files are still changing"
 # A folder that has not changed for so long needs no second look.
 _QUIET_SECONDS = 3.0
 _VARIABLE_OPS = frozenset(["VarHandleOp", "Variable", "VariableV2"])
 
 
 class WholenessCheck:
-    """Tells a version that is whole from one that is still being written.
+    """Looks again and again whether versions are whole.
 
     A version is whole if its files have not changed between two looks (or
     for three seconds), and nothing is missing: `saved_model.pb` (or
@@ -35,67 +33,48 @@ class WholenessCheck:
         self._settle_seconds = settle_seconds
         self._seen: dict[pathlib.Path, _Seen] = {}
 
-    def find_fault(self, directory: pathlib.Path) -> str:
-        """Why `directory` is not whole; empty if it is."""
+    def find_fault(self, directory: pathlib.Path) -> tuple[str, float]:
+        """Why `directory` is not whole, and since how many seconds.
+
+        Without a fault the text is empty, and the seconds have no meaning.
+        """
         try:
-            files = _list_files(directory)
-            last_change = _change(directory) / 1e9
+            files = [
+                (path, path.stat().st_size, _change(path))
+                for path in sorted(directory.rglob("*"))
+            ]
+            own_change = _change(directory)
         except OSError as error:
             files = str(error)
         seen = self._seen.get(directory)
         if seen is None or seen.files != files:
             seen = self._seen[directory] = _Seen(files, time.monotonic())
+        seconds = time.monotonic() - seen.since
         if isinstance(files, str):
-            return files
-        newest = max((change for _, _, change in files), default=0) / 1e9
-        seen.last_change = max(newest, last_change)
-        if (
-            time.time() - newest < _QUIET_SECONDS
-            and time.monotonic() - seen.since < self._settle_seconds
-        ):
-            return STILL_CHANGING
+            return files, seconds
+        newest = max((change for _, _, change in files), default=0)
+        rested = time.time() - newest / 1e9
+        if rested < _QUIET_SECONDS and seconds < self._settle_seconds:
+            return "its files are still changing", 0.0
         if seen.fault is None:
             seen.fault = _find_missing(directory)
         if not seen.fault:
             del self._seen[directory]
-        return seen.fault
-
-    def seconds_unchanged(self, directory: pathlib.Path) -> float:
-        """How long a folder that has a fault has been as it is."""
-        seen = self._seen[directory]
         # It may have been so before this process began.
-        return max(
-            time.monotonic() - seen.since, time.time() - seen.last_change
-        )
+        rested = min(rested, time.time() - own_change / 1e9)
+        return seen.fault, max(seconds, rested)
 
 
 @dataclasses.dataclass
 class _Seen:
     """What a folder looks like."""
 
-    files: list[tuple[str, int, int]] | str
+    # Path, size and last change of each; or why they can't be listed.
+    files: list[tuple[pathlib.Path, int, int]] | str
     # By time.monotonic.
     since: float
-    # By the clock of the files; in the future: not known.
-    last_change: float = math.inf
     # What is wrong with these files; None: not looked for yet.
     fault: str | None = None
-
-
-def is_saved_model(directory: pathlib.Path) -> bool:
-    """Whether a folder holds the first file of a SavedModel."""
-    return any(
-        (directory / name).exists()
-        for name in ("saved_model.pb", "saved_model.pbtxt")
-    )
-
-
-def _list_files(directory: pathlib.Path) -> list[tuple[str, int, int]]:
-    """Name, size and last change of all that is in a folder."""
-    return [
-        (str(path), path.stat().st_size, _change(path))
-        for path in sorted(directory.rglob("*"))
-    ]
 
 
 def _change(path: pathlib.Path) -> int:

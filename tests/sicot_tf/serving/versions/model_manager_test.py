@@ -21,7 +21,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import loaded_versions
 from sicot_tf.serving.versions import model_manager
-from sicot_tf.serving.versions import watcher
+from sicot_tf.serving.versions import version_folders
 from tests.helpers import serving_models
 
 State = loaded_versions.State
@@ -459,7 +459,9 @@ class VersionsTest(ModelManagerTestCase):
 
     def test_single_look(self):
         """--file_system_poll_wait_seconds=0, and a reload that looks again."""
-        settle = mock.patch.object(watcher, "_SETTLE_SECONDS", _POLL_SECONDS)
+        settle = mock.patch.object(
+            version_folders, "SETTLE_SECONDS", _POLL_SECONDS
+        )
         self.enterContext(settle)
         manager = self.start(1, file_system_poll_wait_seconds=0)
         self.add_version(2)

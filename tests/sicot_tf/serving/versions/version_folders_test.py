@@ -8,6 +8,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from sicot_tf.serving.versions import version_folders
+from sicot_tf.serving.versions.options import Options
+
+# A file that has not changed since the first look is whole.
+OPTIONS = Options(file_system_poll_wait_seconds=1e-9)
 
 
 class VersionFoldersTest(unittest.TestCase):
@@ -61,7 +65,7 @@ class VersionFoldersTest(unittest.TestCase):
     def test_policies(self):
         """Each policy, by what the config file can say."""
         self.add("1", "2", "3", "10")
-        finder = version_folders.VersionFinder(0)
+        finder = version_folders.VersionFinder(OPTIONS)
         self.assertEqual(self.look(finder)[0], [10])
         self.assertEqual(self.look(finder, latest={})[0], [10])
         self.assertEqual(
@@ -75,7 +79,7 @@ class VersionFoldersTest(unittest.TestCase):
     def test_missing_specific_version(self):
         """A warning, once a minute, and the others are served."""
         self.add("1")
-        finder = version_folders.VersionFinder(0)
+        finder = version_folders.VersionFinder(OPTIONS)
         with self.assertLogs(version_folders.__name__) as logs:
             for _ in range(2):
                 found = self.look(finder, specific={"versions": [1, 5]})
@@ -86,7 +90,7 @@ class VersionFoldersTest(unittest.TestCase):
     def test_no_versions(self):
         """The text people search for."""
         with self.assertLogs(version_folders.__name__) as logs:
-            found = self.look(version_folders.VersionFinder(0))
+            found = self.look(version_folders.VersionFinder(OPTIONS))
         self.assertEqual(found, ([], True))
         self.assertIn("No versions of servable m found", logs.output[0])
 
@@ -94,7 +98,7 @@ class VersionFoldersTest(unittest.TestCase):
         """Else a running copy takes a model off the air."""
         self.add("1")
         (self.base_path / "2").mkdir()
-        finder = version_folders.VersionFinder(0)
+        finder = version_folders.VersionFinder(OPTIONS)
         self.assertEqual(self.look(finder), ([1], False))
         # A loaded version stays while `rm -r` is half through with it.
         self.assertEqual(self.look(finder, known=[2]), ([2], True))

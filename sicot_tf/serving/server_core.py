@@ -169,18 +169,19 @@ class ServerCore:
     ) -> Any:
         """One request, counted and logged."""
         start = time.monotonic()
+        deadline = None
+        if timeout_seconds is not None:
+            deadline = start + timeout_seconds
         model_spec = _model_spec(request)
         code = tf.errors.OK
         try:
             if api != "MultiInference":
                 _check_model_spec(request)
             with self.manager.use(model_spec) as servable:
-                if timeout_seconds is not None:
-                    timeout_seconds -= time.monotonic() - start
                 response = call(
                     servable,
                     request,
-                    timeout_seconds,
+                    deadline,
                     check_method_name=self._check_method_names,
                     record_runtime=lambda seconds: self._metrics.record_runtime(
                         model_spec.name, api, seconds

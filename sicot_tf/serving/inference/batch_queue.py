@@ -17,7 +17,8 @@ from google.protobuf import message
 from sicot_tf.serving import errors
 from sicot_tf.serving.inference import batch_tensors
 
-# run(feeds, fetches, timeout_seconds or None) -> values of the fetches.
+# run(feeds, fetches, deadline) -> values of the fetches. The deadline is a time
+# of `time.monotonic`; None: no limit.
 Run = Callable[
     [batch_tensors.Feeds, Sequence[str], float | None], list[np.ndarray]
 ]
@@ -174,12 +175,12 @@ class Queue:
         # TensorFlow Serving's queue always has an open batch.
         num_batches = max(1, len(self.batches))
         num_free = options.max_enqueued_batches - num_batches
+        rows = self._room()
         if options.enable_large_batch_splitting:
-            rows = num_free * options.execution_batch_size + self._room()
-            is_full = size > rows
-        else:
-            is_full = size > self._room() and num_free <= 0
-        if is_full:
+            rows += num_free * options.execution_batch_size
+        elif num_free > 0:
+            rows = options.max_batch_size
+        if size > rows:
             raise errors.unavailable(
                 "The batch scheduling queue to which this task was submitted "
                 f"is full; currently {num_batches} batches enqueued and "

@@ -106,7 +106,7 @@ class BatchScheduler:
         def run(
             feeds: batch_tensors.Feeds,
             fetches: Sequence[str],
-            timeout_seconds: float | None = None,
+            deadline: float | None = None,
         ) -> list[np.ndarray]:
             size = batch_tensors.batch_size(feeds)
             names = tuple(sorted(set(fetches)))
@@ -115,9 +115,6 @@ class BatchScheduler:
                 (frozenset(feeds), names),
                 batch_queue.Queue(raw_run, name, names, options),
             )
-            deadline = None
-            if timeout_seconds is not None:
-                deadline = time.monotonic() + timeout_seconds
             task = batch_queue.Task(feeds, size, deadline, _is_active.get())
             tasks = self._schedule(queue, task)
             pieces = _wait_for(tasks, deadline)
@@ -157,7 +154,12 @@ class BatchScheduler:
                 while batch is None:
                     if self._closed and not self._waiting:
                         return
-                    self._condition.wait(self._seconds_to_wait())
+                    self._condition.wait(
+                        min(
+                            map(self._seconds_until_ready, self._waiting),
+                            default=None,
+                        )
+                    )
                     queue, batch = self._next_batch()
                 self._num_running += 1
                 if self._waiting:
@@ -204,9 +206,6 @@ class BatchScheduler:
             return 0
         waited = time.monotonic() - first.tasks[0].enqueued
         return queue.options.batch_timeout_micros / 1e6 - waited
-
-    def _seconds_to_wait(self) -> float | None:
-        return min(map(self._seconds_until_ready, self._waiting), default=None)
 
     def _run_batch(
         self, queue: batch_queue.Queue, batch: batch_queue.Batch
@@ -267,16 +266,14 @@ def _run_together(
     """One run of the model; for each request the values of the fetches."""
     sizes = [task.size for task in tasks]
     padded_size = queue.options.padded_size(sum(sizes))
-    timeout_seconds = None
-    if all(task.deadline is not None for task in tasks):
-        latest = max(task.deadline for task in tasks)
-        timeout_seconds = max(0, latest - time.monotonic())
+    deadlines = [task.deadline for task in tasks]
+    latest = None if None in deadlines else max(deadlines)
     merged = batch_tensors.merge(
         [task.feeds for task in tasks],
         padded_size=padded_size,
         pad_variable_length_inputs=queue.options.pad_variable_length_inputs,
     )
-    outputs = queue.raw_run(merged, queue.fetches, timeout_seconds)
+    outputs = queue.raw_run(merged, queue.fetches, latest)
     return batch_tensors.split(outputs, sizes, padded_size=padded_size)
 
 

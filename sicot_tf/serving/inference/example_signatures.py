@@ -25,17 +25,6 @@ _OUTPUTS = {
 }
 
 
-def check_method(
-    signature: meta_graph_pb2.SignatureDef, method_name: str
-) -> None:
-    """Raises if a signature was exported for another kind of call."""
-    if signature.method_name != method_name:
-        raise errors.invalid(
-            f"Expected a signature with method_name {method_name}, received "
-            f"{signature.method_name}"
-        )
-
-
 def tensor_names(
     signature: meta_graph_pb2.SignatureDef, method_name: str
 ) -> tuple[str, list[str]]:

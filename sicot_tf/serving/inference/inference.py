@@ -5,11 +5,13 @@ those of its predict_util.cc, classifier.cc, regressor.cc and
 multi_inference.cc. Nothing here knows of gRPC or HTTP.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -29,6 +31,11 @@ from sicot_tf.serving.inference.servable import Servable
 # Told the seconds that TensorFlow itself took for a request.
 RecordRuntime = Callable[[float], None]
 
+_Response = TypeVar(
+    "_Response",
+    classification_pb2.ClassificationResponse,
+    regression_pb2.RegressionResponse,
+)
 _METHOD_NAMES = (
     tf.saved_model.PREDICT_METHOD_NAME,
     example_signatures.CLASSIFY,
@@ -39,7 +46,7 @@ _METHOD_NAMES = (
 def predict(
     servable: Servable,
     request: predict_pb2.PredictRequest,
-    timeout_seconds: float | None = None,
+    deadline: float | None = None,
     *,
     as_content: bool = False,
     check_method_name: bool = False,
@@ -50,7 +57,7 @@ def predict(
     Args:
         servable: the loaded version.
         request: its model_spec chooses nothing but the signature.
-        timeout_seconds: time the caller still waits; None: for ever.
+        deadline: by `time.monotonic`; None: the caller waits for ever.
         as_content: answer with bytes in `tensor_content` rather than with
             typed values.
         check_method_name: refuse signatures of an unknown method name.
@@ -59,7 +66,6 @@ def predict(
     Raises:
         tf.errors.OpError: the subclass is the status code.
     """
-    deadline = _deadline(timeout_seconds)
     key, signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise errors.failed_precondition(
@@ -88,46 +94,44 @@ def predict(
     return response
 
 
-def classify(
+def _run_one_task(
+    method_name: str,
+    response_class: type[_Response],
     servable: Servable,
-    request: classification_pb2.ClassificationRequest,
-    timeout_seconds: float | None = None,
+    request: (
+        classification_pb2.ClassificationRequest
+        | regression_pb2.RegressionRequest
+    ),
+    deadline: float | None = None,
     **options: object,
-) -> classification_pb2.ClassificationResponse:
-    """Classes and scores of tf.Examples; arguments as in `predict`."""
-    response = classification_pb2.ClassificationResponse()
+) -> _Response:
+    """Answers on tf.Examples; arguments as in `predict`."""
+    response = response_class()
     task = _Task(
-        request.model_spec,
-        example_signatures.CLASSIFY,
-        response.model_spec,
-        response.result,
+        request.model_spec, method_name, response.model_spec, response.result
     )
-    _run_tasks(servable, [task], request.input, timeout_seconds, **options)
+    _run_tasks(servable, [task], request.input, deadline, **options)
     return response
 
 
-def regress(
-    servable: Servable,
-    request: regression_pb2.RegressionRequest,
-    timeout_seconds: float | None = None,
-    **options: object,
-) -> regression_pb2.RegressionResponse:
-    """A number for each tf.Example; arguments as in `predict`."""
-    response = regression_pb2.RegressionResponse()
-    task = _Task(
-        request.model_spec,
-        example_signatures.REGRESS,
-        response.model_spec,
-        response.result,
-    )
-    _run_tasks(servable, [task], request.input, timeout_seconds, **options)
-    return response
+# Classes and scores of tf.Examples.
+classify = functools.partial(
+    _run_one_task,
+    example_signatures.CLASSIFY,
+    classification_pb2.ClassificationResponse,
+)
+# A number for each tf.Example.
+regress = functools.partial(
+    _run_one_task,
+    example_signatures.REGRESS,
+    regression_pb2.RegressionResponse,
+)
 
 
 def multi_inference(
     servable: Servable,
     request: inference_pb2.MultiInferenceRequest,
-    timeout_seconds: float | None = None,
+    deadline: float | None = None,
     **options: object,
 ) -> inference_pb2.MultiInferenceResponse:
     """Several signatures on the same tf.Examples in one run of the graph.
@@ -151,7 +155,7 @@ def multi_inference(
         tasks.append(
             _Task(task.model_spec, task.method_name, result.model_spec, filled)
         )
-    _run_tasks(servable, tasks, request.input, timeout_seconds, **options)
+    _run_tasks(servable, tasks, request.input, deadline, **options)
     return response
 
 
@@ -171,13 +175,12 @@ def _run_tasks(
     servable: Servable,
     tasks: Sequence[_Task],
     examples: input_pb2.Input,
-    timeout_seconds: float | None,
+    deadline: float | None,
     *,
     check_method_name: bool = False,
     record_runtime: RecordRuntime | None = None,
 ) -> None:
     """Fills all answers from one run."""
-    deadline = _deadline(timeout_seconds)
     signatures = {}
     feeds = set()
     fetches = set()
@@ -187,8 +190,11 @@ def _run_tasks(
             raise errors.invalid(f"No signature was found with the name: {key}")
         if key in signatures:
             raise errors.invalid(f"Duplicate evaluation of signature: {key}")
-        if check_method_name:
-            example_signatures.check_method(signature, task.method_name)
+        if check_method_name and signature.method_name != task.method_name:
+            raise errors.invalid(
+                f"Expected a signature with method_name {task.method_name}, "
+                f"received {signature.method_name}"
+            )
         feed, outputs = example_signatures.tensor_names(
             signature, task.method_name
         )
@@ -218,13 +224,6 @@ def _run_tasks(
         )
 
 
-def _deadline(timeout_seconds: float | None) -> float | None:
-    """As a time of `time.monotonic`: reading the request counts too."""
-    if timeout_seconds is None:
-        return None
-    return time.monotonic() + timeout_seconds
-
-
 def _run(
     servable: Servable,
     feeds: dict[str, np.ndarray],
@@ -234,8 +233,7 @@ def _run(
 ) -> list[np.ndarray]:
     """Runs the graph until the deadline and reports the time it took."""
     start = time.monotonic()
-    timeout_seconds = None if deadline is None else deadline - start
-    values = servable.run(feeds, fetches, timeout_seconds)
+    values = servable.run(feeds, fetches, deadline)
     if record_runtime is not None:
         record_runtime(time.monotonic() - start)
     return values

@@ -11,6 +11,7 @@ import importlib
 import pathlib
 import re
 import sys
+import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ class Servable:
     Attributes:
         signatures: dictionary of `SignatureDef` by key.
         run: function from feeds `{tensor name: array}`, names of tensors to
-            fetch and seconds left (None: no limit) to a list of arrays.
+            fetch and a deadline (`time.monotonic`; None: no limit) to a list
+            of arrays.
 
     Raises:
         tf.errors.OpError: if the SavedModel can't be loaded.
@@ -111,17 +113,16 @@ def _open(
     TensorFlow Serving has its ops linked. Here they cost 0.2 seconds and 117
     MB, so they wait for the first graph that has an unknown op.
     """
-    has_text_ops = "tensorflow_text" in sys.modules
-    while True:
-        session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
-        try:
-            return session, _load(session, tags, directory)
-        except tf.errors.OpError as error:
-            session.close()
-            if has_text_ops or "Op type not registered" not in error.message:
-                raise
-        importlib.import_module("tensorflow_text")
-        has_text_ops = True
+    session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
+    try:
+        return session, _load(session, tags, directory)
+    except tf.errors.OpError as error:
+        session.close()
+        has_text_ops = "tensorflow_text" in sys.modules
+        if has_text_ops or "Op type not registered" not in error.message:
+            raise
+    importlib.import_module("tensorflow_text")
+    return _open(tags, directory, config)
 
 
 def _load(
@@ -163,10 +164,10 @@ def _make_run(
     def run(
         feeds: Mapping[str, np.ndarray],
         fetches: Sequence[str],
-        timeout_seconds: float | None,
+        deadline: float | None,
     ) -> list[np.ndarray]:
         """One run of the session; releases the interpreter lock."""
-        milliseconds = _round_timeout(timeout_seconds)
+        milliseconds = _round_timeout(deadline)
         try:
             feeds = {addresses[name]: value for name, value in feeds.items()}
             outputs = [addresses[name] for name in fetches]
@@ -207,13 +208,16 @@ def _run_closed(*_: object) -> list[np.ndarray]:
     raise errors.cancelled("Session has been closed.")
 
 
-def _round_timeout(seconds: float | None) -> int:
+def _round_timeout(deadline: float | None) -> int:
     """Milliseconds for RunOptions, few different ones; 0: no limit.
 
     Raises:
         tf.errors.DeadlineExceededError: if no time is left.
     """
-    if seconds is None or seconds > _LONGEST_TIMEOUT_SECONDS:
+    if deadline is None:
+        return 0
+    seconds = deadline - time.monotonic()
+    if seconds > _LONGEST_TIMEOUT_SECONDS:
         return 0
     if seconds <= 0:
         raise errors.timed_out()

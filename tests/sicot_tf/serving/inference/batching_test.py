@@ -28,7 +28,7 @@ class _Model:
 
     def __init__(self):
         self.runs = []
-        self.timeouts = []
+        self.deadlines = []
         self.started = threading.Semaphore(0)
         self._open = threading.Event()
         self._open.set()
@@ -39,9 +39,9 @@ class _Model:
     def let_go(self):
         self._open.set()
 
-    def __call__(self, feeds, fetches, timeout_seconds):
+    def __call__(self, feeds, fetches, deadline):
         self.runs.append(feeds)
-        self.timeouts.append(timeout_seconds)
+        self.deadlines.append(deadline)
         self.started.release()
         if not self._open.wait(_SECONDS):
             raise AssertionError("held for ever")
@@ -93,10 +93,10 @@ class BatchingTest(tf.test.TestCase):
 
         self.scheduler._schedule = count
 
-    def send(self, feeds, fetches=("y:0",), timeout_seconds=None):
+    def send(self, feeds, fetches=("y:0",), deadline=None):
         """A caller's answer to be; queued, running or refused on return."""
         return self.submit(
-            lambda: self.run_model(feeds, list(fetches), timeout_seconds)
+            lambda: self.run_model(feeds, list(fetches), deadline)
         )
 
     def submit(self, call):
@@ -217,7 +217,7 @@ class BatchingTest(tf.test.TestCase):
             random = np.random.default_rng(caller)
             for _ in range(50):
                 x = random.random(random.integers(1, 5), np.float32)
-                [y] = model.run({feed: x}, [fetch], 60.0)
+                [y] = model.run({feed: x}, [fetch], None)
                 np.testing.assert_allclose(y, x / 2 + 2, rtol=1e-6)
             return caller
 
@@ -271,7 +271,7 @@ class BatchingTest(tf.test.TestCase):
         """Work for which nobody waits would delay everyone behind it."""
         self.start("")
         self.occupy()
-        late, patient = self.send(_x(1), timeout_seconds=0.0), self.send(_x(2))
+        late, patient = self.send(_x(1), deadline=0.0), self.send(_x(2))
         # Answered while the thread is still held.
         self.assert_error(
             late,
@@ -305,20 +305,21 @@ class BatchingTest(tf.test.TestCase):
         """With the earliest one, an impatient client fails its neighbours."""
         self.start("")
         self.occupy()
-        answers = [self.send(_x(1), timeout_seconds=20.0), self.send(_x(2))]
+        now = time.monotonic()
+        answers = [self.send(_x(1), deadline=now + 20), self.send(_x(2))]
         self.model.let_go()
         futures.wait(answers, _SECONDS)
         # None: for ever.
-        self.assertEqual(self.model.timeouts, [None, None])
+        self.assertEqual(self.model.deadlines, [None, None])
         self.model.hold()
         self.model.started = threading.Semaphore(0)
         self.occupy()
         answers = [
-            self.send(_x(1), ("y:0",), seconds) for seconds in (100.0, 1000.0)
+            self.send(_x(1), deadline=now + seconds) for seconds in (100, 1000)
         ]
         self.model.let_go()
         futures.wait(answers, _SECONDS)
-        self.assertBetween(self.model.timeouts[-1], 100.1, 1000)
+        self.assertEqual(self.model.deadlines[-1], now + 1000)
 
     def test_cancelled_call_does_not_run(self):
         """A client that hangs up should cost nothing."""

@@ -487,7 +487,7 @@ class ExamplesTest(InferenceTestCase):
         )
         runs = []
         response = inference.multi_inference(
-            self.linear, request, 30.0, record_runtime=runs.append
+            self.linear, request, record_runtime=runs.append
         )
         self.assertLen(runs, 1)
         second, classes, first = response.results

@@ -12,15 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.apis import classification_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
 from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import inference_pb2
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.apis import model_pb2
-from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_log_pb2
-from tensorflow_serving.apis import regression_pb2
 
 from sicot_tf.serving import errors
 from sicot_tf.serving.inference import inference
@@ -66,44 +63,6 @@ class ServerCore:
         self._request_log = request_log
         self._as_content = serialize_as_tensor_content
         self._check_method_names = check_method_names
-
-    def predict(
-        self, request: predict_pb2.PredictRequest, **caller: Any
-    ) -> predict_pb2.PredictResponse:
-        """Runs a signature on named tensors.
-
-        Args:
-            request: as TensorFlow Serving takes it.
-            **caller: `timeout_seconds` that the caller still waits, None: for
-                ever; `entrypoint`, "GRPC" or "REST", for the metrics.
-        """
-        as_content = self._as_content and caller.get("entrypoint") != "REST"
-        return self._infer(
-            "Predict",
-            functools.partial(inference.predict, as_content=as_content),
-            request,
-            **caller,
-        )
-
-    def classify(
-        self, request: classification_pb2.ClassificationRequest, **caller: Any
-    ) -> classification_pb2.ClassificationResponse:
-        """Classes and scores of tf.Examples; arguments as in `predict`."""
-        return self._infer("Classify", inference.classify, request, **caller)
-
-    def regress(
-        self, request: regression_pb2.RegressionRequest, **caller: Any
-    ) -> regression_pb2.RegressionResponse:
-        """A number for each tf.Example; arguments as in `predict`."""
-        return self._infer("Regress", inference.regress, request, **caller)
-
-    def multi_inference(
-        self, request: inference_pb2.MultiInferenceRequest, **caller: Any
-    ) -> inference_pb2.MultiInferenceResponse:
-        """Several signatures at once; arguments as in `predict`."""
-        return self._infer(
-            "MultiInference", inference.multi_inference, request, **caller
-        )
 
     def get_model_metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest
@@ -167,12 +126,23 @@ class ServerCore:
         timeout_seconds: float | None = None,
         entrypoint: str = "GRPC",
     ) -> Any:
-        """One request, counted and logged."""
+        """One request of TensorFlow Serving's, counted and logged.
+
+        Args:
+            api: name of the call in the metrics.
+            call: of `inference`.
+            request: a message of that call.
+            timeout_seconds: that the caller still waits; None: for ever.
+            entrypoint: "GRPC" or "REST", for the metrics.
+        """
         start = time.monotonic()
         deadline = None
         if timeout_seconds is not None:
             deadline = start + timeout_seconds
         model_spec = _model_spec(request)
+        options = {}
+        if api == "Predict":
+            options["as_content"] = self._as_content and entrypoint == "GRPC"
         code = tf.errors.OK
         try:
             if api != "MultiInference":
@@ -186,12 +156,18 @@ class ServerCore:
                     record_runtime=lambda seconds: self._metrics.record_runtime(
                         model_spec.name, api, seconds
                     ),
+                    **options,
                 )
         except tf.errors.OpError as error:
             code = error.error_code
             raise
         except Exception as error:
-            fault = _fault(api, model_spec.name, error)
+            fault = errors.internal(f"{type(error).__name__}: {error}")
+            if isinstance(error, MemoryError):
+                fault = errors.resource_exhausted(f"Out of memory in {api}")
+            _log.error(
+                "%s of model %s failed", api, model_spec.name, exc_info=error
+            )
             code = fault.error_code
             raise fault from error
         finally:
@@ -208,13 +184,12 @@ class ServerCore:
             self._request_log.write(_make_log(api, request, response))
         return response
 
-
-def _fault(api: str, name: str, error: Exception) -> tf.errors.OpError:
-    """What the client learns of a fault of this server; the log tells where."""
-    if isinstance(error, MemoryError):
-        return errors.resource_exhausted(f"Out of memory in {api}")
-    _log.error("%s of model %s failed", api, name, exc_info=error)
-    return errors.internal(f"{type(error).__name__}: {error}")
+    predict = functools.partialmethod(_infer, "Predict", inference.predict)
+    classify = functools.partialmethod(_infer, "Classify", inference.classify)
+    regress = functools.partialmethod(_infer, "Regress", inference.regress)
+    multi_inference = functools.partialmethod(
+        _infer, "MultiInference", inference.multi_inference
+    )
 
 
 def _check_model_spec(request: Any) -> None:

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
-from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -31,11 +31,6 @@ from sicot_tf.serving.inference.servable import Servable
 # Told the seconds that TensorFlow itself took for a request.
 RecordRuntime = Callable[[float], None]
 
-_Response = TypeVar(
-    "_Response",
-    classification_pb2.ClassificationResponse,
-    regression_pb2.RegressionResponse,
-)
 _METHOD_NAMES = (
     tf.saved_model.PREDICT_METHOD_NAME,
     example_signatures.CLASSIFY,
@@ -96,15 +91,12 @@ def predict(
 
 def _run_one_task(
     method_name: str,
-    response_class: type[_Response],
+    response_class: Callable[[], Any],
     servable: Servable,
-    request: (
-        classification_pb2.ClassificationRequest
-        | regression_pb2.RegressionRequest
-    ),
+    request: Any,
     deadline: float | None = None,
     **options: object,
-) -> _Response:
+) -> Any:
     """Answers on tf.Examples; arguments as in `predict`."""
     response = response_class()
     task = _Task(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import message
+from google.protobuf.internal import encoder
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.framework import types_pb2
 
@@ -40,10 +41,14 @@ _VALUE_FIELDS = {
 _NUMPY_TYPES = {
     datatype: tf.as_dtype(datatype).as_numpy_dtype for datatype in _VALUE_FIELDS
 }
-# Numbers of these fields, 5 and 6, and their packed form.
-_PACKED_TAGS = {
-    types_pb2.DT_FLOAT: bytes([5 << 3 | 2]),
-    types_pb2.DT_DOUBLE: bytes([6 << 3 | 2]),
+# Packed numbers are written as a field of bytes is.
+_PACKED_FIELDS = {
+    types_pb2.DT_FLOAT: encoder.BytesEncoder(
+        tensor_pb2.TensorProto.FLOAT_VAL_FIELD_NUMBER, False, False
+    ),
+    types_pb2.DT_DOUBLE: encoder.BytesEncoder(
+        tensor_pb2.TensorProto.DOUBLE_VAL_FIELD_NUMBER, False, False
+    ),
 }
 # Types whose `tensor_content` is the array's memory.
 _PLAIN_TYPES = {
@@ -83,7 +88,12 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
                 math.prod(shape) <= _MAX_PYTHON_VALUES
             ):
                 return _parse_values(proto.dtype, values, shape)
-        return _parse_generic(proto, shape)
+        # All other types and forms by TensorFlow's parser in C++.
+        dtype = tf.as_dtype(proto.dtype)
+        if dtype in (tf.resource, tf.variant) or dtype.base_dtype != dtype:
+            raise TypeError(f"{dtype} holds no values")
+        parsed = tf.io.parse_tensor(proto.SerializeToString(), dtype)
+        return parsed.numpy().reshape(shape)
     except (
         message.DecodeError,
         tf.errors.OpError,
@@ -93,22 +103,6 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         raise errors.invalid(f"tensor parsing error: {alias}") from error
 
 
-def make_tensor(
-    datatype: int, value: object, *, as_content: bool = False
-) -> tensor_pb2.TensorProto:
-    """A TensorProto with typed values, as TensorFlow Serving answers.
-
-    Args:
-        datatype: element of the enumeration `DataType`.
-        value: array, or what can be made one.
-        as_content: bytes in `tensor_content` rather than typed values;
-            strings stay typed, as no client in Python reads them otherwise.
-    """
-    proto = tensor_pb2.TensorProto()
-    fill_tensor(proto, datatype, value, as_content=as_content)
-    return proto
-
-
 def fill_tensor(
     proto: tensor_pb2.TensorProto,
     datatype: int,
@@ -116,7 +110,15 @@ def fill_tensor(
     *,
     as_content: bool = False,
 ) -> None:
-    """Writes what `make_tensor` makes into an empty `proto`."""
+    """Writes typed values into an empty `proto`, as TensorFlow Serving does.
+
+    Args:
+        proto: filled.
+        datatype: element of the enumeration `DataType`.
+        value: array, or what can be made one.
+        as_content: bytes in `tensor_content` rather than typed values;
+            strings stay typed, as no client in Python reads them otherwise.
+    """
     array = np.asarray(value, tf.as_dtype(datatype).as_numpy_dtype)
     proto.dtype = datatype
     proto.tensor_shape.SetInParent()
@@ -126,29 +128,18 @@ def fill_tensor(
         return
     if as_content and datatype != types_pb2.DT_STRING:
         proto.tensor_content = array.tobytes()
-    elif datatype in _PACKED_TAGS:
+    elif datatype in _PACKED_FIELDS:
         # On the wire the field is the array's memory: a hundredth of the time
         # that `extend` takes for a picture.
-        content = array.tobytes()
-        proto.MergeFromString(
-            _PACKED_TAGS[datatype] + _varint(len(content)) + content
-        )
+        parts = []
+        _PACKED_FIELDS[datatype](parts.append, array.tobytes(), None)
+        proto.MergeFromString(b"".join(parts))
     elif datatype in _VALUE_FIELDS:
         getattr(proto, _VALUE_FIELDS[datatype]).extend(array.ravel().tolist())
     elif datatype in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
         proto.half_val.extend(array.view(np.uint16).ravel().tolist())
     else:
         proto.CopyFrom(tf.make_tensor_proto(array, datatype))
-
-
-def _varint(value: int) -> bytes:
-    """A number as it is on the wire."""
-    content = bytearray()
-    while value > 127:
-        content.append(value & 127 | 128)
-        value >>= 7
-    content.append(value)
-    return bytes(content)
 
 
 def _parse_shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
@@ -182,17 +173,3 @@ def _parse_values(
     if values:
         array[len(values) :] = values[-1]
     return array.reshape(shape)
-
-
-def _parse_generic(
-    proto: tensor_pb2.TensorProto, shape: tuple[int, ...]
-) -> np.ndarray:
-    """By TensorFlow's parser in C++: all other types and forms."""
-    dtype = tf.as_dtype(proto.dtype)
-    if dtype in (tf.resource, tf.variant) or dtype.base_dtype != dtype:
-        raise TypeError(f"{dtype} holds no values")
-    return (
-        tf.io.parse_tensor(proto.SerializeToString(), dtype)
-        .numpy()
-        .reshape(shape)
-    )

@@ -96,7 +96,7 @@ def _warm_up(
     try:
         num_records = warmup.warm_up(model, num_iterations)
     except tf.errors.OpError as error:
-        status = code_name(error)
+        status = errors.code_name(error.error_code)
         raise
     finally:
         metrics.record_warmup(
@@ -109,12 +109,10 @@ def _session_config(
     arguments: argparse.Namespace,
 ) -> tf.compat.v1.ConfigProto:
     """Threads and devices of all sessions."""
+    config = tf.compat.v1.ConfigProto()
     path = arguments.tensorflow_session_config_file
-    config = (
-        serving_config.read(path, tf.compat.v1.ConfigProto)
-        if path
-        else tf.compat.v1.ConfigProto()
-    )
+    if path:
+        config = serving_config.read(path, tf.compat.v1.ConfigProto)
     if arguments.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = (
             arguments.per_process_gpu_memory_fraction
@@ -127,13 +125,10 @@ def _session_config(
             "Either configure server_options.tensorflow_session_parallelism or "
             "those for intra_op and inter_op, received all three."
         )
-    if session > 0 or intra > 0 or inter > 0:
-        has_own = intra > 0 or inter > 0
-        config.intra_op_parallelism_threads = intra if has_own else session
-        config.inter_op_parallelism_threads = inter if has_own else session
+    if intra > 0 or inter > 0:
+        config.intra_op_parallelism_threads = intra
+        config.inter_op_parallelism_threads = inter
+    elif session > 0:
+        config.intra_op_parallelism_threads = session
+        config.inter_op_parallelism_threads = session
     return config
-
-
-def code_name(error: tf.errors.OpError) -> str:
-    """For example `INVALID_ARGUMENT`."""
-    return errors.code_name(error.error_code)

@@ -40,6 +40,12 @@ def float_tensor(sizes, values=(), **fields):
     )
 
 
+def make_tensor(datatype, value, **options):
+    proto = tensor_pb2.TensorProto()
+    tensors.fill_tensor(proto, datatype, value, **options)
+    return proto
+
+
 def parse_by_tensorflow(proto):
     """What `Tensor::FromProto` of TensorFlow reads, in C++."""
     return tf.io.parse_tensor(
@@ -70,7 +76,7 @@ class ParseTensorTest(tf.test.TestCase):
             )
             for as_content in (False, True):
                 with self.subTest(dtype=dtype.name, as_content=as_content):
-                    proto = tensors.make_tensor(
+                    proto = make_tensor(
                         dtype.as_datatype_enum, array, as_content=as_content
                     )
                     self.assertEqual(bool(proto.tensor_content), as_content)
@@ -89,7 +95,7 @@ class ParseTensorTest(tf.test.TestCase):
             np.uint64([2**64 - 1]),
         ):
             datatype = tf.as_dtype(values.dtype).as_datatype_enum
-            proto = tensors.make_tensor(datatype, values)
+            proto = make_tensor(datatype, values)
             received = tensors.parse_tensor("x", proto)
             self.assertEqual(received.tobytes(), values.tobytes())
             self.assert_equals_tensorflow(proto)
@@ -109,9 +115,7 @@ class ParseTensorTest(tf.test.TestCase):
         self.assertEqual(received.tolist(), [values[:2], values[2:]])
         self.assert_equals_tensorflow(proto)
         array = np.array(values, object)
-        content = tensors.make_tensor(
-            types_pb2.DT_STRING, array, as_content=True
-        )
+        content = make_tensor(types_pb2.DT_STRING, array, as_content=True)
         self.assertEqual(
             tensors.parse_tensor("x", content).tolist(), array.tolist()
         )
@@ -217,7 +221,7 @@ class MakeTensorTest(tf.test.TestCase):
                     if array.dtype == object
                     else tf.as_dtype(array.dtype).as_datatype_enum
                 )
-                proto = tensors.make_tensor(datatype, array)
+                proto = make_tensor(datatype, array)
                 self.assertEqual(proto.dtype, datatype)
                 self.assertEqual(proto.tensor_shape, shape(1, 2))
                 self.assertEqual(
@@ -228,12 +232,12 @@ class MakeTensorTest(tf.test.TestCase):
 
     def test_no_axes_and_no_values(self):
         """A number has a shape without sizes, an empty batch no values."""
-        proto = tensors.make_tensor(types_pb2.DT_FLOAT, np.float32(2.5))
+        proto = make_tensor(types_pb2.DT_FLOAT, np.float32(2.5))
         self.assertTrue(proto.HasField("tensor_shape"))
         self.assertEqual(list(proto.tensor_shape.dim), [])
         self.assertEqual(list(proto.float_val), [2.5])
         for as_content in (False, True):
-            proto = tensors.make_tensor(
+            proto = make_tensor(
                 types_pb2.DT_FLOAT,
                 np.zeros((0, 3), np.float32),
                 as_content=as_content,
@@ -245,7 +249,7 @@ class MakeTensorTest(tf.test.TestCase):
         """Slices of a batch keep the strides of the batch."""
         array = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
         for as_content in (False, True):
-            proto = tensors.make_tensor(
+            proto = make_tensor(
                 types_pb2.DT_FLOAT, array, as_content=as_content
             )
             self.assertAllEqual(tf.make_ndarray(proto), array)

@@ -120,6 +120,7 @@ class Task:
 class Batch:
     """Requests that run together, oldest first, and their rows."""
 
+    queue: "Queue"
     tasks: list[Task] = dataclasses.field(default_factory=list)
     size: int = 0
 
@@ -155,7 +156,7 @@ class Queue:
             tasks = _cut(task, self._room(), self.options.execution_batch_size)
         for each in tasks:
             if not self.batches or each.size > self._room():
-                self.batches.append(Batch())
+                self.batches.append(Batch(self))
             self.batches[-1].tasks.append(each)
             self.batches[-1].size += each.size
         return tasks

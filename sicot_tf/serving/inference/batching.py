@@ -150,8 +150,7 @@ class BatchScheduler:
         """What each thread does until the scheduler is closed."""
         while True:
             with self._condition:
-                queue, batch = self._next_batch()
-                while batch is None:
+                while (batch := self._next_batch()) is None:
                     if self._closed and not self._waiting:
                         return
                     self._condition.wait(
@@ -160,28 +159,25 @@ class BatchScheduler:
                             default=None,
                         )
                     )
-                    queue, batch = self._next_batch()
                 self._num_running += 1
                 if self._waiting:
                     # Someone has to watch the timeout of the next one.
                     self._condition.notify()
             try:
-                self._run_batch(queue, batch)
+                self._run_batch(batch)
             # No caller may wait for ever, and the thread has to go on.
             except Exception as error:
                 for task in batch.tasks:
                     if not task.future.done():
                         task.future.set_exception(error)
-                _log.exception("%s: batch failed", queue.name)
+                _log.exception("%s: batch failed", batch.queue.name)
             finally:
                 with self._condition:
                     self._num_running -= 1
                 # Nor may a thread without work keep a model in memory.
-                del queue, batch
+                del batch
 
-    def _next_batch(
-        self,
-    ) -> tuple[batch_queue.Queue | None, batch_queue.Batch | None]:
+    def _next_batch(self) -> batch_queue.Batch | None:
         """Takes the batch to run now, of each queue in turn."""
         for _ in range(len(self._waiting)):
             queue = self._waiting.popleft()
@@ -191,8 +187,8 @@ class BatchScheduler:
             if queue.batches:
                 self._waiting.append(queue)
             if batch is not None:
-                return queue, batch
-        return None, None
+                return batch
+        return None
 
     def _seconds_until_ready(self, queue: batch_queue.Queue) -> float:
         """0 or less if the queue's first batch should run."""
@@ -207,9 +203,7 @@ class BatchScheduler:
         waited = time.monotonic() - first.tasks[0].enqueued
         return queue.options.batch_timeout_micros / 1e6 - waited
 
-    def _run_batch(
-        self, queue: batch_queue.Queue, batch: batch_queue.Batch
-    ) -> None:
+    def _run_batch(self, batch: batch_queue.Batch) -> None:
         tasks = [task for task in batch.tasks if _still_wanted(task)]
         if not tasks:
             return
@@ -219,10 +213,10 @@ class BatchScheduler:
             self._on_batch(
                 self._options.thread_pool_name,
                 size,
-                queue.options.padded_size(size),
+                batch.queue.options.padded_size(size),
                 [now - task.enqueued for task in tasks],
             )
-        _run_tasks(queue, tasks)
+        _run_tasks(batch.queue, tasks)
 
 
 def _still_wanted(task: batch_queue.Task) -> bool:

@@ -93,29 +93,26 @@ def fill_result(
         tf.errors.InvalidArgumentError: if the values don't fit.
     """
     found = {}
+    rank = 2 if method_name == CLASSIFY else 1
     for alias, dtype in _OUTPUTS[method_name].items():
-        if alias in signature.outputs:
-            array = np.asarray(values[signature.outputs[alias].name])
-            if method_name == REGRESS and array.ndim == 1:
-                array = array[:, np.newaxis]
-            _check(alias, array, dtype, num_examples)
-            found[alias] = array.tolist()
+        if alias not in signature.outputs:
+            continue
+        array = np.asarray(values[signature.outputs[alias].name])
+        if method_name == REGRESS and array.shape == (num_examples, 1):
+            array = array[:, 0]
+        fits = array.ndim == rank and len(array) == num_examples
+        if not fits or array.dtype != dtype:
+            raise errors.invalid(
+                f"Expected {alias} of the model as {tf.as_dtype(dtype).name} "
+                f"of rank {rank}, {num_examples} examples, received "
+                f"{tf.as_dtype(array.dtype).name} of {list(array.shape)}"
+            )
+        found[alias] = array.tolist()
     if method_name == CLASSIFY:
         _fill_classes(result, **found)
     else:
-        _fill_numbers(result, **found)
-
-
-def _check(
-    alias: str, array: np.ndarray, dtype: np.dtype, num_examples: int
-) -> None:
-    """Raises unless there is a row of the type for each example."""
-    if array.ndim != 2 or array.dtype != dtype or len(array) != num_examples:
-        raise errors.invalid(
-            f"Expected {alias} of the model as [{num_examples}, n] "
-            f"{tf.as_dtype(dtype).name}, received {list(array.shape)} "
-            f"{tf.as_dtype(array.dtype).name}"
-        )
+        for value in found["outputs"]:
+            result.regressions.add(value=value)
 
 
 def _fill_classes(
@@ -138,15 +135,3 @@ def _fill_classes(
                 item.label = classes[row][column].decode("utf-8", "replace")
             if scores:
                 item.score = scores[row][column]
-
-
-def _fill_numbers(
-    result: regression_pb2.RegressionResult, outputs: list[list[float]]
-) -> None:
-    """Writes the number of each example."""
-    if len(outputs[0]) != 1:
-        raise errors.invalid(
-            f"Expected one number for each example, received {len(outputs[0])}"
-        )
-    for [value] in outputs:
-        result.regressions.add(value=value)

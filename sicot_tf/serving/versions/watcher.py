@@ -33,7 +33,8 @@ class Watcher:
         self._finder = version_folders.VersionFinder(options)
         self.models: dict[str, Model] = {}
         self._removed: list[Model] = []
-        self._is_config_new = False
+        # By time.monotonic; infinite without models.
+        self._next_look = math.inf
         self._is_closed = False
         self._thread = threading.Thread(
             target=self._watch, name="model_manager", daemon=True
@@ -62,7 +63,7 @@ class Watcher:
         for model in old_models.values():
             model.remove()
             self._removed.append(model)
-        self._is_config_new = True
+        self._next_look = 0.0
         self._changed.notify_all()
         return new_models
 
@@ -77,31 +78,28 @@ class Watcher:
         self._thread.join(timeout_seconds)
 
     def _watch(self) -> None:
-        next_poll = 0.0
         while True:
-            with self._changed:
-                models = list(self.models.values())
-                if self._is_config_new:
-                    self._is_config_new = False
-                    next_poll = 0.0
             now = time.monotonic()
-            if now >= next_poll:
-                are_done = [self._look(model) for model in models]
-                seconds = self._options.file_system_poll_wait_seconds
-                if not seconds:
-                    seconds = math.inf
-                    if not all(are_done):
-                        seconds = version_folders.SETTLE_SECONDS
-                next_poll = now + seconds
+            models = []
             with self._changed:
+                if now >= self._next_look:
+                    self._next_look = math.inf
+                    models = list(self.models.values())
+            are_done = [self._look(model) for model in models]
+            seconds = self._options.file_system_poll_wait_seconds
+            if not all(are_done):
+                seconds = seconds or version_folders.SETTLE_SECONDS
+            with self._changed:
+                # A config that is set meanwhile has a look at once.
+                if models and seconds:
+                    self._next_look = min(self._next_look, now + seconds)
                 self._act()
                 if self._is_closed and not self._removed:
                     return
-                if not self._is_config_new:
-                    seconds = next_poll - time.monotonic()
-                    self._changed.wait(
-                        max(0.0, min(seconds, threading.TIMEOUT_MAX))
-                    )
+                seconds = self._next_look - time.monotonic()
+                self._changed.wait(
+                    max(0.0, min(seconds, threading.TIMEOUT_MAX))
+                )
 
     def _look(self, model: Model) -> bool:
         """Looks which versions to serve; False if one is not yet whole."""

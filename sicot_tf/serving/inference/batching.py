@@ -50,12 +50,10 @@ class BatchScheduler:
     oldest request has waited `batch_timeout_micros`, or nothing else runs.
 
     Args:
-        parameters: BatchingParameters as `serving_config` reads them;
-            `num_batch_threads` of it counts for all models.
+        parameters: BatchingParameters, their `num_batch_threads` for all
+            models; raises tf.errors.InvalidArgumentError if they don't fit
+            together.
         on_batch: is told of every batch before it runs; must not block.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if parameters don't fit together.
     """
 
     def __init__(
@@ -94,9 +92,8 @@ class BatchScheduler:
             parameters: other sizes and limits for this version.
 
         Returns:
-            A function for any number of threads. It raises what `raw_run`
-            raises for this request alone; and tf.errors.OpError if tensors
-            are no batch, the queue is full, time is over or the caller left.
+            A function for any number of threads; raises what `raw_run` raises
+            for this request alone, and tf.errors.OpError if it can't run.
         """
         options = self._options
         if parameters is not None:

@@ -30,9 +30,7 @@ def tensor_names(
 ) -> tuple[str, list[str]]:
     """Names of the tensor of tf.Examples and of what comes out.
 
-    Raises:
-        tf.errors.OpError: if the method is none of these, or the signature
-            doesn't fit it.
+    Raises tf.errors.OpError if the signature doesn't fit the method.
     """
     if method_name not in _OUTPUTS:
         raise errors.unimplemented(
@@ -82,15 +80,8 @@ def fill_result(
 ) -> None:
     """Writes classes and scores, or a number, of each example.
 
-    Args:
-        result: filled.
-        signature: checked by `tensor_names`.
-        method_name: how to read it.
-        num_examples: rows that are expected of each value.
-        values: by tensor name.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the values don't fit.
+    `values`, by tensor name, are of a signature that `tensor_names` has
+    checked; raises tf.errors.InvalidArgumentError if they don't fit.
     """
     found = {}
     rank = 2 if method_name == CLASSIFY else 1

@@ -36,15 +36,12 @@ class Servable:
     """A loaded version of a model; any number of threads may use it.
 
     Args:
-        name: the model's name, repeated in answers.
-        version: its version number.
+        name: the model's name, repeated in answers, as is its version.
         directory: the SavedModel.
-        tags: which of the SavedModel's graphs to load.
+        tags: which of its graphs to load.
         session_config: threads and devices of the session.
-        scheduler: makes batches of what `run` is asked for; without one every
-            request runs by itself.
-        batching_parameters: for this version only, instead of those of the
-            scheduler.
+        scheduler: makes batches of what `run` is asked for.
+        batching_parameters: in place of the scheduler's.
 
     Attributes:
         signatures: dictionary of `SignatureDef` by key.
@@ -108,10 +105,10 @@ def _open(
     directory: pathlib.Path,
     config: tf.compat.v1.ConfigProto | None,
 ) -> tuple[tf.compat.v1.Session, meta_graph_pb2.MetaGraphDef]:
-    """A session with the graph; TensorFlow Text comes with whom needs it.
+    """A session with the graph.
 
-    TensorFlow Serving has its ops linked. Here they cost 0.2 seconds and 117
-    MB, so they wait for the first graph that has an unknown op.
+    The ops of TensorFlow Text cost 0.2 seconds and 117 MB: they wait for the
+    first graph that has an unknown op.
     """
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     try:

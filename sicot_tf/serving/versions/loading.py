@@ -48,9 +48,8 @@ def make_load(
 ) -> Callable[[str, int, pathlib.Path], servable.Servable]:
     """The function by which the manager gets a version, loaded and warm.
 
-    Raises:
-        tf.errors.OpError: if a flag names a file that can't be read, or flags
-            contradict each other.
+    Raises tf.errors.OpError if flags contradict each other, or name a file
+    that can't be read.
     """
     session_config = _session_config(arguments)
     tags = arguments.saved_model_tags.split(",")

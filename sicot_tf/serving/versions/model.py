@@ -62,18 +62,6 @@ class Model:
         """Starts the loads and unloads that are due."""
         if self._aspired is None:
             return
-        self._forget(loaded)
-        for number in sorted(self._aspired, reverse=True):
-            if number in self.versions:
-                self.versions[number].is_wanted = True
-            else:
-                self.versions[number] = loaded.add(
-                    self.config.name, number, self._aspired[number]
-                )
-        self._unload(loaded)
-
-    def _forget(self, loaded: loaded_versions.LoadedVersions) -> None:
-        """Lets go of versions that are unwanted or gone."""
         for number, version in list(self.versions.items()):
             if number not in self._aspired:
                 loaded.give_up(version)
@@ -82,6 +70,14 @@ class Model:
                 number not in self._aspired or not version.error_code
             ):
                 del self.versions[number]
+        for number in sorted(self._aspired, reverse=True):
+            if number in self.versions:
+                self.versions[number].is_wanted = True
+            else:
+                self.versions[number] = loaded.add(
+                    self.config.name, number, self._aspired[number]
+                )
+        self._unload(loaded)
 
     def _unload(self, loaded: loaded_versions.LoadedVersions) -> None:
         """Unloads unwanted versions.

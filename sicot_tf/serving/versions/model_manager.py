@@ -66,11 +66,6 @@ class ModelManager:
         later one returns when the models with new names are available; new
         versions of a known model are not waited for.
 
-        Args:
-            config: a `model_config_list`; no config at all is a no-op as
-                long as there is none.
-            timeout_seconds: how long to wait; None waits for ever.
-
         Raises:
             tf.errors.InvalidArgumentError: if the config is wrong, or
                 FailedPreconditionError, if a label is given to a version that
@@ -108,8 +103,8 @@ class ModelManager:
     def is_available(self) -> bool:
         """Whether each model of the first config has a version to serve.
 
-        A model that a later config adds does not count: if it is broken, the
-        others still have to be reached.
+        One of a later config does not count: should it be broken, the others
+        still have to be reached.
         """
         with self._changed:
             return all(
@@ -239,9 +234,9 @@ class ModelManager:
         timeout_seconds: float | None,
     ) -> bool:
         """Waits until each model has an available version, or none left."""
-        deadline = time.monotonic() + (
-            math.inf if timeout_seconds is None else timeout_seconds
-        )
+        deadline = math.inf
+        if timeout_seconds is not None:
+            deadline = time.monotonic() + timeout_seconds
         with self._changed:
             while True:
                 if stop is not None and stop.is_set():

@@ -15,6 +15,7 @@ def _of(error_class: type[tf.errors.OpError]) -> functools.partial:
 
 
 cancelled = _of(tf.errors.CancelledError)
+data_loss = _of(tf.errors.DataLossError)
 failed_precondition = _of(tf.errors.FailedPreconditionError)
 internal = _of(tf.errors.InternalError)
 # The caller's request, flag or file is wrong.

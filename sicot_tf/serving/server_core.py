@@ -43,10 +43,8 @@ class ServerCore:
         manager: has the loaded versions.
         metrics: counts every request.
         request_log: keeps a sample of the answered ones; None: no log.
-        serialize_as_tensor_content: whether Predict answers with bytes
-            rather than typed values.
-        check_method_names: whether signatures of another kind than the call
-            are refused.
+        serialize_as_tensor_content: Predict answers with bytes.
+        check_method_names: refuse signatures of another kind than the call.
     """
 
     def __init__(
@@ -100,10 +98,7 @@ class ServerCore:
         request: model_management_pb2.ReloadConfigRequest,
         timeout_seconds: float | None = None,
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Replaces the list of models; returns once new ones are available.
-
-        The answer tells by how much each wanted counter grew.
-        """
+        """Replaces the models; the answer tells how far counters grew."""
         before = {name: self._counter(name) for name in request.metric_names}
         self.manager.set_config(request.config, timeout_seconds=timeout_seconds)
         response = model_management_pb2.ReloadConfigResponse()
@@ -126,12 +121,12 @@ class ServerCore:
         timeout_seconds: float | None = None,
         entrypoint: str = "GRPC",
     ) -> Any:
-        """One request of TensorFlow Serving's, counted and logged.
+        """One request, counted and logged.
 
         Args:
             api: name of the call in the metrics.
             call: of `inference`.
-            request: a message of that call.
+            request: a message of TensorFlow Serving's.
             timeout_seconds: that the caller still waits; None: for ever.
             entrypoint: "GRPC" or "REST", for the metrics.
         """
@@ -162,12 +157,7 @@ class ServerCore:
             code = error.error_code
             raise
         except Exception as error:
-            fault = errors.internal(f"{type(error).__name__}: {error}")
-            if isinstance(error, MemoryError):
-                fault = errors.resource_exhausted(f"Out of memory in {api}")
-            _log.error(
-                "%s of model %s failed", api, model_spec.name, exc_info=error
-            )
+            fault = _fault(api, model_spec.name, error)
             code = fault.error_code
             raise fault from error
         finally:
@@ -190,6 +180,14 @@ class ServerCore:
     multi_inference = functools.partialmethod(
         _infer, "MultiInference", inference.multi_inference
     )
+
+
+def _fault(api: str, name: str, error: Exception) -> tf.errors.OpError:
+    """What the client learns of a fault of this server; the log tells where."""
+    if isinstance(error, MemoryError):
+        return errors.resource_exhausted(f"Out of memory in {api}")
+    _log.error("%s of model %s failed", api, name, exc_info=error)
+    return errors.internal(f"{type(error).__name__}: {error}")
 
 
 def _check_model_spec(request: Any) -> None:

@@ -39,8 +39,17 @@ _VALUE_FIELDS = {
     types_pb2.DT_UINT64: "uint64_val",
 }
 _NUMPY_TYPES = {
-    datatype: tf.as_dtype(datatype).as_numpy_dtype for datatype in _VALUE_FIELDS
+    datatype: np.dtype(tf.as_dtype(datatype).as_numpy_dtype)
+    for datatype in (
+        types_pb2.DT_BFLOAT16,
+        types_pb2.DT_COMPLEX64,
+        types_pb2.DT_COMPLEX128,
+        types_pb2.DT_HALF,
+        *_VALUE_FIELDS,
+    )
 }
+# Types whose `tensor_content` is the array's memory.
+_PLAIN_TYPES = _NUMPY_TYPES.keys() - {types_pb2.DT_BOOL, types_pb2.DT_STRING}
 # Packed numbers are written as a field of bytes is.
 _PACKED_FIELDS = {
     types_pb2.DT_FLOAT: encoder.BytesEncoder(
@@ -49,17 +58,6 @@ _PACKED_FIELDS = {
     types_pb2.DT_DOUBLE: encoder.BytesEncoder(
         tensor_pb2.TensorProto.DOUBLE_VAL_FIELD_NUMBER, False, False
     ),
-}
-# Types whose `tensor_content` is the array's memory.
-_PLAIN_TYPES = {
-    datatype: np.dtype(tf.as_dtype(datatype).as_numpy_dtype)
-    for datatype in (
-        types_pb2.DT_BFLOAT16,
-        types_pb2.DT_COMPLEX64,
-        types_pb2.DT_COMPLEX128,
-        types_pb2.DT_HALF,
-        *(_VALUE_FIELDS.keys() - {types_pb2.DT_BOOL, types_pb2.DT_STRING}),
-    )
 }
 
 
@@ -74,19 +72,19 @@ def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """
     try:
         shape = _parse_shape(proto)
+        size = math.prod(shape)
         # Read once: every access copies it.
         content = proto.tensor_content
-        if proto.dtype in _PLAIN_TYPES and (content or not math.prod(shape)):
-            dtype = _PLAIN_TYPES[proto.dtype]
-            if not math.prod(shape):
+        if proto.dtype in _PLAIN_TYPES and (content or not size):
+            dtype = _NUMPY_TYPES[proto.dtype]
+            if not size:
                 return np.empty(shape, dtype)
             # Raises if the size differs from the shape's.
             return np.frombuffer(content, dtype).reshape(shape)
         if proto.dtype in _VALUE_FIELDS and not content:
             values = getattr(proto, _VALUE_FIELDS[proto.dtype])
-            if proto.dtype == types_pb2.DT_STRING or (
-                math.prod(shape) <= _MAX_PYTHON_VALUES
-            ):
+            is_string = proto.dtype == types_pb2.DT_STRING
+            if is_string or size <= _MAX_PYTHON_VALUES:
                 return _parse_values(proto.dtype, values, shape)
         # All other types and forms by TensorFlow's parser in C++.
         dtype = tf.as_dtype(proto.dtype)
@@ -165,10 +163,10 @@ def _parse_values(
     """Typed values; the last stands for all that are missing."""
     size = math.prod(shape)
     dtype = _NUMPY_TYPES[datatype]
-    if len(values) == size and dtype is not object:
+    if len(values) == size and not dtype.hasobject:
         return np.array(values, dtype).reshape(shape)
     values = values[:size]
-    array = np.full(size, b"" if dtype is object else 0, dtype)
+    array = np.full(size, b"" if dtype.hasobject else 0, dtype)
     array[: len(values)] = values
     if values:
         array[len(values) :] = values[-1]

@@ -9,11 +9,9 @@ import gc
 import logging
 import pathlib
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable
-from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -66,14 +64,10 @@ class Version:
 
     def status(self) -> get_model_status_pb2.ModelVersionStatus:
         """What GetModelStatus tells of it."""
-        return get_model_status_pb2.ModelVersionStatus(
-            version=self.number,
-            state=self.state,
-            status={
-                "error_code": self.error_code,
-                "error_message": self.message,
-            },
-        )
+        status = State(version=self.number, state=self.state)
+        status.status.error_code = self.error_code
+        status.status.error_message = self.message
+        return status
 
 
 class LoadedVersions:
@@ -150,9 +144,9 @@ class LoadedVersions:
 
     # Below, the caller holds the lock.
 
-    def available(self, name: str) -> Mapping[int, Version]:
-        """Versions of a model that take requests."""
-        return self._available.get(name, {})
+    def is_available(self, name: str, number: int) -> bool:
+        """Whether a version takes requests."""
+        return number in self._available.get(name, {})
 
     def add(self, name: str, number: int, directory: pathlib.Path) -> Version:
         """A version to be loaded as soon as a thread is free."""
@@ -220,11 +214,10 @@ class LoadedVersions:
                 self._set_state(version, State.END)
                 return
             self._set_state(version, State.LOADING)
-        _log.info("Loading servable: %s from %s", version, version.directory)
+        directory = version.directory
+        _log.info("Loading servable: %s from %s", version, directory)
         try:
-            servable = self._load(
-                version.name, version.number, version.directory
-            )
+            servable = self._load(version.name, version.number, directory)
         # Whatever is wrong with a model, the others go on.
         except Exception as error:
             self._handle_failure(version, error)
@@ -291,7 +284,6 @@ def _free_memory() -> None:
     Python's graphs hold themselves in cycles, and glibc keeps freed pages.
     """
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -213,13 +213,14 @@ class ModelManager:
         for model in models.config:
             labels[model.name] = dict(model.version_labels)
             old_labels = self._labels.get(model.name, {})
-            available = self._loaded.available(model.name)
             for label, number in sorted(model.version_labels.items()):
-                is_allowed = number in available or (
+                is_allowed = (
                     self._options.allow_version_labels_for_unavailable_models
                     and old_labels.get(label, number) == number
                 )
-                if not is_allowed:
+                if not is_allowed and not self._loaded.is_available(
+                    model.name, number
+                ):
                     raise errors.failed_precondition(
                         f"Request to assign label to version {number} of model "
                         f"{model.name}, which is not currently available for "

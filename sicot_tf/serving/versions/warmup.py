@@ -20,12 +20,7 @@ _CALLS = {
 def warm_up(model: servable.Servable, num_iterations: int = 1) -> int:
     """Answers the requests stored with the model; returns their number.
 
-    Args:
-        model: the loaded version.
-        num_iterations: how often each request is answered.
-
-    Raises:
-        tf.errors.OpError: if one fails, or the file is no TFRecord file.
+    Raises tf.errors.OpError if one fails, or the file is no TFRecord file.
     """
     path = model.directory / servable.WARMUP_FILE
     if not path.exists():
@@ -42,11 +37,9 @@ def warm_up(model: servable.Servable, num_iterations: int = 1) -> int:
             for _ in range(num_iterations):
                 _answer(model, record)
     except tf.errors.DataLossError as error:
-        raise tf.errors.DataLossError(
-            None,
-            None,
+        raise errors.data_loss(
             f"{error.message}. Please verify your warmup data is in TFRecord "
-            "format.",
+            "format."
         ) from error
     except message.DecodeError as error:
         raise errors.invalid(

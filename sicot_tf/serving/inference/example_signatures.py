@@ -18,6 +18,10 @@ from sicot_tf.serving import errors
 CLASSIFY = tf.saved_model.CLASSIFY_METHOD_NAME
 REGRESS = tf.saved_model.REGRESS_METHOD_NAME
 
+Result = (
+    classification_pb2.ClassificationResult | regression_pb2.RegressionResult
+)
+
 # What a signature gives, by its method. NumPy holds strings as objects.
 _OUTPUTS = {
     CLASSIFY: {"classes": np.dtype(object), "scores": np.dtype(np.float32)},
@@ -69,10 +73,7 @@ def serialize(examples: input_pb2.Input) -> np.ndarray:
 
 
 def fill_result(
-    result: (
-        classification_pb2.ClassificationResult
-        | regression_pb2.RegressionResult
-    ),
+    result: Result,
     signature: meta_graph_pb2.SignatureDef,
     method_name: str,
     num_examples: int,

@@ -157,10 +157,7 @@ class _Task(NamedTuple):
     model_spec: model_pb2.ModelSpec
     method_name: str
     answered: model_pb2.ModelSpec
-    result: (
-        classification_pb2.ClassificationResult
-        | regression_pb2.RegressionResult
-    )
+    result: example_signatures.Result
 
 
 def _run_tasks(

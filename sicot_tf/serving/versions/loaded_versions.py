@@ -5,6 +5,7 @@ its last request has left, so that no request sees it go.
 """
 
 import ctypes
+import dataclasses
 import gc
 import logging
 import pathlib
@@ -25,39 +26,33 @@ _log = logging.getLogger(__name__)
 State = get_model_status_pb2.ModelVersionStatus
 
 
+@dataclasses.dataclass(eq=False)
 class Version:
     """One version of a model; guarded by `LoadedVersions.changed`.
 
     A request that has acquired it enters it: `with version as servable`.
     """
 
-    def __init__(
-        self,
-        loaded: "LoadedVersions",
-        name: str,
-        number: int,
-        directory: pathlib.Path,
-    ):
-        self._loaded = loaded
-        self.name = name
-        self.number = number
-        self.directory = directory
-        self.state = State.START
-        self.error_code = 0
-        self.message = ""
-        # Cleared to have no further attempt made to load it.
-        self.is_wanted = True
-        self.num_attempts = 0
-        # Has a load that failed repeated.
-        self.retry: threading.Timer | None = None
-        self.servable: Any = None
-        self.num_users = 0
+    loaded: "LoadedVersions"
+    name: str
+    number: int
+    directory: pathlib.Path
+    state: int = State.START
+    error_code: int = 0
+    message: str = ""
+    # Cleared to have no further attempt made to load it.
+    is_wanted: bool = True
+    num_attempts: int = 0
+    # Has a load that failed repeated.
+    retry: threading.Timer | None = None
+    servable: Any = None
+    num_users: int = 0
 
     def __enter__(self) -> Any:
         return self.servable
 
     def __exit__(self, *_: object) -> None:
-        self._loaded.release(self)
+        self.loaded.release(self)
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
@@ -160,11 +155,15 @@ class LoadedVersions:
         history = self._history.setdefault(name, {})
         if number in history and history[number].message == message:
             return
-        version = Version(self, name, number, pathlib.Path())
-        history[number] = version
-        version.state = State.END
-        version.error_code = tf.errors.FAILED_PRECONDITION
-        version.message = message
+        version = history[number] = Version(
+            self,
+            name,
+            number,
+            pathlib.Path(),
+            State.END,
+            tf.errors.FAILED_PRECONDITION,
+            message,
+        )
         _log.error("%s is not waited for any more: %s", version, message)
 
     def give_up(self, version: Version) -> None:

@@ -8,9 +8,7 @@ import logging
 import pathlib
 import re
 import time
-import types
 from collections.abc import Container
-from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
@@ -54,11 +52,11 @@ class Look(NamedTuple):
     # Versions to serve, highest first; None: not known.
     versions: dict[int, pathlib.Path] | None
     # False if a version was seen that is not yet whole.
-    is_done: bool = True
+    is_done: bool
     # Why versions that have rested for too long are not whole.
-    given_up: Mapping[int, str] = types.MappingProxyType({})
+    given_up: dict[int, str]
     # Code and text of why there is no version, nor will be; or empty.
-    fault: str = ""
+    fault: str
 
 
 class VersionFinder:
@@ -95,15 +93,15 @@ class VersionFinder:
             self.log(text)
             # A folder that is not there may still be mounted; no file becomes
             # a folder.
-            if self._options.fail_if_no_model_versions_found or isinstance(
-                error, NotADirectoryError
-            ):
-                return Look(None, fault=f"INVALID_ARGUMENT: {text}")
-            return Look(None)
+            may_come = not isinstance(error, NotADirectoryError)
+            if may_come and not self._options.fail_if_no_model_versions_found:
+                return Look(None, True, {}, "")
+            return Look(None, True, {}, f"INVALID_ARGUMENT: {text}")
         candidates, most = self._candidates(config, folders)
         versions = {}
         given_up = {}
         is_done = True
+        most_seconds = self._options.incomplete_version_seconds
         for version in candidates:
             if len(versions) == most:
                 break
@@ -113,11 +111,10 @@ class VersionFinder:
                 fault, seconds = self._wholeness.find_fault(folder)
             if not fault:
                 versions[version] = folder
-            elif seconds >= self._options.incomplete_version_seconds:
+            elif seconds >= most_seconds:
                 given_up[version] = (
                     f"{folder} is not whole: {fault}; nothing in it has "
-                    f"changed for "
-                    f"{self._options.incomplete_version_seconds:g} seconds"
+                    f"changed for {most_seconds:g} seconds"
                 )
             else:
                 is_done = False
@@ -152,7 +149,7 @@ class VersionFinder:
         return sorted(wanted & set(folders), reverse=True), len(wanted)
 
     def _explain_none(
-        self, name: str, base_path: pathlib.Path, given_up: Mapping[int, str]
+        self, name: str, base_path: pathlib.Path, given_up: dict[int, str]
     ) -> str:
         """Logs that there is no version; returns why there can't be any."""
         if given_up:

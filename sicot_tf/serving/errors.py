@@ -24,14 +24,11 @@ not_found = _of(tf.errors.NotFoundError)
 resource_exhausted = _of(tf.errors.ResourceExhaustedError)
 unavailable = _of(tf.errors.UnavailableError)
 unimplemented = _of(tf.errors.UnimplementedError)
+# The caller's time is over.
+timed_out = functools.partial(
+    _of(tf.errors.DeadlineExceededError), "Timed out waiting for notification"
+)
 unknown = _of(tf.errors.UnknownError)
-
-
-def timed_out() -> tf.errors.DeadlineExceededError:
-    """The caller's time is over."""
-    return tf.errors.DeadlineExceededError(
-        None, None, "Timed out waiting for notification"
-    )
 
 
 def code_name(code: int) -> str:

@@ -235,9 +235,8 @@ def _run_tasks(queue: batch_queue.Queue, tasks: list[batch_queue.Task]) -> None:
         outputs = _run_together(queue, tasks)
     # Whatever it is, it is raised again in the callers.
     except Exception as error:
-        if len(tasks) == 1 or isinstance(
-            error, tf.errors.DeadlineExceededError
-        ):
+        is_late = isinstance(error, tf.errors.DeadlineExceededError)
+        if len(tasks) == 1 or is_late:
             for task in tasks:
                 task.future.set_exception(error)
             return

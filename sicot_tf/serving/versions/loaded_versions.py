@@ -57,7 +57,7 @@ class Version:
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.number}}}"
 
-    def status(self) -> get_model_status_pb2.ModelVersionStatus:
+    def status(self) -> State:
         """What GetModelStatus tells of it."""
         status = State(version=self.number, state=self.state)
         status.status.error_code = self.error_code
@@ -77,9 +77,7 @@ class LoadedVersions:
     """
 
     def __init__(
-        self,
-        load: Callable[[str, int, pathlib.Path], Any],
-        options: Options,
+        self, load: Callable[[str, int, pathlib.Path], Any], options: Options
     ):
         self._load = load
         self._options = options
@@ -129,9 +127,7 @@ class LoadedVersions:
             if not version.num_users and version.state == State.UNLOADING:
                 self.changed.notify_all()
 
-    def statuses(
-        self, name: str
-    ) -> list[get_model_status_pb2.ModelVersionStatus]:
+    def statuses(self, name: str) -> list[State]:
         """All versions of a model there ever were, highest first."""
         with self.changed:
             history = self._history.get(name, {})

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.apis import get_model_status_pb2
 from tensorflow_serving.apis import model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
@@ -137,7 +136,7 @@ class ModelManager:
 
     def statuses(
         self, model_spec: model_pb2.ModelSpec
-    ) -> list[get_model_status_pb2.ModelVersionStatus]:
+    ) -> list[loaded_versions.State]:
         """States of one or all versions, highest first, also of gone ones.
 
         A version label is ignored, as in TensorFlow Serving.

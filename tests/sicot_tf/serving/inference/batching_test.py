@@ -228,7 +228,7 @@ class BatchingTest(tf.test.TestCase):
     # One request does not fail the others.
 
     def test_bad_values_fail_alone(self):
-        """Else one broken client makes errors for all others."""
+        """Breaks if one broken client makes errors for all others."""
         self.start("")
         self.occupy()
         good, bad, also_good = map(self.send, (_x(1), _x(-1), _x(3, 4)))

@@ -19,7 +19,7 @@ def load(name, **options):
 
 
 class RunTest(tf.test.TestCase):
-    """Wrong here: an answer is not what the exported graph gives."""
+    """Breaks if an answer is not what the exported graph gives."""
 
     @classmethod
     def setUpClass(cls):
@@ -52,7 +52,7 @@ class RunTest(tf.test.TestCase):
                 self.linear.run(wrong_feeds, fetches, None)
 
     def test_deadline(self):
-        """Else late requests pile up behind those of callers who are gone."""
+        """Breaks if late requests pile up behind callers who are gone."""
         model = load("slow")
         signature = model.signatures["count_for_ever"]
         feeds = {signature.inputs["start"].name: np.array(0, np.int64)}

@@ -189,7 +189,7 @@ class ModelManagerTestCase(unittest.TestCase):
 
 
 class VersionsTest(ModelManagerTestCase):
-    """Wrong here: requests meet the wrong version, or none."""
+    """Breaks if requests meet the wrong version, or none."""
 
     def test_start_and_swap(self):
         """New before old goes; GetModelStatus tells of both."""
@@ -238,7 +238,7 @@ class VersionsTest(ModelManagerTestCase):
         self.assertEqual(len(manager.statuses(spec(label="x"))), 1)
 
     def test_used_version_is_closed_after_its_last_request(self):
-        """Wrong: a request finds its session closed, or one stays for ever."""
+        """Breaks if a request finds its session closed, or it stays open."""
         manager = self.start(1)
         with self.assertRaises(ZeroDivisionError):
             with manager.use(spec()):
@@ -491,7 +491,7 @@ class VersionsTest(ModelManagerTestCase):
 
 
 class ConfigTest(ModelManagerTestCase):
-    """Wrong here: a reload takes the wrong models off the air."""
+    """Breaks if a reload takes the wrong models off the air."""
 
     def start_two(self):
         """Model `m` with versions 1 and 2, both served."""
@@ -656,7 +656,7 @@ class ConfigTest(ModelManagerTestCase):
 
 
 class SavedModelSwapTest(ModelManagerTestCase):
-    """Wrong here: a swap breaks requests, or its memory stays."""
+    """Breaks if a swap breaks requests, or its memory stays."""
 
     def test_swaps_under_load(self):
         """Four threads, six versions: no error, no step back, all closed."""

@@ -15,7 +15,7 @@ OPTIONS = Options(file_system_poll_wait_seconds=1e-9)
 
 
 class VersionFoldersTest(unittest.TestCase):
-    """Wrong here: a version is never found, or the wrong one is served."""
+    """Breaks if a version is never found, or the wrong one is served."""
 
     def setUp(self):
         super().setUp()
@@ -95,7 +95,7 @@ class VersionFoldersTest(unittest.TestCase):
         self.assertIn("No versions of servable m found", logs.output[0])
 
     def test_half_written_version_leaves_its_place_to_the_one_before(self):
-        """Else a running copy takes a model off the air."""
+        """Breaks if a running copy takes a model off the air."""
         self.add("1")
         (self.base_path / "2").mkdir()
         finder = version_folders.VersionFinder(OPTIONS)

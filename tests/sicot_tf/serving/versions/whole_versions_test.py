@@ -40,7 +40,7 @@ class Doubler(tf.Module):
 
 
 class WholeVersionsTest(tf.test.TestCase):
-    """Wrong here: a model goes on the air without its variables."""
+    """Breaks if a model goes on the air without its variables."""
 
     @classmethod
     def setUpClass(cls):

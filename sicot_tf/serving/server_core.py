@@ -126,14 +126,12 @@ class ServerCore:
         Args:
             api: name of the call in the metrics.
             call: of `inference`.
-            request: a message of TensorFlow Serving's.
+            request: that of the call.
             timeout_seconds: that the caller still waits; None: for ever.
             entrypoint: "GRPC" or "REST", for the metrics.
         """
         start = time.monotonic()
-        deadline = None
-        if timeout_seconds is not None:
-            deadline = start + timeout_seconds
+        deadline = None if timeout_seconds is None else start + timeout_seconds
         model_spec = _model_spec(request)
         options = {}
         if api == "Predict":

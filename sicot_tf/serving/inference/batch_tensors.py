@@ -17,8 +17,7 @@ Feeds = Mapping[str, np.ndarray]
 def batch_size(feeds: Feeds) -> int:
     """Rows of one request: the first dimension, equal for all its tensors.
 
-    Raises:
-        tf.errors.InvalidArgumentError: if there is no such number.
+    Raises tf.errors.InvalidArgumentError if there is no such number.
     """
     sizes = {array.shape[:1] for array in feeds.values()}
     if len(sizes) != 1 or () in sizes:
@@ -93,9 +92,8 @@ def split(
 ) -> list[list[np.ndarray]]:
     """For each request its rows of each output; the padding is dropped.
 
-    Raises:
-        tf.errors.FailedPreconditionError: if an output is not one row for
-            each row of the input.
+    Raises tf.errors.FailedPreconditionError if an output is not one row for
+    each row of the input.
     """
     for output in outputs:
         if np.shape(output)[:1] != (padded_size,):

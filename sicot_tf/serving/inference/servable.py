@@ -208,8 +208,7 @@ def _run_closed(*_: object) -> list[np.ndarray]:
 def _round_timeout(deadline: float | None) -> int:
     """Milliseconds for RunOptions, few different ones; 0: no limit.
 
-    Raises:
-        tf.errors.DeadlineExceededError: if no time is left.
+    Raises tf.errors.DeadlineExceededError if no time is left.
     """
     if deadline is None:
         return 0

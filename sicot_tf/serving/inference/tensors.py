@@ -64,11 +64,9 @@ _PACKED_FIELDS = {
 def parse_tensor(alias: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
     """The array in `proto`; strings as `bytes` in an array of objects.
 
-    Arrays may share the memory of `proto` and may be read-only.
-
-    Raises:
-        tf.errors.InvalidArgumentError: if the parts of `proto` contradict each
-            other; it names `alias`.
+    Arrays may share the memory of `proto` and may be read-only. Raises
+    tf.errors.InvalidArgumentError, which names `alias`, if the parts of `proto`
+    contradict each other.
     """
     try:
         shape = _parse_shape(proto)

@@ -104,8 +104,7 @@ class LoadedVersions:
     def acquire(self, name: str, number: int | None) -> Version:
         """One more user of a version; None is the highest that is available.
 
-        Raises:
-            tf.errors.NotFoundError: if it is not available.
+        Raises tf.errors.NotFoundError if it is not available.
         """
         with self._lock:
             available = self._available.get(name, {})

@@ -23,8 +23,7 @@ _PER_MODEL_BATCHING_FILE = "batching_params.pbtxt"
 def read_batching_parameters(arguments: argparse.Namespace) -> Any:
     """BatchingParameters, or None unless `--enable_batching`.
 
-    Raises:
-        tf.errors.OpError: if the file can't be read, or nothing uses it.
+    Raises tf.errors.OpError if the file can't be read, or nothing uses it.
     """
     path = arguments.batching_parameters_file
     if not arguments.enable_batching:

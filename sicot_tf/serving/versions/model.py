@@ -47,8 +47,7 @@ class Model:
     def take(self, look: version_folders.Look, may_unload_all: bool) -> bool:
         """Has the versions served that a look has found.
 
-        Returns:
-            False if it has found none, and what is loaded stays.
+        False if it has found none, and what is loaded stays.
         """
         self.fault = look.fault
         if look.versions is None:

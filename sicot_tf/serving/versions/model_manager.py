@@ -89,11 +89,8 @@ class ModelManager:
     def wait_until_available(self, stop: threading.Event | None = None) -> bool:
         """Waits until each model of the config has a version to serve.
 
-        Returns:
-            False if `stop`, any object with `is_set`, was set first.
-
-        Raises:
-            tf.errors.UnknownError: if all versions of a model failed to load.
+        False if `stop`, any object with `is_set`, was set first. Raises
+        tf.errors.UnknownError if all versions of a model failed to load.
         """
         with self._changed:
             models = list(self._watcher.models.values())
@@ -115,8 +112,7 @@ class ModelManager:
     def use(self, model_spec: model_pb2.ModelSpec) -> loaded_versions.Version:
         """`with manager.use(model_spec) as servable:` keeps it from closing.
 
-        Raises:
-            tf.errors.OpError: if it names no version that is available.
+        Raises tf.errors.OpError if it names no version that is available.
         """
         name = model_spec.name
         if not name:
@@ -139,10 +135,8 @@ class ModelManager:
     ) -> list[loaded_versions.State]:
         """States of one or all versions, highest first, also of gone ones.
 
-        A version label is ignored, as in TensorFlow Serving.
-
-        Raises:
-            tf.errors.NotFoundError: if there never was such a version.
+        A version label is ignored, as in TensorFlow Serving. Raises
+        tf.errors.NotFoundError if there never was such a version.
         """
         name = model_spec.name
         statuses = self._loaded.statuses(name)

@@ -32,10 +32,8 @@ def list_versions(base_path: pathlib.Path) -> dict[int, pathlib.Path]:
     """Children of `base_path` that are versions: names that are integers.
 
     As in TensorFlow Serving `0007` is version 7, and of two names of the same
-    version the alphabetically later one counts.
-
-    Raises:
-        OSError: if the folder can't be read.
+    version the alphabetically later one counts. Raises OSError if the folder
+    can't be read.
     """
     versions = {}
     for child in sorted(base_path.iterdir()):

@@ -81,6 +81,8 @@ def set_up_logging(verbosity: str = "info") -> None:
     for package in _PACKAGES:
         logging.getLogger(package).setLevel(verbosity.upper())
     if verbosity != "debug":
+        # Its warnings are of its own functions that are deprecated.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         # Processes that are started here inherit it.
         os.environ.setdefault(_TENSORFLOW_LEVEL, "2")
 

@@ -92,12 +92,12 @@ def _log_to_stderr() -> None:
         format="%(asctime)s %(levelname)s %(message)s",
         datefmt="%H:%M:%S",
         level=logging.WARNING,
-        handlers=[_AboveBars()],
+        handlers=[AboveBars()],
         force=True,
     )
 
 
-class _AboveBars(logging.Handler):
+class AboveBars(logging.Handler):
     """Writes to stderr, above the progress bar that may be there."""
 
     def emit(self, record: logging.LogRecord) -> None:

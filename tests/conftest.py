@@ -1,8 +1,12 @@
 """Settings of every test process."""
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from sicot_tf import command_line
 
 # Before TensorFlow is imported: no GPU, and its chatter kept down.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -18,3 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if each.name != "test_session"
         or not each.function.__module__.startswith("tensorflow.")
     ]
+
+
+@pytest.fixture(autouse=True)
+def _end_log() -> Iterator[None]:
+    """Takes back the log that a command sets up in the process of a test."""
+    yield
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, command_line.AboveBars):
+            logging.root.removeHandler(handler)

@@ -20,6 +20,7 @@ import apache_beam as beam
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options import pipeline_options as beam_options
 from apache_beam.runners.portability import fn_api_runner
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms import environments
 
 from beam_jobs.pipelines import worker
@@ -88,6 +89,24 @@ def make_pipeline_options(
     if unknown:
         raise ValueError(f"Neither this job nor Beam knows {unknown}.")
     return beam_options.PipelineOptions(flags)
+
+
+class _ControlConnection(worker_handlers.ControlConnection):
+    """Tells a worker to end, also one that has yet to ask for work.
+
+    Where one worker fails while another still starts, Beam 2.77 says nothing to
+    the late one, and waits for its end for ever.
+    """
+
+    def close(self) -> None:
+        """Part of the end of a pipeline."""
+        servicer = worker_handlers.BeamFnControlServicer
+        if self._state == servicer.UNSTARTED_STATE:
+            self.push(servicer._DONE_MARKER)
+        super().close()
+
+
+worker_handlers.ControlConnection = _ControlConnection
 
 
 class _BeamParser(argparse.ArgumentParser):

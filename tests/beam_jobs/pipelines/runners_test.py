@@ -3,6 +3,7 @@
 import unittest
 
 import apache_beam as beam
+from apache_beam.runners.portability.fn_api_runner import worker_handlers
 
 from beam_jobs.pipelines import runners
 from sicot_tf.data import generations
@@ -45,6 +46,17 @@ class RunnersTest(unittest.TestCase):
         """Breaks if a mistake ends as the traceback of another process."""
         options = runners.make_pipeline_options(num_processes=2)
         self._mistake(runners.run, options)
+
+    def test_a_worker_that_is_late(self):
+        """Breaks if a mistake of one worker has the job wait for ever for
+        another that was still starting."""
+        connection = worker_handlers.ControlConnection()
+        connection.close()
+        connection.set_input([])
+        self.assertIs(
+            connection._push_queue.get(timeout=10),
+            worker_handlers.BeamFnControlServicer._DONE_MARKER,
+        )
 
     def test_own_processes(self):
         """Breaks if a mistake ends as the traceback of another process."""

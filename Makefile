@@ -38,10 +38,10 @@ install: .venv/installed
 demo: .venv/installed
 	.venv/bin/python -m sicot_tf.demo $(if $(QUICK),--quick)
 
-# A process for each core; the tests of a file stay in one, which shares what
-# they set up.
+# A process for each core; tests/conftest.py says which tests stay together.
 test: .venv/installed
-	.venv/bin/python -m pytest --numprocesses auto --dist loadfile
+	.venv/bin/python -m pytest --numprocesses auto --dist loadgroup \
+	  --no-loadscope-reorder
 
 flink-test spark-test prism-test: %-test: .venv/installed
 	.venv/bin/python -m benchmarks.jobs.portable_runners --runner $*

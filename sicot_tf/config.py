@@ -397,7 +397,8 @@ def add_arguments(parser: argparse.ArgumentParser, config_class: type) -> None:
         defaults = [f"default: {field.default}"] + [
             f"{preset}: {overrides[config_class.__name__][field.name]}"
             for preset, overrides in sorted(PRESETS.items())
-            if field.name in overrides[config_class.__name__]
+            # The shop's settings have no presets.
+            if field.name in overrides.get(config_class.__name__, ())
         ]
         text = f"{field.metadata['help']} ({'; '.join(defaults)})"
         text = text.replace("%", "%%")

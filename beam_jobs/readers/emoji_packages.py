@@ -38,6 +38,10 @@ WORDS = {
     "emojilib": ("icon name, emojilib keywords", "emojilib", "MIT"),
     "openmoji": ("tags of the OpenMoji community", "openmoji", "CC-BY-SA-4.0"),
 }
+CREATIVE_COMMONS = (
+    "CC-BY licences: https://creativecommons.org/licenses/by/4.0/ and "
+    "https://creativecommons.org/licenses/by-sa/4.0/"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,16 +211,7 @@ def licenses_text(records: Iterable[Mapping[str, str]], image_size: int) -> str:
         "The images were changed: drawn as PNG files of "
         f"{image_size} x {image_size} pixels on white.",
         "",
-        "| source | images | licence | authors | origin | npm package |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, source in SOURCES.items():
-        version = PACKAGES[source.package]
-        lines.append(
-            f"| {name} | {num_images[name]} | {source.license} "
-            f"| {source.author} | {source.url} | {source.package} {version} |"
-        )
-    lines += [
+        *license_table({name: num_images[name] for name in SOURCES}),
         "",
         "| titles of | words | licence | npm package |",
         "|---|---|---|---|",
@@ -235,9 +230,25 @@ def licenses_text(records: Iterable[Mapping[str, str]], image_size: int) -> str:
         "| all (title_zh, sku_name, category) | CLDR names and keywords | MIT "
         f"| emojibase-data {version} |"
     )
-    lines += [
-        "",
-        "CC-BY licences: https://creativecommons.org/licenses/by/4.0/ and "
-        "https://creativecommons.org/licenses/by-sa/4.0/",
-    ]
+    lines += ["", CREATIVE_COMMONS]
     return "\n".join(lines) + "\n"
+
+
+def license_table(num_images: Mapping[str, int]) -> list[str]:
+    """Licences, authors and origins of some sources, as lines of Markdown.
+
+    Args:
+        num_images: by name of the source.
+    """
+    lines = [
+        "| source | images | licence | authors | origin | npm package |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, source in SOURCES.items():
+        if name in num_images:
+            version = PACKAGES[source.package]
+            lines.append(
+                f"| {name} | {num_images[name]} | {source.license} | "
+                f"{source.author} | {source.url} | {source.package} {version} |"
+            )
+    return lines

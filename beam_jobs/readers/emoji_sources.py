@@ -281,11 +281,11 @@ def _sku_id(code_points: str) -> str:
     return "-".join(part for part in parts if part != "FE0F")
 
 
-def render_png(image: str | bytes, size: int) -> bytes:
-    """Draws an SVG text, or the bytes of an image file, on white.
+def render(image: str | bytes, size: int) -> Image.Image:
+    """Draws an SVG text, or the bytes of an image file.
 
     Returns:
-        A PNG of `size` x `size` RGB pixels; equal input, equal bytes.
+        `size` x `size` RGBA pixels; equal input, equal pixels.
     """
     # Here, because only the demo extra installs it.
     import resvg_py
@@ -296,9 +296,13 @@ def render_png(image: str | bytes, size: int) -> bytes:
             svg_string=image, width=size, height=size, skip_system_fonts=True
         )
     with Image.open(io.BytesIO(image)) as picture:
-        picture = picture.convert("RGBA").resize((size, size), Image.LANCZOS)
+        return picture.convert("RGBA").resize((size, size), Image.LANCZOS)
+
+
+def render_png(image: str | bytes, size: int) -> bytes:
+    """A drawing on white: a PNG of `size` x `size` RGB pixels."""
     canvas = Image.new("RGBA", (size, size), "white")
-    canvas.alpha_composite(picture)
+    canvas.alpha_composite(render(image, size))
     png = io.BytesIO()
     canvas.convert("RGB").save(png, "PNG")
     return png.getvalue()

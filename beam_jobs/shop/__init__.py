@@ -1,0 +1,1 @@
+"""The generated shop: its products, titles, pictures, catalogue and clicks."""

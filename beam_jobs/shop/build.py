@@ -1,0 +1,254 @@
+"""Builds a shop: types and drawings, then shard by shard, then what is told.
+
+    npm packages -> drawings -> WriteShards (Beam) -> DIR
+
+DIR/records-SSSSS-of-NNNNN.jsonl  raw records of single products
+    catalogue-, scenes-, clicks-  the same products elsewhere
+    images/ scenes/               the pictures
+    noise_words.txt               words of promotion, one a line
+    LICENSES.md                   of the drawings
+    contact_sheet.html            what was drawn
+    summary.json                  settings and counts
+"""
+
+import collections
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
+
+from apache_beam.options import pipeline_options as beam_options
+
+from beam_jobs.pipelines import progress
+from beam_jobs.pipelines import runners
+from beam_jobs.readers import emoji_packages
+from beam_jobs.readers import record_shards
+from beam_jobs.shop import catalogue
+from beam_jobs.shop import clicks
+from beam_jobs.shop import contact_sheet
+from beam_jobs.shop import drawings
+from beam_jobs.shop import products
+from beam_jobs.shop import settings
+from beam_jobs.shop import shards
+from beam_jobs.shop import titles
+from sicot_tf import config
+from sicot_tf.data import generations
+
+# Raise it when the same settings are to give another shop than before.
+_FORMAT_VERSION = 1
+_MIN_SHARD_SKUS = 25
+_MAX_SHARDS = 1000
+# A drawing takes at most so much of a picture, and more is never kept.
+_DRAWING_SHARE = 0.7
+_MAX_DRAWING = 320
+_GENERATED = (
+    "This shop is generated: no such product, brand, price or click exists."
+)
+# What shapes the bytes of pictures and titles.
+_LIBRARIES = ("numpy", "Pillow", "resvg_py")
+
+
+def build(
+    output: pathlib.Path,
+    cache: pathlib.Path,
+    shop: settings.ShopConfig,
+    pipeline_options: beam_options.PipelineOptions,
+    *,
+    shard_skus: int = 0,
+) -> None:
+    """Builds a shop in a new folder, or goes on with a killed build of it.
+
+    Args:
+        output: a new folder, or one that an equal call filled.
+        cache: where npm packages and rendered drawings are, or go.
+        shard_skus: SKUs that a worker takes at a time; 0: 25, and more where
+            that gave over 1,000 shards. All but the names of the shards is
+            the same with any.
+
+    Raises:
+        ValueError: if a setting is out of range, or `output` holds something
+            else.
+        OSError: if npm or resvg_py is missing, or npm fails.
+    """
+    settings.check(shop)
+    shard_skus = shard_skus or max(
+        _MIN_SHARD_SKUS, -(-shop.num_skus // _MAX_SHARDS)
+    )
+    if importlib.util.find_spec("resvg_py") is None:
+        raise FileNotFoundError(
+            "resvg_py, which draws the SVG files, is missing: "
+            "pip install 'sicot-tf[demo]'"
+        )
+    identity = {
+        "format_version": _FORMAT_VERSION,
+        "shop": config.to_dict(shop),
+        "shard_skus": shard_skus,
+        "packages": emoji_packages.PACKAGES,
+        "library_versions": {
+            name: importlib.metadata.version(name) for name in _LIBRARIES
+        },
+    }
+    if record_shards.is_written(output, identity):
+        print(f"{output} is already built.")
+        return
+    emoji_packages.fetch_packages(cache)
+    goods, drawn = _render(cache, shop)
+    with _going_on(output, identity) as work:
+        folder, counts_folder = work / "shop", work / "counts"
+        write_shard = shards.WriteShardFn(
+            goods, drawn, folder, counts_folder, shard_skus
+        )
+        with progress.watch(
+            "Pictures",
+            counts_folder,
+            "*.json",
+            total=_num_pictures(shop),
+            count=lambda path: {"done": _pictures_in(config.read_json(path))},
+            unit="pictures",
+        ):
+            runners.run_each(
+                pipeline_options,
+                [
+                    shard
+                    for shard in range(-(-shop.num_skus // shard_skus))
+                    if not (counts_folder / f"{shard:05d}.json").exists()
+                ],
+                shards.WriteShards(write_shard),
+            )
+        counts = collections.Counter()
+        for path in sorted(counts_folder.glob("*.json")):
+            counts.update(config.read_json(path))
+        _write_reports(folder, goods, drawn, identity, counts)
+
+
+def _render(
+    cache: pathlib.Path, shop: settings.ShopConfig
+) -> tuple[products.Products, pathlib.Path]:
+    """The products, and the folder of the drawings of their types."""
+    types, drawn = drawings.choose_types(cache / "node_modules", shop.seed)
+    goods = products.Products(shop, types)
+    size = min(_MAX_DRAWING, round(_DRAWING_SHARE * shop.image_size))
+    name = record_shards.digest(
+        [
+            [dataclasses.astuple(each) for each in goods.types],
+            [size, emoji_packages.PACKAGES],
+            importlib.metadata.version("resvg_py"),
+        ]
+    )
+    folder = (cache / "drawings" / name[:16]).absolute()
+    drawings.keep_drawings(folder, goods.types, drawn, size)
+    return goods, folder
+
+
+@contextlib.contextmanager
+def _going_on(
+    output: pathlib.Path, identity: Mapping[str, Any]
+) -> Iterator[pathlib.Path]:
+    """A hidden folder whose `shop` becomes `output` when all is written.
+
+    What a killed command with the same settings wrote is still there.
+    """
+    output = pathlib.Path(os.path.realpath(output))
+    with generations.work_folder(output.parent, output.name) as work:
+        begun = work / "settings.json"
+        if not begun.exists() or config.read_json(begun) != identity:
+            shutil.rmtree(work)
+            for name in ("shop", "counts"):
+                (work / name).mkdir(parents=True)
+            config.write_json(begun, identity)
+        yield work
+        os.rename(work / "shop", output)
+
+
+def _num_pictures(shop: settings.ShopConfig) -> int:
+    """Pictures of all kinds."""
+    train = sum(
+        products.num_train_pictures(shop, rank) for rank in range(shop.num_skus)
+    )
+    alone = shop.val_pictures + shop.test_pictures + 1
+    return train + alone * shop.num_skus + shop.num_scenes
+
+
+def _pictures_in(counts: Mapping[str, int]) -> int:
+    kinds = ("train", "val", "test", "products", "scenes")
+    return sum(counts.get(kind, 0) for kind in kinds)
+
+
+def _write_reports(
+    folder: pathlib.Path,
+    goods: products.Products,
+    drawn: pathlib.Path,
+    identity: Mapping[str, Any],
+    counts: Mapping[str, int],
+) -> None:
+    """All that is not in shards; the summary last."""
+    (folder / "noise_words.txt").write_text(
+        "".join(f"{word}\n" for word in titles.noise_words()), "utf-8"
+    )
+    lines = [
+        "# Licences of the drawings in these pictures",
+        "",
+        _GENERATED,
+        "The drawings were changed: tinted, turned, and set on labels with "
+        "invented badges. Names of types are those of CLDR (emojibase-data "
+        f"{emoji_packages.PACKAGES['emojibase-data']}, MIT).",
+        "",
+        *emoji_packages.license_table(
+            {
+                name.removeprefix("by "): count
+                for name, count in counts.items()
+                if name.startswith("by ")
+            }
+        ),
+        "",
+        emoji_packages.CREATIVE_COMMONS,
+    ]
+    (folder / "LICENSES.md").write_text("\n".join(lines) + "\n", "utf-8")
+    contact_sheet.write(
+        folder / "contact_sheet.html", goods, drawings.Drawings(drawn), counts
+    )
+    config.write_json(
+        folder / "summary.json",
+        {
+            "generated": _GENERATED,
+            "settings": identity,
+            "counts": {
+                name: count
+                for name, count in counts.items()
+                if not name.startswith("by ")
+            }
+            | {
+                "head_skus": products.num_head(goods.shop),
+                "skus": goods.shop.num_skus,
+            },
+            "currency": catalogue.CURRENCY,
+            "examination": clicks.examination(),
+            "types": [dataclasses.asdict(each) for each in goods.types],
+        },
+    )
+
+
+def print_summary(output: pathlib.Path) -> None:
+    """Prints the counts, where things are and what to run next."""
+    summary = config.read_json(output / "summary.json")
+    for name, count in summary["counts"].items():
+        print(f"{name.replace('_', ' '):16}{count:>12,}")
+    shop = summary["settings"]["shop"]
+    print(f"\n{_GENERATED}")
+    print(f"Look at {output / 'contact_sheet.html'} (licences: LICENSES.md).")
+    print(
+        f"Next: python -m beam_jobs.build_dataset --input "
+        f"'{output}/records-*.jsonl' --output {output.parent / 'dataset'} "
+        f"--image_size {shop['image_size']} "
+        f"--head_threshold {shop['head_to']}"
+    )
+    print(
+        f"Or:   python -m beam_jobs.build_product_index --input "
+        f"'{output}/catalogue-*.jsonl' --output {output.parent / 'index'}"
+    )

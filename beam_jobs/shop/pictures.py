@@ -1,0 +1,277 @@
+"""Pictures of products: a drawing on a label with a badge, as if photographed.
+
+    drawing -> tint -> on the label's pattern -> badge -> turned, scaled
+        -> over a gradient with other drawings cut into the border -> light
+
+The type shows in the drawing, the colour in its tint, the pattern on the
+label and the brand on the badge.
+"""
+
+import functools
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from PIL import ImageDraw
+from PIL import ImageFont
+
+from beam_jobs.shop import chance
+from beam_jobs.shop import drawings
+from beam_jobs.shop import products
+from beam_jobs.shop import settings
+
+_QUALITY = 92
+# Rec. 601, as in the luma of a JPEG.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_BADGE_SIZE = 96
+_NUM_SHAPES = 5
+# Of the cut-out, which is a label with its badge.
+_DRAWING_SCALE = 0.78
+_BADGE_SCALE = 0.36
+
+
+def tint(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Gives a drawing the hue of a colour and leaves it its luminance.
+
+    Args:
+        pixels: `[height, width, 4]` uint8.
+
+    Returns:
+        Pixels of the same form. What is nearly black or white stays so.
+    """
+    luma = pixels[..., :3].astype(np.float32) @ _LUMA
+    chroma = np.array(colour, np.float32) - np.array(colour) @ _LUMA
+    # No channel may leave its range, or the luminance would change.
+    room = np.minimum(
+        luma / max(1.0, -chroma.min()), (255 - luma) / max(1.0, chroma.max())
+    )
+    strength = np.minimum(1, room)[..., None]
+    tinted = pixels.copy()
+    tinted[..., :3] = np.rint(luma[..., None] + strength * chroma)
+    return tinted
+
+
+class Pictures:
+    """Draws the pictures of a shop."""
+
+    def __init__(self, shop: settings.ShopConfig, drawn: drawings.Drawings):
+        self._shop = shop
+        self._drawings = drawn
+        self._size = shop.image_size
+
+    def picture(
+        self, sku: products.Sku, split: str, number: int
+    ) -> tuple[bytes, str]:
+        """One picture of a product.
+
+        Returns:
+            A JPEG, and the artist of all drawings in it.
+        """
+        rng = chance.generator(
+            self._shop.seed, "picture", sku.number, split, number
+        )
+        artist = self._choose_artist(split, sku, rng)
+        size = self._size
+        canvas = _gradient(size, size, rng)
+        self._clutter(canvas, artist, rng)
+        scale = rng.uniform(0.68, 0.88)
+        product = self.cut_out(sku, artist, round(scale * size), rng)
+        _put(canvas, _turn(product, rng), (0, 0, size, size), rng)
+        return _jpeg(_photograph(canvas, rng)), artist
+
+    def catalogue_picture(self, sku: products.Sku) -> tuple[bytes, str]:
+        """The picture in the catalogue: upright and alone on white."""
+        rng = chance.generator(self._shop.seed, "catalogue", sku.number)
+        artist = self._choose_artist("train", sku, rng)
+        canvas = Image.new("RGB", (self._size, self._size), "white")
+        product = self.cut_out(sku, artist, round(0.92 * self._size), rng)
+        corner = (self._size - product.width) // 2
+        canvas.paste(product, (corner, corner), product)
+        return _jpeg(canvas), artist
+
+    def cut_out(
+        self,
+        sku: products.Sku,
+        artist: str,
+        size: int,
+        rng: np.random.Generator,
+    ) -> Image.Image:
+        """A product without surroundings: `size` x `size` RGBA."""
+        product = _label(sku.pattern, size, rng)
+        side = round(_DRAWING_SCALE * size * rng.uniform(0.88, 1))
+        pixels = self._drawings.of_type(artist, sku.type)
+        colour = products.COLOURS[sku.colour][2]
+        drawing = Image.fromarray(tint(pixels, colour)).resize(
+            (side, side), Image.BILINEAR
+        )
+        left, top = (int(each) for each in rng.integers(0, size - side + 1, 2))
+        product.alpha_composite(drawing, (left, top))
+        side = max(8, round(_BADGE_SCALE * size))
+        badge = _badge(self._shop, sku.brand).resize(
+            (side, side), Image.BILINEAR
+        )
+        right, below = (int(each) for each in rng.integers(0, 2, 2))
+        product.alpha_composite(
+            badge, (right * (size - side), below * (size - side))
+        )
+        return product
+
+    def scene(
+        self, skus: Sequence[products.Sku], split: str, number: int
+    ) -> tuple[bytes, list[str], list[list[int]]]:
+        """A picture of at most six products that do not touch.
+
+        Returns:
+            A JPEG, three pictures wide and two high; the artist and the box
+            (left, top, right, bottom) of each product. All else is by the
+            first of the artists.
+        """
+        rng = chance.generator(self._shop.seed, "scene picture", number)
+        size = self._size
+        artists = [self._choose_artist(split, each, rng) for each in skus]
+        canvas = _gradient(3 * size, 2 * size, rng)
+        self._clutter(canvas, artists[0], rng)
+        boxes = []
+        for sku, artist, cell in zip(skus, artists, rng.permutation(6)):
+            side = round(size * rng.uniform(0.5, 0.8))
+            product = _turn(self.cut_out(sku, artist, side, rng), rng)
+            left, top = int(cell % 3) * size, int(cell // 3) * size
+            room = (left, top, left + size, top + size)
+            boxes.append(_put(canvas, product, room, rng))
+        return _jpeg(_photograph(canvas, rng)), artists, boxes
+
+    def _choose_artist(
+        self, split: str, sku: products.Sku, rng: np.random.Generator
+    ) -> str:
+        artists = self._drawings.artists(split, sku.type)
+        return artists[rng.integers(len(artists))]
+
+    def _clutter(
+        self, canvas: Image.Image, artist: str, rng: np.random.Generator
+    ) -> None:
+        """Other drawings, cut by the border of the picture."""
+        width, height = canvas.size
+        for _ in range(rng.integers(2, 5)):
+            side = round(self._size * rng.uniform(0.22, 0.4))
+            drawing = Image.fromarray(
+                self._drawings.any_of(artist, rng)
+            ).resize((side, side), Image.BILINEAR)
+            along, edge = rng.random(), rng.integers(4)
+            x = (along * width, along * width, 0, width)[edge]
+            y = (0, height, along * height, along * height)[edge]
+            place = (round(x) - side // 2, round(y) - side // 2)
+            canvas.paste(drawing, place, drawing)
+
+
+def _gradient(width: int, height: int, rng: np.random.Generator) -> Image.Image:
+    """From one colour to another, in any direction."""
+    first, last = rng.uniform(60, 235, (2, 3)).astype(np.float32)
+    angle = rng.uniform(0, 2 * math.pi)
+    x = np.linspace(-1, 1, width, dtype=np.float32) * math.cos(angle)
+    y = np.linspace(-1, 1, height, dtype=np.float32) * math.sin(angle)
+    share = (x + y[:, None]) / (2 * math.sqrt(2)) + 0.5
+    pixels = first + share[..., None] * (last - first)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def _turn(product: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Turned a little, and no larger than what can be seen of it."""
+    turned = product.rotate(rng.uniform(-14, 14), Image.BILINEAR, expand=True)
+    return turned.crop(turned.getbbox())
+
+
+def _put(
+    canvas: Image.Image,
+    product: Image.Image,
+    room: tuple[int, int, int, int],
+    rng: np.random.Generator,
+) -> list[int]:
+    """Pastes a product somewhere into a box; returns its own box."""
+    left, top, right, bottom = room
+    left += int(rng.integers(0, max(0, right - left - product.width) + 1))
+    top += int(rng.integers(0, max(0, bottom - top - product.height) + 1))
+    canvas.paste(product, (left, top), product)
+    return [left, top, left + product.width, top + product.height]
+
+
+def _photograph(canvas: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Brightness, a cast of colour, and the noise of a camera."""
+    light = rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3)
+    pixels = np.asarray(canvas).astype(np.float32)
+    noise = rng.standard_normal(pixels.shape, np.float32)
+    pixels = pixels * light.astype(np.float32) + rng.uniform(2, 8) * noise
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+def _label(pattern: int, size: int, rng: np.random.Generator) -> Image.Image:
+    """A pale rounded square with a pattern of a darker tone."""
+    pale = rng.uniform(215, 250, 3)
+    colours = np.array([pale, pale - rng.uniform(60, 90)]).astype(np.uint8)
+    shift = rng.integers(0, size, 2)
+    pixels = np.empty((size, size, 4), np.uint8)
+    pixels[..., :3] = colours[_pattern(pattern, size, tuple(shift.tolist()))]
+    pixels[..., 3] = _rounded_square(size)
+    return Image.fromarray(pixels)
+
+
+def _pattern(pattern: int, size: int, shift: tuple[int, int]) -> np.ndarray:
+    """`[size, size]`: 1 where the pattern is dark, else 0."""
+    period = max(6, size // 5)
+    x = (np.arange(size) + shift[0])[None, :] % period
+    y = (np.arange(size) + shift[1])[:, None] % period
+    half = period / 2
+    dark = {
+        "plain": np.zeros((1, 1), bool),
+        "striped": x < half,
+        "dotted": (x - half) ** 2 + (y - half) ** 2 < (0.32 * period) ** 2,
+        "checked": (x < half) ^ (y < half),
+        "banded": y < half,
+        "diagonal": (x + y) % period < half,
+    }[products.PATTERNS[pattern][0]]
+    return np.broadcast_to(dark, (size, size)).astype(np.intp)
+
+
+@functools.lru_cache(maxsize=256)
+def _rounded_square(size: int) -> np.ndarray:
+    mask = Image.new("L", (2 * size, 2 * size))
+    ImageDraw.Draw(mask).rounded_rectangle(
+        (0, 0, 2 * size - 1, 2 * size - 1), size // 4, fill=255
+    )
+    return np.asarray(mask.resize((size, size), Image.BOX))
+
+
+@functools.lru_cache(maxsize=512)
+def _badge(shop: settings.ShopConfig, brand: int) -> Image.Image:
+    """A brand's badge: a shape in its colour with two letters."""
+    rng = chance.generator(shop.seed, "badge", brand)
+    size = _BADGE_SIZE
+    # Neighbours by the golden ratio are far apart in hue.
+    hue = int(255 * (brand * 0.618034 % 1))
+    colour = Image.new("HSV", (1, 1), (hue, 215, int(rng.integers(110, 235))))
+    fill = colour.convert("RGB").getpixel((0, 0))
+    badge = Image.new("RGBA", (size, size))
+    pen = ImageDraw.Draw(badge)
+    ends = {"fill": fill, "outline": "white", "width": 4}
+    middle, reach = size / 2, size / 2 - 1
+    kind = int(rng.integers(_NUM_SHAPES))
+    if kind == 0:
+        pen.ellipse((1, 1, size - 2, size - 2), **ends)
+    elif kind == 1:
+        pen.rounded_rectangle((6, 6, size - 7, size - 7), 10, **ends)
+    else:
+        sides = (4, 6, 8)[kind - 2]
+        pen.regular_polygon(
+            (middle, middle, reach), sides, 45 * (sides == 4), fill, "white", 4
+        )
+    font = ImageFont.load_default(size * 0.46)
+    letters = products.brand(shop, brand).letters
+    pen.text((middle, middle), letters, "white", font, "mm", stroke_width=1)
+    return badge
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_QUALITY, subsampling=0)
+    return file.getvalue()

@@ -1,0 +1,209 @@
+"""Beam transform of `shop_records`: a range of SKUs to its files.
+
+number of a shard -> pictures -> records-, catalogue-, scenes-, clicks-
+    -> COUNTS/SSSSS.json, which appears last and marks it as finished
+"""
+
+import collections
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from beam_jobs.readers import emoji_packages
+from beam_jobs.readers import record_shards
+from beam_jobs.shop import catalogue
+from beam_jobs.shop import clicks
+from beam_jobs.shop import drawings
+from beam_jobs.shop import pictures
+from beam_jobs.shop import products
+from beam_jobs.shop import scenes
+from beam_jobs.shop import titles
+from sicot_tf import config
+
+SOURCE = "generated shop"
+# Folders stay small enough to be listed; paths do not depend on the shards.
+_FOLDER_SKUS = 100
+_FOLDER_SCENES = 1000
+
+
+def picture_path(sku: products.Sku, name: str) -> str:
+    """Where the picture `test-3`, or `catalogue`, of an SKU is."""
+    folder = f"{sku.number // _FOLDER_SKUS:05d}"
+    return f"images/{folder}/{sku.sku_id}-{name}.jpg"
+
+
+class WriteShardFn(beam.DoFn):
+    """Writes a shard that is not there yet; yields nothing.
+
+    Args:
+        goods: the products.
+        drawn: the folder of `drawings.keep_drawings`.
+        shop_folder: where the files go.
+        counts_folder: where the marks of finished shards go.
+        shard_skus: SKUs of a shard.
+    """
+
+    def __init__(
+        self,
+        goods: products.Products,
+        drawn: pathlib.Path,
+        shop_folder: pathlib.Path,
+        counts_folder: pathlib.Path,
+        shard_skus: int,
+    ):
+        self._goods = goods
+        self._drawn = drawn
+        self._folder = shop_folder
+        self._counts_folder = counts_folder
+        self._shard_skus = shard_skus
+        self._num_shards = -(-goods.shop.num_skus // shard_skus)
+
+    def setup(self) -> None:
+        """Opens the drawings."""
+        self._titles = titles.Titles(self._goods)
+        self._pictures = pictures.Pictures(
+            self._goods.shop, drawings.Drawings(self._drawn)
+        )
+
+    def process(self, shard: int) -> Iterator[None]:
+        mark = self._counts_folder / f"{shard:05d}.json"
+        if mark.exists():
+            return
+        counts = collections.Counter()
+        self._write(
+            "records",
+            shard,
+            (
+                record
+                for sku in self._skus(shard)
+                for record in self._records(sku, counts)
+            ),
+        )
+        self._write(
+            "catalogue",
+            shard,
+            (self._product(sku, counts) for sku in self._skus(shard)),
+        )
+        shop = self._goods.shop
+        self._write(
+            "scenes",
+            shard,
+            (
+                self._scene(number, counts)
+                for number in self._range(shard, shop.num_scenes)
+            ),
+        )
+        self._write(
+            "clicks",
+            shard,
+            (
+                self._click(number, counts)
+                for number in self._range(shard, shop.num_clicks)
+            ),
+        )
+        config.write_json(mark, counts)
+        yield from ()
+
+    def _write(self, kind: str, shard: int, rows: Iterator[Any]) -> None:
+        name = f"{kind}-{shard:05d}-of-{self._num_shards:05d}.jsonl"
+        record_shards.write_lines(self._folder / name, rows)
+
+    def _range(self, shard: int, total: int) -> range:
+        """The part of `total` that falls to a shard."""
+        first, last = (
+            each * total // self._num_shards for each in (shard, shard + 1)
+        )
+        return range(first, last)
+
+    def _skus(self, shard: int) -> Iterator[products.Sku]:
+        first = shard * self._shard_skus
+        last = min(first + self._shard_skus, self._goods.shop.num_skus)
+        return (self._goods.sku(number) for number in range(first, last))
+
+    def _records(
+        self, sku: products.Sku, counts: collections.Counter[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Draws the pictures of an SKU; their raw records."""
+        name = self._goods.name(sku)
+        category = self._goods.types[sku.type].category
+        sizes = products.num_pictures(self._goods.shop, sku)
+        for split, size in sizes.items():
+            for picture in range(size):
+                jpeg, artist = self._pictures.picture(sku, split, picture)
+                title, language, told = self._titles.title(sku, split, picture)
+                path = picture_path(sku, f"{split}-{picture}")
+                self._save(path, jpeg)
+                counts[split] += 1
+                counts[f"by {artist}"] += 1
+                counts["wrong_titles"] += told != sku
+                yield {
+                    "record_id": f"{sku.sku_id}/{split}-{picture}",
+                    "image": path,
+                    "sku_id": sku.sku_id,
+                    "sku_name": name,
+                    "title": title,
+                    # Of another product if the title is wrong.
+                    "title_sku_id": told.sku_id,
+                    "lang": language,
+                    "category": category,
+                    "split": split,
+                    "source": f"{SOURCE}/{artist}",
+                    "license": emoji_packages.SOURCES[artist].license,
+                }
+
+    def _product(
+        self, sku: products.Sku, counts: collections.Counter[str]
+    ) -> dict[str, Any]:
+        jpeg, artist = self._pictures.catalogue_picture(sku)
+        path = picture_path(sku, "catalogue")
+        self._save(path, jpeg)
+        counts["products"] += 1
+        counts[f"by {artist}"] += 1
+        return catalogue.record(self._goods, self._titles, sku, path)
+
+    def _scene(
+        self, number: int, counts: collections.Counter[str]
+    ) -> dict[str, Any]:
+        jpeg, row = scenes.scene(self._goods, self._pictures, number)
+        path = f"scenes/{number // _FOLDER_SCENES:05d}/scene-{number:06d}.jpg"
+        self._save(path, jpeg)
+        counts["scenes"] += 1
+        for artist in {each["source"] for each in row["objects"]}:
+            counts[f"by {artist}"] += 1
+        return {**row, "image": path}
+
+    def _click(
+        self, number: int, counts: collections.Counter[str]
+    ) -> dict[str, Any]:
+        query, picture, row = clicks.event(self._goods, number)
+        counts["clicks"] += row["clicked"] is not None
+        counts["queries"] += 1
+        return {
+            **row,
+            "sku_id": query.sku_id,
+            "image": picture_path(query, f"test-{picture}"),
+        }
+
+    def _save(self, path: str, jpeg: bytes) -> None:
+        file = self._folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg)
+
+
+@beam.typehints.with_input_types(int)
+@beam.typehints.with_output_types(None)
+class WriteShards(beam.PTransform):
+    """Numbers of shards to their files; finished ones stay."""
+
+    def __init__(self, write_shard: WriteShardFn):
+        super().__init__()
+        self._write_shard = write_shard
+
+    def expand(self, shards: beam.PCollection) -> beam.PCollection:
+        return (
+            shards
+            | "SpreadShards" >> beam.Reshuffle()
+            | "WriteShard" >> beam.ParDo(self._write_shard)
+        )

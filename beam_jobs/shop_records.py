@@ -1,0 +1,83 @@
+"""Makes a generated shop: raw records, catalogue, scenes and clicks.
+
+    npm packages -> drawings by several artists
+        -> shards of products (Beam) -> DIR/records-*.jsonl, DIR/images/ ...
+
+A product is a type of thing in a colour, by a brand, with a pattern; its few
+or many pictures show all four, its titles name some among words of promotion.
+Train, val and test take the drawings of different artists. Nothing in it is
+real but the drawings.
+"""
+
+import dataclasses
+import pathlib
+
+from beam_jobs.pipelines import flags
+from beam_jobs.shop import settings
+from sicot_tf import command_line
+from sicot_tf import config
+
+_EXAMPLES = """
+examples:
+  python -m beam_jobs.shop_records --output shop
+  python -m beam_jobs.shop_records --output shop --num_skus 300 \\
+      --title_language mixed --wrong_title_share 0.1
+  python -m beam_jobs.shop_records --output shop --num_skus 1000000 \\
+      --num_types 400 --num_brands 200 --num_processes 8
+
+Node.js 18 or later is needed for npm, and internet on the first run (about
+54 MB, 285 MB unpacked). A command that was killed goes on when it is given
+again.
+"""
+
+
+@command_line.mistakes_in_a_sentence()
+def main(argv: list[str] | None = None) -> None:
+    """`python -m beam_jobs.shop_records`."""
+    parser = command_line.ArgumentParser(
+        "beam_jobs.shop_records", __doc__, _EXAMPLES
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        metavar="DIR",
+        help="new folder for the shop",
+    )
+    parser.add_argument(
+        "--cache",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where npm packages and rendered drawings go (default: the "
+        "folder packages beside the output)",
+    )
+    parser.add_argument(
+        "--shard_skus",
+        type=int,
+        default=0,
+        help="SKUs that a worker takes at a time, and a file holds; 0: 25, "
+        "or more for at most 1,000 files (default: %(default)s)",
+    )
+    config.add_arguments(parser, settings.ShopConfig)
+    flags.add_arguments(parser)
+    arguments, beam_flags = parser.parse_known_args(argv)
+    names = [field.name for field in dataclasses.fields(settings.ShopConfig)]
+    given = {name: getattr(arguments, name) for name in names}
+    try:
+        shop = settings.ShopConfig(
+            **{name: given[name] for name in names if given[name] is not None}
+        )
+        settings.check(shop)
+    except ValueError as error:
+        parser.error(str(error))
+    options = flags.make_pipeline_options(parser, arguments, beam_flags)
+    from beam_jobs.shop import build
+
+    output = arguments.output
+    cache = arguments.cache or output.absolute().parent / "packages"
+    build.build(output, cache, shop, options, shard_skus=arguments.shard_skus)
+    build.print_summary(output)
+
+
+if __name__ == "__main__":
+    main()

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         "--shard_skus",
         type=int,
         default=0,
-        help="SKUs that a worker takes at a time, and a file holds; 0: 25, "
+        help="SKUs that a worker takes at a time, and a file holds; 0: 50, "
         "or more for at most 1,000 files (default: %(default)s)",
     )
     config.add_arguments(parser, settings.ShopConfig)

@@ -42,7 +42,7 @@ from sicot_tf.data import generations
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 1
-_MIN_SHARD_SKUS = 25
+_MIN_SHARD_SKUS = 50
 _MAX_SHARDS = 1000
 # A drawing takes at most so much of a picture, and more is never kept.
 _DRAWING_SHARE = 0.7
@@ -67,7 +67,7 @@ def build(
     Args:
         output: a new folder, or one that an equal call filled.
         cache: where npm packages and rendered drawings are, or go.
-        shard_skus: SKUs that a worker takes at a time; 0: 25, and more where
+        shard_skus: SKUs that a worker takes at a time; 0: 50, and more where
             that gave over 1,000 shards. All but the names of the shards is
             the same with any.
 
@@ -162,6 +162,9 @@ def _going_on(
             for name in ("shop", "counts"):
                 (work / name).mkdir(parents=True)
             config.write_json(begun, identity)
+        # A kill may have left a file that was not renamed yet.
+        for path in (work / "shop").glob(".*.tmp"):
+            path.unlink()
         yield work
         os.rename(work / "shop", output)
 

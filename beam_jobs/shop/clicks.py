@@ -19,7 +19,7 @@ from beam_jobs.shop import products
 
 _NUM_SHOWN = 10
 # Of so many products the list shows those that fit best.
-_NUM_LOOKED_AT = 60
+_NUM_LOOKED_AT = 40
 # How often the product itself is found.
 _RECALL = 0.8
 # What a product of the same type, colour, brand, pattern adds.

@@ -7,6 +7,7 @@ Each is computed alone, and no two SKUs are one combination.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 from beam_jobs.shop import chance
@@ -168,6 +169,7 @@ def num_pictures(shop: settings.ShopConfig, sku: Sku) -> dict[str, int]:
     }
 
 
+@functools.lru_cache(maxsize=512)
 def brand(shop: settings.ShopConfig, index: int) -> Brand:
     """The brand of an index below 400; no two share their letters."""
     pairs = chance.Permutation(len(_CONSONANTS) ** 2, shop.seed, "brands")

@@ -98,7 +98,7 @@ def build(
         print(f"{output} is already built.")
         return
     emoji_packages.fetch_packages(cache)
-    goods, drawn = _render(cache, shop)
+    goods, drawn = render(cache, shop)
     with _going_on(output, identity) as work:
         folder, counts_folder = work / "shop", work / "counts"
         write_shard = shards.WriteShardFn(
@@ -127,7 +127,7 @@ def build(
         _write_reports(folder, goods, drawn, identity, counts)
 
 
-def _render(
+def render(
     cache: pathlib.Path, shop: settings.ShopConfig
 ) -> tuple[products.Products, pathlib.Path]:
     """The products, and the folder of the drawings of their types."""

@@ -77,6 +77,10 @@ def build(
         OSError: if npm or resvg_py is missing, or npm fails.
     """
     settings.check(shop)
+    if shard_skus < 0:
+        raise ValueError(
+            f"Expected shard_skus of 0 or more, received {shard_skus}."
+        )
     shard_skus = shard_skus or max(
         _MIN_SHARD_SKUS, -(-shop.num_skus // _MAX_SHARDS)
     )

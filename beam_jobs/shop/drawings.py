@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from beam_jobs.shop import chance
 from beam_jobs.shop import products
 from beam_jobs.shop import titles
 from sicot_tf import progress
+from sicot_tf.data import generations
 
 _GROUPS = (
     *("activities", "animals-nature", "food-drink", "objects"),
@@ -96,14 +98,41 @@ def keep_drawings(
     is whole.
 
     Raises:
-        ValueError: if a drawing can't be read.
+        ValueError: if a drawing can't be read, or another process renders the
+            same.
     """
     if folder.is_dir():
         return
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    jobs = []
+    with generations.work_folder(folder.parent, folder.name) as work:
+        partial = work / "drawings"
+        # What a killed command left.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        jobs = list(_make_room(partial, types, drawn, size))
+        # Not forked: a caller may hold Beam's threads.
+        with concurrent.futures.ProcessPoolExecutor(
+            os.cpu_count(), multiprocessing.get_context("spawn")
+        ) as pool:
+            rendered = pool.map(
+                _render,
+                [name for _, _, name, _ in jobs],
+                [image for _, _, _, image in jobs],
+                [size] * len(jobs),
+                chunksize=16,
+            )
+            bar = progress.bar(jobs, "Drawings", "drawings")
+            for (pixels, row, _, _), each in zip(bar, rendered):
+                pixels[row] = each
+        partial.rename(folder)
+
+
+def _make_room(
+    folder: pathlib.Path,
+    types: Sequence[products.Type],
+    drawn: Sources,
+    size: int,
+) -> Iterator[tuple[np.ndarray, int, str, str | bytes]]:
+    """Makes the files; yields array, row, name and image of each drawing."""
     for artist, drawings in drawn.items():
         places = [
             place
@@ -111,9 +140,9 @@ def keep_drawings(
             if each.type_id in drawings
         ]
         if places:
-            np.save(partial / f"{artist}.types.npy", np.array(places))
+            np.save(folder / f"{artist}.types.npy", np.array(places))
             pixels = np.lib.format.open_memmap(
-                partial / f"{artist}.npy",
+                folder / f"{artist}.npy",
                 mode="w+",
                 dtype=np.uint8,
                 shape=(len(places), size, size, 4),
@@ -121,22 +150,7 @@ def keep_drawings(
             for row, place in enumerate(places):
                 name = types[place].name
                 image = drawings[types[place].type_id].image
-                jobs.append((pixels, row, f"{name} by {artist}", image))
-    # Not forked: a caller may hold Beam's threads.
-    with concurrent.futures.ProcessPoolExecutor(
-        os.cpu_count(), multiprocessing.get_context("spawn")
-    ) as pool:
-        rendered = pool.map(
-            _render,
-            [name for _, _, name, _ in jobs],
-            [image for _, _, _, image in jobs],
-            [size] * len(jobs),
-            chunksize=16,
-        )
-        bar = progress.bar(jobs, "Drawings", "drawings")
-        for (pixels, row, _, _), each in zip(bar, rendered):
-            pixels[row] = each
-    partial.rename(folder)
+                yield pixels, row, f"{name} by {artist}", image
 
 
 def _render(name: str, image: str | bytes, size: int) -> np.ndarray:

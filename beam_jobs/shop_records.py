@@ -33,7 +33,24 @@ again.
 
 @command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
-    """`python -m beam_jobs.shop_records`."""
+    """Parses the flags, builds the shop, prints what came of it."""
+    arguments, pipeline_options = flags.parse(_make_parser(), argv)
+    names = [field.name for field in dataclasses.fields(settings.ShopConfig)]
+    given = {name: getattr(arguments, name) for name in names}
+    shop = settings.ShopConfig(
+        **{name: given[name] for name in names if given[name] is not None}
+    )
+    from beam_jobs.shop import build
+
+    output = arguments.output
+    cache = arguments.cache or output.absolute().parent / "packages"
+    build.build(
+        output, cache, shop, pipeline_options, shard_skus=arguments.shard_skus
+    )
+    build.print_summary(output)
+
+
+def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser(
         "beam_jobs.shop_records", __doc__, _EXAMPLES
     )
@@ -60,23 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     config.add_arguments(parser, settings.ShopConfig)
     flags.add_arguments(parser)
-    arguments, beam_flags = parser.parse_known_args(argv)
-    names = [field.name for field in dataclasses.fields(settings.ShopConfig)]
-    given = {name: getattr(arguments, name) for name in names}
-    try:
-        shop = settings.ShopConfig(
-            **{name: given[name] for name in names if given[name] is not None}
-        )
-        settings.check(shop)
-    except ValueError as error:
-        parser.error(str(error))
-    options = flags.make_pipeline_options(parser, arguments, beam_flags)
-    from beam_jobs.shop import build
-
-    output = arguments.output
-    cache = arguments.cache or output.absolute().parent / "packages"
-    build.build(output, cache, shop, options, shard_skus=arguments.shard_skus)
-    build.print_summary(output)
+    return parser
 
 
 if __name__ == "__main__":

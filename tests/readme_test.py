@@ -20,6 +20,7 @@ _PAGES = (
     "docs/raw_records.md",
     "docs/runners.md",
     "docs/serving.md",
+    "docs/shop.md",
     "docs/word_vectors.md",
     "saved_models/README.md",
 )

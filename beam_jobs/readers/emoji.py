@@ -1,7 +1,6 @@
 """The demo's raw records: drawings of emoji with words of annotators."""
 
 import collections
-import importlib.util
 import json
 import logging
 import pathlib
@@ -71,7 +70,7 @@ def build(
     if _is_built(output, settings):
         _log.info("%s is already built with these settings", records_path)
         return records_path
-    _check_drawing_library()
+    emoji_sources.check_drawing_library()
     emoji_packages.fetch_packages(cache)
 
     drawings, records = _read_records(
@@ -91,14 +90,6 @@ def _check_settings(long_tail: str, image_size: int) -> None:
         raise ValueError(
             f"Expected an image_size of 16 pixels or more, received "
             f"{image_size}."
-        )
-
-
-def _check_drawing_library() -> None:
-    if importlib.util.find_spec("resvg_py") is None:
-        raise ValueError(
-            "resvg_py, which draws the SVG files, is missing: "
-            "pip install 'sicot-tf[demo]'"
         )
 
 

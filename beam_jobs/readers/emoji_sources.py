@@ -10,6 +10,7 @@ words of the annotators that belong to the source.
 import collections
 import concurrent.futures
 import dataclasses
+import importlib.util
 import io
 import multiprocessing
 import os
@@ -279,6 +280,15 @@ def _sku_id(code_points: str) -> str:
     """
     parts = code_points.upper().split("-")
     return "-".join(part for part in parts if part != "FE0F")
+
+
+def check_drawing_library() -> None:
+    """Raises ValueError if nothing can draw SVG files."""
+    if importlib.util.find_spec("resvg_py") is None:
+        raise ValueError(
+            "resvg_py, which draws the SVG files, is missing: "
+            "pip install 'sicot-tf[demo]'"
+        )
 
 
 def render(image: str | bytes, size: int) -> Image.Image:

@@ -15,7 +15,7 @@ import collections
 import contextlib
 import dataclasses
 import importlib.metadata
-import importlib.util
+import logging
 import os
 import pathlib
 import shutil
@@ -28,6 +28,7 @@ from apache_beam.options import pipeline_options as beam_options
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.readers import emoji_packages
+from beam_jobs.readers import emoji_sources
 from beam_jobs.readers import record_shards
 from beam_jobs.shop import catalogue
 from beam_jobs.shop import clicks
@@ -39,6 +40,8 @@ from beam_jobs.shop import shards
 from beam_jobs.shop import titles
 from sicot_tf import config
 from sicot_tf.data import generations
+
+_log = logging.getLogger(__name__)
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 1
@@ -73,8 +76,8 @@ def build(
 
     Raises:
         ValueError: if a setting is out of range, or `output` holds something
-            else.
-        OSError: if npm or resvg_py is missing, or npm fails.
+            else, or resvg_py is missing.
+        OSError: if npm is missing or fails.
     """
     settings.check(shop)
     if shard_skus < 0:
@@ -84,11 +87,7 @@ def build(
     shard_skus = shard_skus or max(
         _MIN_SHARD_SKUS, -(-shop.num_skus // _MAX_SHARDS)
     )
-    if importlib.util.find_spec("resvg_py") is None:
-        raise FileNotFoundError(
-            "resvg_py, which draws the SVG files, is missing: "
-            "pip install 'sicot-tf[demo]'"
-        )
+    emoji_sources.check_drawing_library()
     identity = {
         "format_version": _FORMAT_VERSION,
         "shop": config.to_dict(shop),
@@ -99,7 +98,7 @@ def build(
         },
     }
     if record_shards.is_written(output, identity):
-        print(f"{output} is already built.")
+        _log.info("%s is already built", output)
         return
     emoji_packages.fetch_packages(cache)
     goods, drawn = render(cache, shop)

@@ -220,8 +220,9 @@ class ShopRecordsTest(unittest.TestCase):
 
     def test_another_seed(self):
         """Breaks if the seed is not used; nothing is written over."""
-        printed = self.run_command(self.output)
-        self.assertIn("already built", printed)
+        with self.assertLogs("beam_jobs.shop.build", "INFO") as logged:
+            self.run_command(self.output)
+        self.assertIn("already built", logged.output[-1])
         shown = io.StringIO()
         with contextlib.redirect_stderr(shown), self.assertRaises(SystemExit):
             self.run_command(self.output, seed=1)

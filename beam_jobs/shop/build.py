@@ -103,31 +103,48 @@ def build(
     emoji_packages.fetch_packages(cache)
     goods, drawn = render(cache, shop)
     with _going_on(output, identity) as work:
-        folder, counts_folder = work / "shop", work / "counts"
-        write_shard = shards.WriteShardFn(
-            goods, drawn, folder, counts_folder, shard_skus
+        counts = _draw_shards(
+            work,
+            shards.WriteShardFn(
+                goods, drawn, work / "shop", work / "counts", shard_skus
+            ),
+            -(-shop.num_skus // shard_skus),
+            _num_pictures(shop),
+            pipeline_options,
         )
-        with progress.watch(
-            "Pictures",
-            counts_folder,
-            "*.json",
-            total=_num_pictures(shop),
-            count=lambda path: {"done": _pictures_in(config.read_json(path))},
-            unit="pictures",
-        ):
-            runners.run_each(
-                pipeline_options,
-                [
-                    shard
-                    for shard in range(-(-shop.num_skus // shard_skus))
-                    if not (counts_folder / f"{shard:05d}.json").exists()
-                ],
-                shards.WriteShards(write_shard),
-            )
-        counts = collections.Counter()
-        for path in sorted(counts_folder.glob("*.json")):
-            counts.update(config.read_json(path))
-        _write_reports(folder, goods, drawn, identity, counts)
+        _write_reports(work / "shop", goods, drawn, identity, counts)
+
+
+def _draw_shards(
+    work: pathlib.Path,
+    write_shard: shards.WriteShardFn,
+    num_shards: int,
+    num_pictures: int,
+    pipeline_options: beam_options.PipelineOptions,
+) -> collections.Counter[str]:
+    """Writes the shards that are not finished; the counts of all."""
+    folder = work / "counts"
+    with progress.watch(
+        "Pictures",
+        folder,
+        "*.json",
+        total=num_pictures,
+        count=lambda path: {"done": _pictures_in(config.read_json(path))},
+        unit="pictures",
+    ):
+        runners.run_each(
+            pipeline_options,
+            [
+                shard
+                for shard in range(num_shards)
+                if not (folder / f"{shard:05d}.json").exists()
+            ],
+            shards.WriteShards(write_shard),
+        )
+    counts = collections.Counter()
+    for path in sorted(folder.glob("*.json")):
+        counts.update(config.read_json(path))
+    return counts
 
 
 def render(
@@ -197,6 +214,32 @@ def _write_reports(
     (folder / "noise_words.txt").write_text(
         "".join(f"{word}\n" for word in titles.noise_words()), "utf-8"
     )
+    (folder / "LICENSES.md").write_text(_licenses_text(counts), "utf-8")
+    contact_sheet.write(
+        folder / "contact_sheet.html", goods, drawings.Drawings(drawn), counts
+    )
+    sizes = {"skus": goods.shop.num_skus}
+    sizes["head_skus"] = products.num_head(goods.shop)
+    config.write_json(
+        folder / "summary.json",
+        {
+            "generated": _GENERATED,
+            "settings": identity,
+            "counts": sizes
+            | {
+                name: count
+                for name, count in counts.items()
+                if not name.startswith("by ")
+            },
+            "currency": catalogue.CURRENCY,
+            "examination": clicks.examination(),
+            "types": [dataclasses.asdict(each) for each in goods.types],
+        },
+    )
+
+
+def _licenses_text(counts: Mapping[str, int]) -> str:
+    """The licences and authors of the drawings, as Markdown."""
     lines = [
         "# Licences of the drawings in these pictures",
         "",
@@ -215,29 +258,7 @@ def _write_reports(
         "",
         emoji_packages.CREATIVE_COMMONS,
     ]
-    (folder / "LICENSES.md").write_text("\n".join(lines) + "\n", "utf-8")
-    contact_sheet.write(
-        folder / "contact_sheet.html", goods, drawings.Drawings(drawn), counts
-    )
-    config.write_json(
-        folder / "summary.json",
-        {
-            "generated": _GENERATED,
-            "settings": identity,
-            "counts": {
-                name: count
-                for name, count in counts.items()
-                if not name.startswith("by ")
-            }
-            | {
-                "head_skus": products.num_head(goods.shop),
-                "skus": goods.shop.num_skus,
-            },
-            "currency": catalogue.CURRENCY,
-            "examination": clicks.examination(),
-            "types": [dataclasses.asdict(each) for each in goods.types],
-        },
-    )
+    return "\n".join(lines) + "\n"
 
 
 def print_summary(output: pathlib.Path) -> None:

@@ -15,7 +15,6 @@ import collections
 import contextlib
 import dataclasses
 import importlib.metadata
-import logging
 import os
 import pathlib
 import shutil
@@ -39,9 +38,8 @@ from beam_jobs.shop import settings
 from beam_jobs.shop import shards
 from beam_jobs.shop import titles
 from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import generations
-
-_log = logging.getLogger(__name__)
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 1
@@ -98,7 +96,6 @@ def build(
         },
     }
     if record_shards.is_written(output, identity):
-        _log.info("%s is already built", output)
         return
     emoji_packages.fetch_packages(cache)
     goods, drawn = render(cache, shop)
@@ -129,7 +126,7 @@ def _draw_shards(
         folder,
         "*.json",
         total=num_pictures,
-        count=lambda path: {"done": _pictures_in(config.read_json(path))},
+        count=lambda path: {"done": _pictures_in(files.read_json(path))},
         unit="pictures",
     ):
         runners.run_each(
@@ -143,7 +140,7 @@ def _draw_shards(
         )
     counts = collections.Counter()
     for path in sorted(folder.glob("*.json")):
-        counts.update(config.read_json(path))
+        counts.update(files.read_json(path))
     return counts
 
 
@@ -154,7 +151,7 @@ def render(
     types, drawn = drawings.choose_types(cache / "node_modules", shop.seed)
     goods = products.Products(shop, types)
     size = min(_MAX_DRAWING, round(_DRAWING_SHARE * shop.image_size))
-    name = record_shards.digest(
+    name = files.json_sha256(
         [
             [dataclasses.astuple(each) for each in goods.types],
             [size, emoji_packages.PACKAGES],
@@ -177,16 +174,16 @@ def _going_on(
     output = pathlib.Path(os.path.realpath(output))
     with generations.work_folder(output.parent, output.name) as work:
         begun = work / "settings.json"
-        if not begun.exists() or config.read_json(begun) != identity:
+        if not begun.exists() or files.read_json(begun) != identity:
             shutil.rmtree(work)
             for name in ("shop", "counts"):
                 (work / name).mkdir(parents=True)
-            config.write_json(begun, identity)
+            files.write_json(begun, identity)
         # A kill may have left a file that was not renamed yet.
         for path in (work / "shop").glob(".*.tmp"):
             path.unlink()
         yield work
-        os.rename(work / "shop", output)
+        files.rename_folder(work / "shop", output)
 
 
 def _num_pictures(shop: settings.ShopConfig) -> int:
@@ -211,16 +208,14 @@ def _write_reports(
     counts: Mapping[str, int],
 ) -> None:
     """All that is not in shards; the summary last."""
-    (folder / "noise_words.txt").write_text(
-        "".join(f"{word}\n" for word in titles.noise_words()), "utf-8"
-    )
-    (folder / "LICENSES.md").write_text(_licenses_text(counts), "utf-8")
+    files.write_lines(folder / "noise_words.txt", titles.noise_words())
+    files.write_text(folder / "LICENSES.md", _licenses_text(counts))
     contact_sheet.write(
         folder / "contact_sheet.html", goods, drawings.Drawings(drawn), counts
     )
     sizes = {"skus": goods.shop.num_skus}
     sizes["head_skus"] = products.num_head(goods.shop)
-    config.write_json(
+    files.write_json(
         folder / "summary.json",
         {
             "generated": _GENERATED,
@@ -263,7 +258,7 @@ def _licenses_text(counts: Mapping[str, int]) -> str:
 
 def print_summary(output: pathlib.Path) -> None:
     """Prints the counts, where things are and what to run next."""
-    summary = config.read_json(output / "summary.json")
+    summary = files.read_json(output / "summary.json")
     for name, count in summary["counts"].items():
         print(f"{name.replace('_', ' '):16}{count:>12,}")
     shop = summary["settings"]["shop"]

@@ -4,9 +4,9 @@ Nothing is drawn one after the other: SKU 712 and its picture 3 are the same
 whoever makes them, and in whatever order.
 """
 
-import hashlib
-
 import numpy as np
+
+from sicot_tf import files
 
 # Four make a permutation that nobody tells from a random one (Luby, Rackoff).
 _ROUNDS = 4
@@ -14,18 +14,12 @@ _ROUNDS = 4
 
 def generator(seed: int, *purpose: int | str) -> np.random.Generator:
     """Random numbers of a purpose, for example `("picture", sku, 3)`."""
-    return np.random.Generator(np.random.Philox(key=_hash(16, seed, *purpose)))
+    return np.random.Generator(np.random.Philox(key=number(seed, *purpose)))
 
 
 def number(seed: int, *purpose: int | str) -> int:
     """64 random bits of a purpose."""
-    return _hash(8, seed, *purpose)
-
-
-def _hash(num_bytes: int, *parts: int | str) -> int:
-    text = "|".join(map(str, parts)).encode()
-    digest = hashlib.blake2b(text, digest_size=num_bytes).digest()
-    return int.from_bytes(digest, "big")
+    return files.stable_hash(seed, *purpose)
 
 
 class Permutation:

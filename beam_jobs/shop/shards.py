@@ -5,6 +5,7 @@ number of a shard -> pictures -> records-, catalogue-, scenes-, clicks-
 """
 
 import collections
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import apache_beam as beam
 
 from beam_jobs.readers import emoji_packages
-from beam_jobs.readers import record_shards
 from beam_jobs.shop import catalogue
 from beam_jobs.shop import clicks
 from beam_jobs.shop import drawings
@@ -20,7 +20,7 @@ from beam_jobs.shop import pictures
 from beam_jobs.shop import products
 from beam_jobs.shop import scenes
 from beam_jobs.shop import titles
-from sicot_tf import config
+from sicot_tf import files
 
 SOURCE = "generated shop"
 # Folders stay small enough to be listed; paths do not depend on the shards.
@@ -103,12 +103,13 @@ class WriteShardFn(beam.DoFn):
                 for number in self._range(shard, shop.num_clicks)
             ),
         )
-        config.write_json(mark, counts)
+        files.write_json(mark, counts)
         yield from ()
 
     def _write(self, kind: str, shard: int, rows: Iterator[Any]) -> None:
         name = f"{kind}-{shard:05d}-of-{self._num_shards:05d}.jsonl"
-        record_shards.write_lines(self._folder / name, rows)
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        files.write_lines(self._folder / name, lines)
 
     def _range(self, shard: int, total: int) -> range:
         """The part of `total` that falls to a shard."""

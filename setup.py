@@ -92,6 +92,7 @@ setuptools.setup(
             "sicot-dataset-status = beam_jobs.status:main",
             "sicot-imaterialist-records = beam_jobs.imaterialist_records:main",
             "sicot-replay-rejects = beam_jobs.replay_rejects:main",
+            "sicot-shop-records = beam_jobs.shop_records:main",
             "sicot-validate-dataset = beam_jobs.validate_dataset:main",
             "sicot-webvision-records = beam_jobs.webvision_records:main",
             "sicot-plan = sicot_tf.plan:main",

@@ -11,11 +11,9 @@ only `run.json` differs. `sicot_tf.catalogue.product_index` reads the result.
 import collections
 import contextlib
 import datetime
-import importlib.metadata
 import logging
 import os
 import pathlib
-import platform
 import posixpath
 import shutil
 
@@ -264,11 +262,7 @@ def _write_run(
                 counts["records_read"] / sum(seconds.values()), 1
             ),
             "beam_counters": counters,
-            "host": platform.node(),
-            "num_cpus": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "apache_beam": importlib.metadata.version("apache-beam"),
+            **runners.describe_machine(),
         },
     )
 

@@ -12,11 +12,9 @@ first part or shard that it has not finished.
 """
 
 import functools
-import importlib.metadata
 import logging
 import os
 import pathlib
-import platform
 import posixpath
 from collections.abc import Sequence
 from typing import Any
@@ -181,15 +179,7 @@ def _write_reports(
     """Writes the manifest, and beside it what no two runs have in common."""
     files.write_json(generation / generations.MANIFEST, manifest)
     files.write_json(
-        generation / generations.RUN,
-        {
-            **run,
-            "host": platform.node(),
-            "num_cpus": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "apache_beam": importlib.metadata.version("apache-beam"),
-        },
+        generation / generations.RUN, run | runners.describe_machine()
     )
 
 

@@ -8,6 +8,8 @@ import concurrent.futures.process
 import contextlib
 import logging
 import multiprocessing
+import os
+import platform
 import re
 import shlex
 import sys
@@ -113,6 +115,17 @@ class _BeamParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leaves the end of the process to the caller."""
         raise ValueError(f"Beam does not take this: {message}.")
+
+
+def describe_machine() -> dict[str, Any]:
+    """What `run.json` says of where a job ran."""
+    return {
+        "host": platform.node(),
+        "num_cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "apache_beam": beam.__version__,
+    }
 
 
 def run(

@@ -24,6 +24,7 @@ from beam_jobs.readers import emoji_sources
 from beam_jobs.shop import chance
 from beam_jobs.shop import products
 from beam_jobs.shop import titles
+from sicot_tf import files
 from sicot_tf import progress
 from sicot_tf.data import generations
 
@@ -123,7 +124,7 @@ def keep_drawings(
             bar = progress.bar(jobs, "Drawings", "drawings")
             for (pixels, row, _, _), each in zip(bar, rendered):
                 pixels[row] = each
-        partial.rename(folder)
+        files.rename_folder(partial, folder)
 
 
 def _make_room(

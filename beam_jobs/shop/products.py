@@ -72,15 +72,6 @@ class Sku:
         """The class in raw records."""
         return f"sku-{self.number:06d}"
 
-    def num_shared(self, other: "Sku") -> int:
-        """In how many of the four attributes two SKUs agree."""
-        return (
-            (self.type == other.type)
-            + (self.colour == other.colour)
-            + (self.brand == other.brand)
-            + (self.pattern == other.pattern)
-        )
-
 
 @dataclasses.dataclass(frozen=True)
 class Brand:

@@ -29,6 +29,7 @@ from beam_jobs.statistics.plots import picture_sizes
 from beam_jobs.statistics.plots import title_lengths
 from sicot_tf import files
 from sicot_tf.data import dataset
+from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.evaluation import plots
 
@@ -139,15 +140,8 @@ def _write_all(
 def _check_sizes(generation: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     """Raises ValueError if a file that is no shard is missing or cut."""
     for name, expected in manifest["files"].items():
-        path = generation / name
-        if name.endswith((".tfrecord", ".offsets.npy")):
-            continue
-        if not path.is_file() or path.stat().st_size != expected["bytes"]:
-            raise ValueError(
-                f"Expected {path} with {expected['bytes']:,} bytes, as its "
-                "manifest says; it is missing or cut. Copy the generation "
-                "again, or remove it and build it again."
-            )
+        if not name.endswith((".tfrecord", ".offsets.npy")):
+            generations.check_size(generation / name, expected["bytes"])
 
 
 def _summarize(

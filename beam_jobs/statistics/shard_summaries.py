@@ -5,7 +5,6 @@ few records by name, drawn by a hash. Its size follows the vocabulary, never
 the number of records.
 """
 
-import base64
 import bisect
 import collections
 import io
@@ -26,6 +25,7 @@ from beam_jobs.pipelines import runners
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
+from sicot_tf.pages import pieces
 
 # Records of a sample: pictures of one class, examples of one split.
 PICTURES_OF_A_CLASS = 6
@@ -302,5 +302,4 @@ def _thumbnail(image: bytes) -> str | None:
             picture.convert("RGB").save(thumbnail, "JPEG", quality=85)
     except OSError:
         return None
-    encoded = base64.b64encode(thumbnail.getvalue()).decode("ascii")
-    return f"data:image/jpeg;base64,{encoded}"
+    return pieces.data_uri(thumbnail.getvalue())

@@ -75,13 +75,7 @@ class RecordFiles:
         )
         for name, _ in counts[worker_index::num_workers]:
             path = generation / f"{name}.tfrecord"
-            size = manifest["files"][path.name]["bytes"]
-            if not path.exists() or path.stat().st_size != size:
-                raise ValueError(
-                    f"Expected {path} with {size:,} bytes, as its manifest "
-                    "says; it is missing or cut. Copy the generation again, "
-                    "or remove it and build it again."
-                )
+            generations.check_size(path, manifest["files"][path.name]["bytes"])
             self._contents.append(np.memmap(path, np.uint8, mode="r"))
             self._offsets.append(np.load(path.with_suffix(".offsets.npy")))
         # Number of the first record of each file.

@@ -86,6 +86,16 @@ def check_complete(generation: pathlib.Path) -> None:
         )
 
 
+def check_size(path: pathlib.Path, num_bytes: int) -> None:
+    """Raises ValueError if a file is not as large as its manifest says."""
+    if not path.is_file() or path.stat().st_size != num_bytes:
+        raise ValueError(
+            f"Expected {path} with {num_bytes:,} bytes, as its manifest says; "
+            "it is missing or cut. Copy the generation again, or remove it and "
+            "build it again."
+        )
+
+
 def make_folder(path: pathlib.Path) -> None:
     """Makes a folder of generations; raises ValueError if it can't be one."""
     try:

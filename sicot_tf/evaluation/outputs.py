@@ -1,6 +1,5 @@
 """What an evaluation leaves: numbers, predictions, plots and a page."""
 
-import base64
 import pathlib
 from typing import Any
 
@@ -129,12 +128,11 @@ def _examples(measured: accuracy.Measured) -> list[dict[str, Any]]:
         record = tf.io.parse_single_example(
             measured.files.read(int(number)), records.EVALUATION_FEATURES
         )
-        image = base64.b64encode(record["image"].numpy()).decode()
         true = classes[int(found["labels"][index])]
         best = classes[int(found["top_labels"][index, 0])]
         examples.append(
             {
-                "image": f"data:image/jpeg;base64,{image}",
+                "image": record["image"].numpy(),
                 "record_id": str(found["record_ids"][index]),
                 "true_sku": true["sku_id"],
                 "true_name": true.get("sku_name") or "",

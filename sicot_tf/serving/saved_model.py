@@ -108,7 +108,7 @@ def _appearing(directory: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         # Fails if someone else wrote the version meanwhile.
-        temporary.rename(directory)
+        files.rename_folder(temporary, directory)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -26,7 +26,7 @@ def make_count_right(
     Returns:
         A function of a batch of `dataset.make_evaluation_dataset`, which
         every worker must call equally often; it returns `[2, 2]` float32 of
-        this worker's rows: for head and tail the number of rows, and of those
+        this worker's examples: for head and tail their number, and of those
         whose best class is their label.
     """
 

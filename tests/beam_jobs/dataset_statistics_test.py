@@ -3,7 +3,6 @@
 import collections
 import csv
 import hashlib
-import html.parser
 import io
 import json
 import pathlib
@@ -20,6 +19,7 @@ from beam_jobs.statistics import long_tail
 from beam_jobs.statistics import shard_summaries
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from tests.helpers import html_pages
 from tests.helpers import mistakes
 from tests.helpers import tiny_road
 
@@ -127,19 +127,6 @@ def _write_generation(folder):
 
 def _contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-class _Page(html.parser.HTMLParser):
-    """Tags of a page, and what its pictures load."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.sources = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.sources += [v for k, v in attrs if k in ("src", "href")]
 
 
 class LongTailStatisticsTest(tf.test.TestCase):
@@ -364,7 +351,7 @@ class DatasetStatisticsTest(tf.test.TestCase):
     def test_page_stands_alone(self):
         """Breaks if the page loads something, or a title becomes markup."""
         text = (self.output / "statistics.html").read_text("utf-8")
-        parsed = _Page(text)
+        parsed = html_pages.Page(text)
         self.assertNotIn("script", parsed.tags)
         self.assertIn("&lt;script&gt;alert(1)&lt;/script&gt;", text)
         self.assertIn("a &lt;b&gt;bag&lt;/b&gt;", text)

@@ -256,6 +256,12 @@ def _read_examples(
     return examples
 
 
+def exchanged_titles(num_records: int, seed: int) -> np.ndarray:
+    """`[num_records]` int64: with `shuffle_titles`, whose title each gets."""
+    numbers = tf.range(num_records, dtype=tf.int64)
+    return _permute(numbers, num_records, seed, _TITLE_EXCHANGE).numpy()
+
+
 def _parse_training_example(
     example: dict[str, tf.Tensor],
     *,

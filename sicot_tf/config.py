@@ -148,6 +148,11 @@ class ModelConfig:
         "imagenet", "imagenet, none, or the path of a .weights.h5 file"
     )
     freeze_backbone: bool = _setting(False, "train all but the backbone")
+    frozen_until: str = _setting(
+        "",
+        "name of a layer of the backbone: it and all before it are not "
+        "trained, for example block5c_add of EfficientNetLite0",
+    )
     image_size: int = _setting(
         224, "side of the square the model sees", least=1
     )
@@ -245,6 +250,12 @@ class TrainConfig:
     )
     min_crop_area: float = _setting(
         0.25, "smallest crop, share of the area", least=0.01, most=1
+    )
+    cached_views: int = _setting(
+        0,
+        "with --freeze_backbone or --frozen_until: so many augmented views of "
+        "each picture pass the frozen layers once, epochs take them in turn, "
+        "and other runs of these layers find them; 0: a new view each epoch",
     )
     order: str = _setting(
         "exact",

@@ -167,6 +167,7 @@ def make_training_dataset(
     augmentation: str,
     min_crop_area: float,
     shuffle_titles: bool = False,
+    features: np.ndarray | None = None,
     num_workers: int = 1,
     worker_index: int = 0,
 ) -> tf.data.Dataset:
@@ -179,6 +180,8 @@ def make_training_dataset(
         files: the training records.
         shuffle_titles: gives every picture the title of another record (a
             fixed permutation), the control of a co-training run.
+        features: `[len(files), views, ...]` float32, taken for the images; an
+            epoch sees one view of each record, the next another.
         num_workers: number of workers.
         worker_index: number of this worker.
 
@@ -216,7 +219,9 @@ def make_training_dataset(
     dataset = dataset.map(choose_records)
     # One Python call a batch; the parsing below runs in parallel without it.
     dataset = dataset.map(
-        lambda chosen: _read_examples(files, chosen, seed, shuffle_titles)
+        lambda chosen: _read_examples(
+            files, chosen, seed, shuffle_titles, features
+        )
     ).unbatch()
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.batch(schedule.examples_per_worker, drop_remainder=True)
@@ -246,10 +251,14 @@ def _read_examples(
     chosen: dict[str, tf.Tensor],
     seed: int,
     shuffle_titles: bool,
+    features: np.ndarray | None,
 ) -> dict[str, tf.Tensor]:
-    """Adds the serialised examples, and whose titles they get."""
+    """Adds the serialised examples, whose titles they get, and features."""
     index = chosen["index"]
     examples = chosen | {"example": _read_many(files, index)}
+    if features is not None:
+        view = (index + chosen["epoch"]) % features.shape[1]
+        examples["features"] = _take(features, index, view)
     if shuffle_titles:
         other = _permute(index, len(files), seed, _TITLE_EXCHANGE)
         examples["title_example"] = _read_many(files, other)
@@ -280,8 +289,10 @@ def _parse_training_example(
         word_ids = tf.io.parse_single_example(
             example["title_example"], records.TRAINING_FEATURES
         )["word_ids"]
-    return {
-        "image": images.decode_for_training(
+    if "features" in example:
+        image = example["features"]
+    else:
+        image = images.decode_for_training(
             record["image"],
             image_size,
             augmentation=augmentation,
@@ -289,11 +300,46 @@ def _parse_training_example(
             seed=images.augmentation_seed(
                 seed, example["epoch"], record["record_id"]
             ),
-        ),
+        )
+    return {
+        "image": image,
         "title_ids": pad_word_ids(word_ids, max_words),
         "label": record["label"],
         "weight": example["weight"],
     }
+
+
+def make_views_dataset(
+    files: RecordFiles,
+    *,
+    view: int,
+    image_size: int,
+    batch_size: int,
+    augmentation: str,
+    min_crop_area: float,
+) -> tf.data.Dataset:
+    """A view of every record in stored order, whatever the seed of a run.
+
+    Returns:
+        A dataset of `[b, image_size, image_size, 3]` float32 0 to 255.
+    """
+
+    def parse(example: tf.Tensor) -> tf.Tensor:
+        record = tf.io.parse_single_example(example, records.TRAINING_FEATURES)
+        return images.decode_for_training(
+            record["image"],
+            image_size,
+            augmentation=augmentation,
+            min_crop_area=min_crop_area,
+            seed=images.augmentation_seed(
+                0, tf.constant(view, tf.int64), record["record_id"]
+            ),
+        )
+
+    dataset = tf.data.Dataset.range(len(files)).batch(batch_size)
+    dataset = dataset.map(lambda index: _read_many(files, index)).unbatch()
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
 def make_evaluation_dataset(
@@ -302,6 +348,7 @@ def make_evaluation_dataset(
     image_size: int,
     batch_size: int,
     max_records: int = 0,
+    features: np.ndarray | None = None,
     num_workers: int = 1,
     worker_index: int = 0,
 ) -> tf.data.Dataset:
@@ -312,6 +359,7 @@ def make_evaluation_dataset(
         batch_size: examples of a batch over all workers.
         max_records: stop after so many records; 0: all. Stored order is
             random, so the first records are a fair sample.
+        features: `[len(files), 1, ...]` float32, taken for the images.
         num_workers: number of workers; each takes examples
             `worker_index::num_workers` of every batch.
 
@@ -330,16 +378,22 @@ def make_evaluation_dataset(
 
     def read(step: tf.Tensor) -> dict[str, tf.Tensor]:
         index, weight = schedule.take(step, worker_index)
-        return {"example": _read_many(files, index), "weight": weight}
+        examples = {"example": _read_many(files, index), "weight": weight}
+        if features is not None:
+            examples["features"] = _take(features, index, index * 0)
+        return examples
 
     def parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = tf.io.parse_single_example(
             example["example"], records.EVALUATION_FEATURES
         )
         encoded = record.pop("image")
-        image = images.resize_and_crop_center(
-            images.decode_stored(encoded), image_size
-        )
+        if "features" in example:
+            image = example["features"]
+        else:
+            image = images.resize_and_crop_center(
+                images.decode_stored(encoded), image_size
+            )
         return {**record, "image": image, "weight": example["weight"]}
 
     dataset = tf.data.Dataset.range(schedule.steps_per_epoch)
@@ -370,6 +424,14 @@ def _read_many(files: RecordFiles, indices: tf.Tensor) -> tf.Tensor:
     """`[n]` record numbers to `[n]` serialised examples."""
     examples = tf.numpy_function(files.read_many, [indices], tf.string)
     return tf.ensure_shape(examples, indices.shape)
+
+
+def _take(features: np.ndarray, index: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
+    """`[n, ...]` float32, one view of each record."""
+    taken = tf.numpy_function(
+        lambda index, view: features[index, view], [index, view], tf.float32
+    )
+    return tf.ensure_shape(taken, [*index.shape, *features.shape[2:]])
 
 
 def _permute(

@@ -8,6 +8,8 @@
 Only the upper branch is served (paper, section 3.3 and Fig. 1).
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -28,6 +30,7 @@ def build_streams(
     vocabulary_size: int = 0,
     word_vector_dim: int = 0,
     seed: int = 0,
+    from_features: bool = False,
 ) -> keras.Model:
     """The functional model of the streams; the classifier stands behind it.
 
@@ -41,15 +44,62 @@ def build_streams(
         vocabulary_size: number of words; their ids are 1 to this number.
         word_vector_dim: size of the word vectors.
         seed: with its path, decides the initial value of every weight.
+        from_features: `image` is what `build_frozen_layers` makes of one, and
+            the model has no frozen layers.
     """
-    previous_policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(model_config.dtype_policy)
-    try:
+    with _policy(model_config.dtype_policy):
         return _build_streams(
-            model_config, vocabulary_size, word_vector_dim, seed
+            model_config, vocabulary_size, word_vector_dim, seed, from_features
         )
+
+
+def build_frozen_layers(
+    model_config: config.ModelConfig, seed: int = 0
+) -> keras.Model:
+    """The layers of the backbone that are never trained, from `image` on.
+
+    Raises:
+        ValueError: if all layers are trained.
+    """
+    with _policy(model_config.dtype_policy):
+        frozen, _ = _split_backbone(model_config, seed)
+    if frozen is None:
+        raise ValueError(
+            "Expected frozen layers, whose output can be kept: give "
+            "--cached_views together with --freeze_backbone or --frozen_until."
+        )
+    return frozen
+
+
+@contextlib.contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Keras's global dtype policy, for a while."""
+    previous = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
     finally:
-        keras.config.set_dtype_policy(previous_policy)
+        keras.config.set_dtype_policy(previous)
+
+
+def _split_backbone(
+    model_config: config.ModelConfig, seed: int
+) -> tuple[keras.Model | None, keras.Model | None]:
+    """The backbone in frozen layers and the others; None for no such layer."""
+    backbone = backbones.build_backbone(
+        model_config.backbone,
+        image_size=model_config.image_size,
+        weights=model_config.backbone_weights,
+        seed=seed,
+    )
+    if model_config.freeze_backbone:
+        frozen, trained = backbone, None
+    elif model_config.frozen_until:
+        frozen, trained = backbones.split(backbone, model_config.frozen_until)
+    else:
+        return None, backbone
+    frozen.trainable = False
+    return frozen, trained
 
 
 def _build_streams(
@@ -57,20 +107,21 @@ def _build_streams(
     vocabulary_size: int,
     word_vector_dim: int,
     seed: int,
+    from_features: bool,
 ) -> keras.Model:
     """`build_streams` under the dtype policy of the model."""
     # === Visual stream ===
-    backbone = backbones.build_backbone(
-        model_config.backbone,
-        image_size=model_config.image_size,
-        weights=model_config.backbone_weights,
-        seed=seed,
-    )
-    backbone.trainable = not model_config.freeze_backbone
-    size = model_config.image_size
-    image = keras.Input((size, size, 3), dtype="float32", name="image")
+    frozen, backbone = _split_backbone(model_config, seed)
+    shape = (model_config.image_size, model_config.image_size, 3)
+    if from_features:
+        shape = frozen.output.shape[1:]
+        frozen = keras.layers.Identity(name="frozen_layers")
+    image = keras.Input(shape, dtype="float32", name="image")
     inputs = {"image": image}
-    x_v = backbone(image)
+    x_v = image
+    for part in (frozen, backbone):
+        if part is not None:
+            x_v = part(x_v)
     new_layers = []
     if model_config.neck_dim:
         neck = keras.layers.Dense(

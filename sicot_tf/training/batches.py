@@ -18,6 +18,7 @@ class Batches:
 
     num_classes: of the generation. train_counts: `[num_classes]` training
     records of each class. is_head: `[num_classes]` float32, 1 for head.
+    train_features, val_features: taken for the images, see `feature_cache`.
     """
 
     generation: pathlib.Path
@@ -29,6 +30,8 @@ class Batches:
     is_head: np.ndarray
     model_config: config.ModelConfig
     train_config: config.TrainConfig
+    train_features: np.ndarray | None = None
+    val_features: np.ndarray | None = None
 
     @classmethod
     def open(
@@ -84,6 +87,7 @@ class Batches:
             augmentation=self.train_config.augmentation,
             min_crop_area=self.train_config.min_crop_area,
             shuffle_titles=self.train_config.shuffle_titles,
+            features=self.train_features,
             **_share(),
         )
 
@@ -94,6 +98,7 @@ class Batches:
             image_size=self.model_config.image_size,
             batch_size=self.train_config.global_batch_size,
             max_records=self.train_config.val_records,
+            features=self.val_features,
             **_share(),
         )
 

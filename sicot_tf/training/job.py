@@ -40,7 +40,8 @@ class Job:
 
     layout: of the classifier, "sharded" or "replicated". restore_from: starts
     from another run; for each kind of rows, how many came from it and how
-    many are new.
+    many are new. frozen_layers: whose output is kept, see `feature_cache`;
+    None where the streams begin with pictures.
     """
 
     layout: str
@@ -49,6 +50,7 @@ class Job:
     count_right: CountRight
     checkpoints: checkpoints.Checkpoints
     restore_from: Callable[[pathlib.Path], dict[str, tuple[int, int]]]
+    frozen_layers: keras.Model | None
 
 
 def build(
@@ -65,6 +67,11 @@ def build(
     """
     # === Model ===
     streams = _build_streams(batches, settings)
+    frozen_layers = None
+    if settings.train.cached_views:
+        frozen_layers = sicot.build_frozen_layers(
+            settings.model, settings.train.seed
+        )
     losses = make_losses(settings.train, batches.train_counts)
     embedding_dim = streams.output["x_v"].shape[-1]
     trainer, layout = _build_classifier(
@@ -86,6 +93,8 @@ def build(
     variables, slices = restoring.checkpoint_contents(
         streams, trainer, optimizer.keras_optimizer
     )
+    if frozen_layers is not None:
+        variables += frozen_layers.variables
     row_names = runs.read_row_names(batches.generation)
     return Job(
         layout=layout,
@@ -109,6 +118,7 @@ def build(
             new_row_names=row_names,
             collectives=collectives,
         ),
+        frozen_layers=frozen_layers,
     )
 
 
@@ -120,6 +130,7 @@ def _build_streams(batches: Batches, settings: config.RunConfig) -> keras.Model:
         vocabulary_size=manifest["vocabulary_size"],
         word_vector_dim=manifest["word_vector_dim"],
         seed=settings.train.seed,
+        from_features=settings.train.cached_views > 0,
     )
     if settings.model.streams == "cotrain":
         word_vectors = np.load(batches.generation / "word_vectors.npy")

@@ -17,6 +17,7 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
+from sicot_tf.training import feature_cache
 from sicot_tf.training import meters
 from sicot_tf.training import runs
 from sicot_tf.training.batches import Batches
@@ -78,6 +79,10 @@ def train(
             kept_rows = {}
             if init_from and not step:
                 kept_rows = job.restore_from(init_from)
+        if job.frozen_layers is not None and step < batches.last_step:
+            batches = feature_cache.with_features(
+                batches, job.frozen_layers, run_dir, collectives
+            )
         if collectives.is_chief:
             _log.info("%s", _summary(batches, job, step))
             for axis, (old, new) in kept_rows.items():

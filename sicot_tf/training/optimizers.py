@@ -103,7 +103,9 @@ class StreamsOptimizer:
         self._variables = streams.trainable_variables
         self._backbone_ids = {
             id(variable)
-            for variable in streams.get_layer("backbone").trainable_variables
+            for layer in streams.layers
+            if layer.name == "backbone"
+            for variable in layer.trainable_variables
         }
         self._config = train_config
 

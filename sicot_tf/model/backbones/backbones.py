@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from sicot_tf.model.backbones import batch_normalization
 from sicot_tf.model.backbones import efficientnet_lite
@@ -74,6 +75,51 @@ def build_backbone(
     elif weights != "none":
         _load_file(model, name, path)
     return model
+
+
+def split(backbone: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
+    """The backbone in two: up to a layer, and from it on.
+
+    Both share its weights; the second is called `backbone` as the whole is.
+
+    Args:
+        layer: its name. No layer behind it may look at one before it.
+
+    Raises:
+        ValueError: if there is no such place; names all there are.
+    """
+    names = _places_to_split(backbone)
+    if layer not in names:
+        raise ValueError(
+            f"Expected a layer of this backbone behind which it can be cut, "
+            f"received {layer!r}. These can: {', '.join(names)}."
+        )
+    middle = backbone.get_layer(layer).output
+    return (
+        keras.Model(backbone.inputs[0], middle, name="frozen_layers"),
+        keras.Model(middle, backbone.outputs[0], name="backbone"),
+    )
+
+
+def _places_to_split(backbone: keras.Model) -> list[str]:
+    """Layers that everything from the picture on passes through."""
+    # Layers, and the sums and products between them.
+    steps = backbone.operations
+    order = {step.name: place for place, step in enumerate(steps)}
+    readers = dict.fromkeys(order, 0)
+    for step in steps[1:]:
+        for tensor in tf.nest.flatten(step.input):
+            # Keras keeps no public way from a tensor back to its layer.
+            source = tensor._keras_history.operation.name
+            readers[source] = max(readers[source], order[step.name])
+    # The furthest step that looks at one before this.
+    furthest, names = 0, []
+    for step, (name, place) in zip(steps, order.items()):
+        if furthest <= place and isinstance(step, keras.Layer):
+            names.append(name)
+        furthest = max(furthest, readers[name])
+    # Not the picture, nor the features.
+    return names[1:-1]
 
 
 def known_backbones() -> list[str]:

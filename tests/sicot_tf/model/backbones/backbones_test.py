@@ -227,3 +227,37 @@ class BuildBackboneTest(tf.test.TestCase):
 
 if __name__ == "__main__":
     tf.test.main()
+
+
+class SplitTest(tf.test.TestCase):
+    def test_both_halves_are_the_backbone(self):
+        """Fails if a cut loses a branch, or a half has other weights."""
+        for name, layer in (
+            ("SmallCNN", "conv2"),
+            ("EfficientNetLite0", "block5c_add"),
+            # Sums and products between its layers have no layer.
+            ("MobileNetV3Small", "conv_1_bn"),
+        ):
+            with self.subTest(name):
+                whole = backbones.build_backbone(
+                    name, image_size=32, weights="none"
+                )
+                first, second = backbones.split(whole, layer)
+                self.assertEqual(
+                    first.output.name, whole.get_layer(layer).output.name
+                )
+                self.assertAllEqual(
+                    second(first(_images(32))), whole(_images(32))
+                )
+                self.assertLen(
+                    whole.variables,
+                    len(first.variables) + len(second.variables),
+                )
+
+    def test_no_cut_through_a_block(self):
+        """Fails if a half would lack the shortcut around this layer."""
+        whole = backbones.build_backbone(
+            "EfficientNetLite0", image_size=32, weights="none"
+        )
+        with self.assertRaisesRegex(ValueError, "block5b_add, block5c_add"):
+            backbones.split(whole, "block5c_depthwise_conv")

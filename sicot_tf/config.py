@@ -193,6 +193,14 @@ class TrainConfig:
     mixed_loss_weight: float = _setting(
         1.0, "lambda of Eq. 1 (not given in the paper)", flag="lambda"
     )
+    word_loss_weight: float = _setting(
+        0.0,
+        "weight of predicting the title's words from the picture's features, "
+        "those words that two classes or more share; 0: not predicted",
+    )
+    max_predicted_words: int = _setting(
+        10_000, "predict at most so many, the most frequent", least=1
+    )
     epochs: int = _setting(
         25, "passes over the training set (not given)", least=1
     )

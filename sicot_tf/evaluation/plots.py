@@ -27,6 +27,7 @@ _LOSS_CURVES = (
     ("loss", "Training loss, all terms"),
     ("loss_visual", "Training loss, visual stream"),
     ("loss_mixed", "Training loss, mixed stream"),
+    ("loss_words", "Training loss, predicted words"),
     ("val_top1", "Validation, all classes"),
     ("val_top1_head", "Validation, head classes"),
     ("val_top1_tail", "Validation, tail classes"),
@@ -195,9 +196,10 @@ def loss_curves(
 
     Args:
         metrics_by_run: name of a run to its rows. Training rows have `step`,
-            `epoch` and any of `loss`, `loss_visual`, `loss_mixed`;
-            validation rows `step` and `val_top1`, `val_top1_head`,
-            `val_top1_tail` (fractions). Without `epoch` steps are drawn.
+            `epoch` and any of `loss`, `loss_visual`, `loss_mixed`,
+            `loss_words`; validation rows `step` and `val_top1`,
+            `val_top1_head`, `val_top1_tail` (fractions). Without `epoch`
+            steps are drawn.
     """
     panels = [
         (key, title)

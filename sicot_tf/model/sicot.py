@@ -29,6 +29,7 @@ def build_streams(
     *,
     vocabulary_size: int = 0,
     word_vector_dim: int = 0,
+    num_predicted_words: int = 0,
     seed: int = 0,
     from_features: bool = False,
 ) -> keras.Model:
@@ -38,18 +39,21 @@ def build_streams(
     and, for co-training, `title_ids` `[batch, max_words]` int32 with 0 for
     padding and unknown words. Outputs are `x_v` and, for co-training, `x_m`,
     each `[batch, embedding_dim]`, and `attention` `[batch, max_words]`, the
-    word weights for inspection.
+    word weights for inspection. With predicted words there is `word_logits`
+    `[batch, num_predicted_words]` float32, too.
 
     Args:
         vocabulary_size: number of words; their ids are 1 to this number.
         word_vector_dim: size of the word vectors.
+        num_predicted_words: words that `x_v` is trained to predict.
         seed: with its path, decides the initial value of every weight.
         from_features: `image` is what `build_frozen_layers` makes of one, and
             the model has no frozen layers.
     """
     with _policy(model_config.dtype_policy):
         return _build_streams(
-            model_config, vocabulary_size, word_vector_dim, seed, from_features
+            *(model_config, vocabulary_size, word_vector_dim),
+            *(num_predicted_words, seed, from_features),
         )
 
 
@@ -106,6 +110,7 @@ def _build_streams(
     model_config: config.ModelConfig,
     vocabulary_size: int,
     word_vector_dim: int,
+    num_predicted_words: int,
     seed: int,
     from_features: bool,
 ) -> keras.Model:
@@ -137,6 +142,19 @@ def _build_streams(
         )
         outputs |= title_outputs
         new_layers += title_layers
+
+    # === Predicted words ===
+    if num_predicted_words:
+        # From zero the first gradient of x_v is zero, not a random one of
+        # thousands of words.
+        predicted_words = keras.layers.Dense(
+            num_predicted_words,
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="predicted_words",
+        )
+        outputs["word_logits"] = predicted_words(x_v)
+        new_layers.append(predicted_words)
 
     initial_weights.seed_initial_weights(new_layers, seed)
     return keras.Model(inputs, outputs, name="streams")

@@ -1,12 +1,14 @@
 """The records of a job, and which of them a step takes."""
 
 import dataclasses
+import functools
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf.data import annotations
 from sicot_tf.data import dataset
 from sicot_tf.data.schedule import Schedule
 from sicot_tf.workers import cluster
@@ -90,6 +92,14 @@ class Batches:
             features=self.train_features,
             **_share(),
         )
+
+    @functools.cached_property
+    def annotations(self) -> annotations.Annotations:
+        """Labels of this worker's records, and the titles they train with."""
+        found = annotations.read(self.files)
+        if self.train_config.shuffle_titles:
+            found = annotations.shuffled(found, self.train_config.seed)
+        return found
 
     def validation(self) -> tf.data.Dataset:
         """This worker's share of the validation records."""

@@ -23,6 +23,7 @@ from sicot_tf.model.classifier import costs
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
+from sicot_tf.training import shared_words
 from sicot_tf.training.batches import Batches
 from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
@@ -66,13 +67,18 @@ def build(
     `training.step`.
     """
     # === Model ===
-    streams = _build_streams(batches, settings)
+    predicted = _choose_predicted_words(batches, settings, collectives)
+    streams = _build_streams(batches, settings, predicted)
     frozen_layers = None
     if settings.train.cached_views:
         frozen_layers = sicot.build_frozen_layers(
             settings.model, settings.train.seed
         )
-    losses = make_losses(settings.train, batches.train_counts)
+    losses = make_losses(
+        settings.train,
+        batches.train_counts,
+        None if predicted is None else predicted.columns,
+    )
     embedding_dim = streams.output["x_v"].shape[-1]
     trainer, layout = _build_classifier(
         batches.num_classes, embedding_dim, losses, collectives, settings
@@ -96,6 +102,10 @@ def build(
     if frozen_layers is not None:
         variables += frozen_layers.variables
     row_names = runs.read_row_names(batches.generation)
+    column_names = {}
+    if predicted is not None:
+        words = [row_names["words"][each] for each in predicted.ids]
+        column_names["predicted_words"] = words
     return Job(
         layout=layout,
         collectives=collectives,
@@ -107,13 +117,17 @@ def build(
             run_dir / "checkpoints",
             variables,
             slices=slices,
-            row_names=row_names,
+            # These are no rows, but must be the same when a run goes on.
+            row_names=row_names | column_names,
             keep=settings.train.keep_checkpoints,
             collectives=collectives,
         ),
         restore_from=functools.partial(
             _restore_from,
-            variables=variables,
+            # A layer that is dropped in the end learns its words anew.
+            variables=[
+                each for each in variables if "predicted_words" not in each.path
+            ],
             slices=slices,
             new_row_names=row_names,
             collectives=collectives,
@@ -122,19 +136,46 @@ def build(
     )
 
 
-def _build_streams(batches: Batches, settings: config.RunConfig) -> keras.Model:
+def _choose_predicted_words(
+    batches: Batches, settings: config.RunConfig, collectives: Collectives
+) -> shared_words.PredictedWords | None:
+    """The words to predict, the same on all workers; None without any."""
+    if not settings.train.word_loss_weight:
+        return None
+    # Files opened for one worker hold its records alone.
+    has_all = batches.files.num_workers == 1
+    counts = shared_words.count_words(
+        batches.annotations,
+        dataset.read_manifest(batches.generation)["vocabulary_size"],
+        max_words=settings.model.max_words,
+        collectives=None if has_all else collectives,
+    )
+    return shared_words.choose_predicted(
+        counts, settings.train.max_predicted_words
+    )
+
+
+def _build_streams(
+    batches: Batches,
+    settings: config.RunConfig,
+    predicted: shared_words.PredictedWords | None,
+) -> keras.Model:
     """The streams, their word vectors from word2vec."""
     manifest = dataset.read_manifest(batches.generation)
     streams = sicot.build_streams(
         settings.model,
         vocabulary_size=manifest["vocabulary_size"],
         word_vector_dim=manifest["word_vector_dim"],
+        num_predicted_words=0 if predicted is None else len(predicted.ids),
         seed=settings.train.seed,
         from_features=settings.train.cached_views > 0,
     )
     if settings.model.streams == "cotrain":
         word_vectors = np.load(batches.generation / "word_vectors.npy")
         restoring.load_word_vectors(streams, word_vectors)
+    if predicted is not None:
+        # At zero, the first steps would drown in words that are absent.
+        streams.get_layer("predicted_words").bias.assign(predicted.log_odds)
     return streams
 
 

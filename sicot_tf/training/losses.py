@@ -5,8 +5,9 @@ examples of all workers, that gives `[N]` losses. The statistics are what is
 known of logits that lie on several workers; TensorFlow differentiates by them.
 
 A loss on features is a function of a worker's batch and of the outputs of the
-streams (`x_v`, `x_m`, `attention`). It gives `[batch]` losses, of which the
-mean counts as in Eq. 1, or a scalar, of which the mean over the workers does.
+streams (`x_v`, `x_m`, `attention`, `word_logits`). It gives `[batch]` losses,
+of which the mean counts as in Eq. 1, or a scalar, of which the mean over the
+workers does.
 
 `make_losses` puts together what the settings ask for.
 """
@@ -14,6 +15,7 @@ mean counts as in Eq. 1, or a scalar, of which the mean over the workers does.
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +24,13 @@ from sicot_tf import config
 from sicot_tf.model.classifier import sharded_softmax
 from sicot_tf.model.classifier.sharded_softmax import LogitStatistics
 
-FeatureLoss = Callable[[dict[str, tf.Tensor], dict[str, tf.Tensor]], tf.Tensor]
+
+class FeatureLoss(NamedTuple):
+    """A loss on features, its weight, and its name in the curve."""
+
+    name: str
+    weight: float
+    loss: Callable[[dict[str, tf.Tensor], dict[str, tf.Tensor]], tf.Tensor]
 
 
 # Compared and hashed by identity: tensors can't be compared for a dict key.
@@ -54,26 +62,40 @@ class Losses:
         outputs: dict[str, tf.Tensor],
         total_weight: tf.Tensor,
         num_workers: int,
-    ) -> tf.Tensor | None:
-        """This worker's share of the losses on features; None without any."""
-        shares = []
-        for loss in self.on_features:
+    ) -> tuple[tf.Tensor | None, dict[str, tf.Tensor]]:
+        """This worker's share of the losses on features.
+
+        Returns:
+            Their weighted sum, None without any, and each without its weight
+            by its name in the curve.
+        """
+        shares = {}
+        for name, _, loss in self.on_features:
             values = tf.cast(loss(batch, outputs), tf.float32)
             if values.shape.rank == 0:
-                shares.append(values / num_workers)
+                shares[f"loss_{name}"] = values / num_workers
             else:
                 weights = batch["weight"] / total_weight
-                shares.append(tf.reduce_sum(weights * values))
-        return sharded_softmax.sum_in_order(shares) if shares else None
+                shares[f"loss_{name}"] = tf.reduce_sum(weights * values)
+        if not shares:
+            return None, {}
+        total = sharded_softmax.sum_in_order(
+            each.weight * share
+            for each, share in zip(self.on_features, shares.values())
+        )
+        return total, shares
 
 
 def make_losses(
-    train_config: config.TrainConfig, train_counts: np.ndarray
+    train_config: config.TrainConfig,
+    train_counts: np.ndarray,
+    word_columns: np.ndarray | None = None,
 ) -> Losses:
     """The losses that the settings ask for.
 
     Args:
         train_counts: `[num_classes]` integer, training records of each class.
+        word_columns: see `predicted_words`; None if none are predicted.
     """
     if train_config.label_aware_smoothing:
         smoothing = label_aware_smoothing(
@@ -93,6 +115,13 @@ def make_losses(
             )
         ]
     on_features: list[FeatureLoss] = []
+    if word_columns is not None:
+        loss = functools.partial(
+            predicted_words, word_columns=tf.constant(word_columns)
+        )
+        on_features.append(
+            FeatureLoss("words", train_config.word_loss_weight, loss)
+        )
     return Losses(
         mixed_loss_weight=train_config.mixed_loss_weight,
         on_logits=tuple(on_logits),
@@ -161,6 +190,47 @@ def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
     counts = np.maximum(counts, 1)
     shares = counts / counts.sum()
     return tf.constant(tau * np.log(shares), tf.float32)
+
+
+# === On features ===
+
+
+def predicted_words(
+    batch: dict[str, tf.Tensor],
+    outputs: dict[str, tf.Tensor],
+    word_columns: tf.Tensor,
+) -> tf.Tensor:
+    """`[batch]` sigmoid cross-entropy, summed over the predicted words.
+
+    0 for a record without any of these words: its title may be missing.
+
+    Args:
+        word_columns: `[vocabulary_size + 1]` int32, by word id its place in
+            `word_logits`, -1 for words that are not predicted.
+    """
+    logits = outputs["word_logits"]
+    targets = word_targets(
+        batch["title_ids"], word_columns, num_words=logits.shape[1]
+    )
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    return tf.reduce_max(targets, axis=1) * tf.reduce_sum(losses, axis=1)
+
+
+def word_targets(
+    title_ids: tf.Tensor, word_columns: tf.Tensor, num_words: int
+) -> tf.Tensor:
+    """`[batch, max_words]` ids to `[batch, num_words]` float32, 1 or 0."""
+    num_records = title_ids.shape[0]
+    columns = tf.gather(word_columns, title_ids)
+    places = columns + num_words * tf.range(num_records)[:, None]
+    # The highest, for a title may repeat a word; places below 0 are dropped.
+    found = tf.math.unsorted_segment_max(
+        tf.ones_like(places),
+        tf.where(columns < 0, -1, places),
+        num_records * num_words,
+    )
+    found = tf.reshape(found, [num_records, num_words])
+    return tf.cast(found > 0, tf.float32)
 
 
 # === Weights of examples ===

@@ -79,7 +79,8 @@ def curve_row(
     }
     if not results["is_finite"]:
         return row | {"skipped": True}
-    for name in ("loss", "loss_visual", "loss_mixed", "gradient_norm"):
+    losses = ("loss", "loss_visual", "loss_mixed", "loss_words")
+    for name in (*losses, "gradient_norm"):
         if name in results:
             row[name] = float(results[name])
     for group in ("head", "tail"):

@@ -74,6 +74,46 @@ def count_words(
     return WordCounts(sums[0], more[:-1] > 0, int(more[-1]))
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class PredictedWords:
+    """The words that `x_v` is trained to predict.
+
+    Attributes:
+        ids: `[num_words]` int64, the most frequent first.
+        columns: `[vocabulary_size + 1]` int32, by word id its place in `ids`,
+            or -1.
+        log_odds: `[num_words]` float32, that a title with words has the word.
+    """
+
+    ids: np.ndarray
+    columns: np.ndarray
+    log_odds: np.ndarray
+
+
+def choose_predicted(counts: WordCounts, most: int) -> PredictedWords:
+    """The shared words, of too many the most frequent.
+
+    Raises:
+        ValueError: if no word is shared.
+    """
+    ids = np.flatnonzero(counts.is_shared)
+    if not len(ids):
+        raise ValueError(
+            "Expected words that the training titles of two classes or more "
+            f"share, found none among {len(counts.is_shared) - 1} words: "
+            "there is nothing to predict. Train without --word_loss_weight, "
+            "or build the dataset with other titles (--title_field) or a "
+            "smaller --drop_frequent_percent."
+        )
+    ids = ids[np.argsort(-counts.num_records[ids], kind="stable")][:most]
+    columns = np.full(len(counts.is_shared), -1, np.int32)
+    columns[ids] = np.arange(len(ids))
+    # Half a title at least has a word, or lacks it: logarithms are finite.
+    titles = np.clip(counts.num_records[ids], 0.5, counts.num_titles - 0.5)
+    log_odds = np.log(titles / (counts.num_titles - titles))
+    return PredictedWords(ids, columns, log_odds.astype(np.float32))
+
+
 def _distinct_words(
     annotations: Annotations, first: int, max_words: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -85,12 +85,12 @@ class TrainingStep:
             global batch, the scalar int64 step, and a scalar float32 that is
             summed and returned as `asked_to_stop`. It updates the model,
             unless something is not finite on any worker, and returns sums
-            over the global batch: `loss`, `loss_visual`, `loss_mixed`
-            (already divided by the weight), `num_head`, `num_tail` records
-            and `correct_head`, `correct_tail` of the visual stream, `entropy`
-            (of the word weights, 1 = mean pooling) and `num_titles` it
-            counts; and `learning_rate`, `is_finite` and, with clipping,
-            `gradient_norm`.
+            over the global batch: `loss`, `loss_visual`, `loss_mixed` and
+            those on features (already divided by the weight), `num_head`,
+            `num_tail` records and `correct_head`, `correct_tail` of the visual
+            stream, `entropy` (of the word weights, 1 = mean pooling) and
+            `num_titles` it counts; and `learning_rate`, `is_finite` and, with
+            clipping, `gradient_norm`.
         """
 
         @tf.function
@@ -120,7 +120,7 @@ class TrainingStep:
             {name: batch[name] for name in self.streams.input}, training=True
         )
         examples = self._stack(batch, outputs, total_weight)
-        feature_loss = self.losses.of_features(
+        feature_loss, feature_losses = self.losses.of_features(
             batch, outputs, total_weight, self.collectives.num_workers
         )
 
@@ -141,6 +141,7 @@ class TrainingStep:
         )
         if feature_loss is not None:
             scalars["loss"] += feature_loss
+        scalars |= feature_losses
         scalars["asked_to_stop"] = asked_to_stop
         scalars["squared_norm"] = classified.squared_norm
         summed = self._sum_over_workers(

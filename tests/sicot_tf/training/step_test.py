@@ -9,6 +9,7 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
+from sicot_tf.training.losses import FeatureLoss
 from sicot_tf.training.losses import make_losses
 from sicot_tf.training.meters import attention_entropy
 from sicot_tf.training.optimizers import StreamsOptimizer
@@ -168,20 +169,26 @@ class TrainingStepTest(tf.test.TestCase):
             )
 
         def peak(batch, outputs):
-            return 0.3 * tf.reduce_max(outputs["attention"])
+            return tf.reduce_max(outputs["attention"])
 
         plain = {"weight_decay": 0.0, "momentum": 0.0}
         start = _Training(**plain)
         without = _Training(**plain)
-        training = _Training(on_features=(distance, peak), **plain)
+        training = _Training(
+            on_features=(
+                FeatureLoss("distance", 1.0, distance),
+                FeatureLoss("peak", 0.3, peak),
+            ),
+            **plain,
+        )
         batch = _batch(0)
         variables = start.streams.trainable_variables
         with tf.GradientTape() as tape:
             outputs = start.streams(
                 {name: batch[name] for name in ("image", "title_ids")}
             )
-            loss = tf.reduce_mean(distance(batch, outputs)[:5])
-            loss += peak(batch, outputs)
+            mean_distance = tf.reduce_mean(distance(batch, outputs)[:5])
+            loss = mean_distance + 0.3 * peak(batch, outputs)
         gradients = tape.gradient(loss, variables)
         sums = [
             each.step(batch, tf.constant(5.0)) for each in (without, training)
@@ -189,6 +196,9 @@ class TrainingStepTest(tf.test.TestCase):
         self.assertGreater(loss, 0.01)
         self.assertAllClose(sums[1]["loss"] - sums[0]["loss"], loss, 1e-4)
         self.assertAllClose(sums[1]["loss_visual"], sums[0]["loss_visual"])
+        # Each is reported without its weight.
+        self.assertAllClose(sums[1]["loss_distance"], mean_distance, 1e-4)
+        self.assertAllClose(sums[1]["loss_peak"], peak(batch, outputs), 1e-4)
         for variable, gradient in zip(variables, gradients):
             self.assertAllClose(
                 training.weights()[variable.path],

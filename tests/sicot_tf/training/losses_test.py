@@ -165,5 +165,41 @@ class LogitOffsetTest(tf.test.TestCase):
         )
 
 
+class PredictedWordsTest(tf.test.TestCase):
+    # Words 4 and 2 are predicted, 1 and 3 are not.
+    _COLUMNS = tf.constant([-1, -1, 1, -1, 0])
+
+    def test_formula(self):
+        """Breaks if targets or the sum over words are others.
+
+        Titles: both words, one of them twice; one and another; none that is
+        predicted; no words.
+        """
+        logits = np.array([[1, -2], [0.5, 3], [2, 2], [-1, 1]], np.float32)
+        titles = tf.constant([[4, 2, 4], [2, 3, 0], [3, 1, 0], [0, 0, 0]])
+        targets = np.array([[1, 1], [0, 1], [0, 0], [0, 0]])
+        self.assertAllEqual(
+            losses.word_targets(titles, self._COLUMNS, num_words=2), targets
+        )
+        logits = tf.Variable(logits)
+        with tf.GradientTape() as tape:
+            found = losses.predicted_words(
+                {"title_ids": titles},
+                {"word_logits": logits},
+                word_columns=self._COLUMNS,
+            )
+        shares = 1 / (1 + np.exp(-logits.numpy()))
+        expected = -np.sum(
+            targets * np.log(shares) + (1 - targets) * np.log(1 - shares), 1
+        )
+        # Titles without predicted words say nothing about the picture.
+        has_words = np.array([1, 1, 0, 0])
+        self.assertAllClose(found, has_words * expected)
+        self.assertAllClose(
+            tape.gradient(found, logits),
+            has_words[:, None] * (shares - targets),
+        )
+
+
 if __name__ == "__main__":
     tf.test.main()

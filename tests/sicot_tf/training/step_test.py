@@ -45,7 +45,12 @@ class _Training:
     """Model, optimizer and step on the default strategy."""
 
     def __init__(
-        self, streams="cotrain", model_config=_MODEL, on_features=(), **settings
+        self,
+        streams="cotrain",
+        model_config=_MODEL,
+        on_features=(),
+        word_columns=None,
+        **settings,
     ):
         self.config = dataclasses.replace(
             config.TrainConfig(), **{"learning_rate": 0.05, **settings}
@@ -54,10 +59,15 @@ class _Training:
             dataclasses.replace(model_config, streams=streams),
             vocabulary_size=7,
             word_vector_dim=4,
+            num_predicted_words=(
+                0 if word_columns is None else 1 + max(word_columns)
+            ),
         )
         feature_dim = self.streams.output["x_v"].shape[-1]
         self.classifier = sicot.build_classifier(5, feature_dim, block_size=3)
-        self.losses = make_losses(self.config, np.array([9, 6, 3, 2, 1]))
+        self.losses = make_losses(
+            self.config, np.array([9, 6, 3, 2, 1]), word_columns
+        )
         if on_features:
             self.losses = dataclasses.replace(
                 self.losses, on_features=on_features
@@ -207,6 +217,57 @@ class TrainingStepTest(tf.test.TestCase):
                 atol=1e-5,
                 msg=variable.path,
             )
+
+    def test_predicted_words(self):
+        """Breaks if words do not train the picture's features, or titles
+        without predicted words do.
+
+        Of words 1 to 7, 3, 5 and 6 are predicted. After a step the kernel is
+        no longer zero, so the second one reaches the backbone.
+        """
+        settings = {"streams": "visual", "momentum": 0.0, "weight_decay": 0.0}
+        columns = [-1, -1, -1, 2, -1, 0, 1, -1]
+        training = _Training(
+            word_columns=columns, word_loss_weight=0.3, **settings
+        )
+        training.step(_batch(0), tf.constant(5.0))
+        variables = [
+            *training.streams.trainable_variables,
+            *training.classifier.trainable_variables,
+        ]
+        before = [each.numpy() for each in variables]
+        for title_ids in (_batch(1)["title_ids"], tf.fill([6, 3], 4)):
+            for variable, value in zip(variables, before):
+                variable.assign(value)
+            batch = _batch(1) | {"title_ids": title_ids}
+            with tf.GradientTape() as tape:
+                outputs = training.streams({"image": batch["image"]})
+                loss = tf.reduce_sum(
+                    training.classifier.loss(
+                        outputs["x_v"], batch["label"], batch["weight"] / 5
+                    )
+                )
+                words = 0.0
+                for title, logits in zip(
+                    title_ids[:5].numpy(), tf.unstack(outputs["word_logits"])
+                ):
+                    targets = [float(word in title) for word in (5, 6, 3)]
+                    words += max(targets) * tf.reduce_sum(
+                        tf.nn.softplus(logits) - targets * logits
+                    )
+                loss += 0.3 * words / 5
+            gradients = tape.gradient(loss, variables)
+            sums = training.step(batch, tf.constant(5.0))
+            self.assertAllClose(sums["loss_words"], words / 5, 1e-5)
+            self.assertAllClose(sums["loss"], loss, 1e-5)
+            for variable, value, gradient in zip(variables, before, gradients):
+                self.assertAllClose(
+                    variable,
+                    value - 0.05 * gradient,
+                    atol=1e-6,
+                    msg=variable.path,
+                )
+        self.assertEqual(sums["loss_words"], 0.0)
 
     def test_lambda_zero_is_the_baseline(self):
         """Breaks if titles reach the visual stream by any way but lambda.

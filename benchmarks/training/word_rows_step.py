@@ -58,35 +58,47 @@ def main(argv: list[str] | None = None) -> None:
         )
 
 
+class _SameRows(ClassShardedDense):
+    """Trains the class rows of another layer, without its fixed columns."""
+
+    def __init__(self, other: ClassShardedDense):
+        super().__init__(other.num_classes, name="classifier")
+        self._others_blocks = [other.blocks]
+
+    def build(self, input_shape: tuple) -> None:
+        self.embedding_dim = int(input_shape[-1])
+        # For how many there are.
+        self.kernels, self.fixed = [None] * len(self.blocks), []
+
+    @property
+    def blocks(self) -> list:
+        return self._others_blocks[0]
+
+
 def _make_steps(given: argparse.Namespace) -> dict[str, functools.partial]:
     """One step with fixed columns and one without, on the same variables."""
-    made, variables = {}, None
-    for name, fixed_dim in (("with words", given.word_dim), ("without", 0)):
-        layer = ClassShardedDense(
-            given.num_classes if variables is None else 1,
-            fixed_dim=fixed_dim,
-            name="classifier",
-        )
-        layer.build((None, given.dim + fixed_dim))
-        trainer = ClassifierTrainer(layer, row_optimizers.RowSGD(0.9))
-        if variables is None:
-            for each in layer.fixed:
-                each.assign(
-                    tf.random.stateless_normal(each.shape, [0, 0])
-                    / given.word_dim**0.5
-                )
-            variables = layer, trainer
-        else:
-            whole, first = variables
-            layer.num_classes = layer.last_class = given.num_classes
-            layer.kernels, layer.biases = whole.kernels, whole.biases
-            trainer.class_rows.slots = first.class_rows.slots
-        case = steps.Case(
-            given.num_classes, given.dim + fixed_dim, given.num_examples
-        )
+    layer = ClassShardedDense(
+        given.num_classes, fixed_dim=given.word_dim, name="classifier"
+    )
+    layer.build((None, given.dim + given.word_dim))
+    for each in layer.fixed:
+        values = tf.random.stateless_normal(each.shape, [0, 0])
+        each.assign(values / given.word_dim**0.5)
+    trainer = ClassifierTrainer(layer, row_optimizers.RowSGD(0.9))
+    plain = _SameRows(layer)
+    plain.build((None, given.dim))
+    plain_trainer = ClassifierTrainer(plain, row_optimizers.RowSGD(0.9))
+    plain_trainer.class_rows.slots = trainer.class_rows.slots
+    made = {}
+    for name, each, dim in (
+        ("with words", trainer, given.dim + given.word_dim),
+        ("without", plain_trainer, given.dim),
+    ):
+        case = steps.Case(given.num_classes, dim, given.num_examples)
         examples = steps.make_examples(case)
-        step = steps.make_step(trainer, given.way, examples)
-        made[name] = functools.partial(step, *examples)
+        made[name] = functools.partial(
+            steps.make_step(each, given.way, examples), *examples
+        )
     return made
 
 

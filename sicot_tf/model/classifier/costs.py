@@ -268,8 +268,9 @@ def flops(job: Job, layout: str) -> dict[str, int]:
     """Operations of a worker's classifier in a step.
 
     A product [N, D] x [D, C / M] is 2 N C D / M; forward is one, backward
-    two. Words add 2 N C W / M to all but the gradient of the class rows. Logits that are not kept are computed once more, with clipping twice:
-    the norm of a worker's gradient P^T X is found before any class row
+    two. Words widen all but the gradient of the class rows by 2 N C W / M.
+    Logits that are not kept are computed once more, with clipping twice: the
+    norm of a worker's gradient P^T X is found before any class row
     changes, from P P^T, 2 N N C / M, and X X^T, 2 N N D.
     """
     examples, classes = _shape_of_logits(job, layout)

@@ -201,6 +201,12 @@ class TrainConfig:
     max_predicted_words: int = _setting(
         10_000, "predict at most so many, the most frequent", least=1
     )
+    word_rows_scale: float = _setting(
+        0.0,
+        "adds this much of a projection of their titles' words to the rows of "
+        "the classes, of words that two classes or more share; 0: free rows "
+        "alone",
+    )
     epochs: int = _setting(
         25, "passes over the training set (not given)", least=1
     )

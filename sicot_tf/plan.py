@@ -53,6 +53,7 @@ def _make_parser() -> command_line.ArgumentParser:
         ),
         ("backbone_parameters", 23.5e6, "numbers trained beside it"),
         ("sample_rate", 1.0, "share of classes in a step, sharded"),
+        ("word_dim", 0, "size of the word vectors with --word_rows_scale"),
     ):
         parser.add_argument(
             f"--{flag}",
@@ -117,6 +118,7 @@ def _make_job(given: argparse.Namespace) -> costs.Job:
         clip=given.clip,
         bfloat16=given.bfloat16,
         sample_rate=given.sample_rate,
+        word_dim=given.word_dim,
     )
 
 
@@ -134,6 +136,8 @@ def _next_command(
         command += " --dtype_policy mixed_bfloat16"
     if job.sample_rate < 1:
         command += f" --sample_rate {job.sample_rate}"
+    if job.word_dim:
+        command += " --word_rows_scale 0.3"
     return command
 
 

@@ -18,6 +18,7 @@ from keras import ops
 from sicot_tf import config
 from sicot_tf.data import records
 from sicot_tf.model import mixed_stream
+from sicot_tf.model import word_rows
 from sicot_tf.model.backbones import backbones
 from sicot_tf.model.backbones import initial_weights
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
@@ -30,6 +31,7 @@ def build_streams(
     vocabulary_size: int = 0,
     word_vector_dim: int = 0,
     num_predicted_words: int = 0,
+    word_rows_scale: float = 0.0,
     seed: int = 0,
     from_features: bool = False,
 ) -> keras.Model:
@@ -40,12 +42,14 @@ def build_streams(
     padding and unknown words. Outputs are `x_v` and, for co-training, `x_m`,
     each `[batch, embedding_dim]`, and `attention` `[batch, max_words]`, the
     word weights for inspection. With predicted words there is `word_logits`
-    `[batch, num_predicted_words]` float32, too.
+    `[batch, num_predicted_words]` float32, too; with word rows what
+    `classified` gives.
 
     Args:
         vocabulary_size: number of words; their ids are 1 to this number.
         word_vector_dim: size of the word vectors.
         num_predicted_words: words that `x_v` is trained to predict.
+        word_rows_scale: of the words' part of class rows; 0: none.
         seed: with its path, decides the initial value of every weight.
         from_features: `image` is what `build_frozen_layers` makes of one, and
             the model has no frozen layers.
@@ -53,7 +57,7 @@ def build_streams(
     with _policy(model_config.dtype_policy):
         return _build_streams(
             *(model_config, vocabulary_size, word_vector_dim),
-            *(num_predicted_words, seed, from_features),
+            *(num_predicted_words, word_rows_scale, seed, from_features),
         )
 
 
@@ -111,6 +115,7 @@ def _build_streams(
     vocabulary_size: int,
     word_vector_dim: int,
     num_predicted_words: int,
+    word_rows_scale: float,
     seed: int,
     from_features: bool,
 ) -> keras.Model:
@@ -156,6 +161,16 @@ def _build_streams(
         outputs["word_logits"] = predicted_words(x_v)
         new_layers.append(predicted_words)
 
+    # === Rows from words ===
+    if word_rows_scale:
+        widen = word_rows.WordRows(
+            word_vector_dim, word_rows_scale, name="word_rows"
+        )
+        for name in ("x_v", "x_m"):
+            if name in outputs:
+                outputs[f"classified_{name}"] = widen(outputs[name])
+        new_layers.append(widen)
+
     initial_weights.seed_initial_weights(new_layers, seed)
     return keras.Model(inputs, outputs, name="streams")
 
@@ -199,18 +214,23 @@ def _title_streams(
 
 
 def build_classifier(
-    num_classes: int, embedding_dim: int, **settings: Any
+    num_classes: int, features_dim: int, **settings: Any
 ) -> ClassShardedDense:
     """The classifier that both streams share: softmax regression with bias.
 
     Args:
         settings: of `ClassShardedDense`; without `collectives` it holds all
-            classes, and maps `[batch, embedding_dim]` to logits
+            classes, and maps `[batch, features_dim]` to logits
             `[batch, num_classes]` float32.
     """
     classifier = ClassShardedDense(num_classes, name="classifier", **settings)
-    classifier.build((None, embedding_dim))
+    classifier.build((None, features_dim))
     return classifier
+
+
+def classified(outputs: dict[str, Any], stream: str) -> Any:
+    """What the classifier gets of `x_v` or `x_m`; wider with word rows."""
+    return outputs.get(f"classified_{stream}", outputs[stream])
 
 
 def visual_stream(streams: keras.Model) -> keras.Model:
@@ -219,6 +239,15 @@ def visual_stream(streams: keras.Model) -> keras.Model:
         {"image": streams.input["image"]},
         streams.output["x_v"],
         name="visual_stream",
+    )
+
+
+def classified_visual_stream(streams: keras.Model) -> keras.Model:
+    """`image` to what the classifier of the training gets of `x_v`."""
+    return keras.Model(
+        {"image": streams.input["image"]},
+        classified(streams.output, "x_v"),
+        name="classified_visual_stream",
     )
 
 

@@ -24,6 +24,7 @@ from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
 from sicot_tf.training import shared_words
+from sicot_tf.training import word_rows
 from sicot_tf.training.batches import Batches
 from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
@@ -41,8 +42,10 @@ class Job:
 
     layout: of the classifier, "sharded" or "replicated". restore_from: starts
     from another run; for each kind of rows, how many came from it and how
-    many are new. frozen_layers: whose output is kept, see `feature_cache`;
-    None where the streams begin with pictures.
+    many are new. start_word_rows: makes the words' part of the class rows of
+    a run that has no checkpoint yet; those restored from another run stay.
+    frozen_layers: whose output is kept, see `feature_cache`; None where the
+    streams begin with pictures.
     """
 
     layout: str
@@ -51,6 +54,7 @@ class Job:
     count_right: CountRight
     checkpoints: checkpoints.Checkpoints
     restore_from: Callable[[pathlib.Path], dict[str, tuple[int, int]]]
+    start_word_rows: Callable[[pathlib.Path | None], None]
     frozen_layers: keras.Model | None
 
 
@@ -79,9 +83,8 @@ def build(
         batches.train_counts,
         None if predicted is None else predicted.columns,
     )
-    embedding_dim = streams.output["x_v"].shape[-1]
     trainer, layout = _build_classifier(
-        batches.num_classes, embedding_dim, losses, collectives, settings
+        batches.num_classes, streams, losses, collectives, settings
     )
 
     # === Training ===
@@ -111,7 +114,7 @@ def build(
         collectives=collectives,
         step=step.compiled(strategy),
         count_right=make_count_right(
-            sicot.visual_stream(streams), trainer.layer, is_head
+            sicot.classified_visual_stream(streams), trainer.layer, is_head
         ),
         checkpoints=checkpoints.Checkpoints(
             run_dir / "checkpoints",
@@ -129,7 +132,16 @@ def build(
                 each for each in variables if "predicted_words" not in each.path
             ],
             slices=slices,
+            settings=settings,
             new_row_names=row_names,
+            collectives=collectives,
+        ),
+        start_word_rows=functools.partial(
+            word_rows.start,
+            run_dir=run_dir,
+            batches=batches,
+            layer=trainer.layer,
+            row_names=row_names,
             collectives=collectives,
         ),
         frozen_layers=frozen_layers,
@@ -167,6 +179,7 @@ def _build_streams(
         vocabulary_size=manifest["vocabulary_size"],
         word_vector_dim=manifest["word_vector_dim"],
         num_predicted_words=0 if predicted is None else len(predicted.ids),
+        word_rows_scale=settings.train.word_rows_scale,
         seed=settings.train.seed,
         from_features=settings.train.cached_views > 0,
     )
@@ -181,12 +194,14 @@ def _build_streams(
 
 def _build_classifier(
     num_classes: int,
-    embedding_dim: int,
+    streams: keras.Model,
     losses: Losses,
     collectives: Collectives,
     settings: config.RunConfig,
 ) -> tuple[ClassifierTrainer, str]:
     """The classifier in its trainer, and "sharded" or "replicated"."""
+    embedding_dim = streams.output["x_v"].shape[-1]
+    features_dim = sicot.classified(streams.output, "x_v").shape[-1]
     row_optimizer = make_row_optimizer(settings.train)
     layout = settings.workers.classifier
     if layout == "auto":
@@ -198,7 +213,8 @@ def _build_classifier(
         )
     classifier = sicot.build_classifier(
         num_classes,
-        embedding_dim,
+        features_dim,
+        fixed_dim=features_dim - embedding_dim,
         seed=settings.train.seed,
         logit_memory=settings.workers.logit_memory * 2**20,
         collectives=collectives if layout == "sharded" else None,
@@ -222,11 +238,12 @@ def _restore_from(
     other_run: pathlib.Path,
     variables: list[Any],
     slices: list[row_slices.RowSlice],
+    settings: config.RunConfig,
     **names_and_workers: Any,
 ) -> dict[str, tuple[int, int]]:
     """Starts from the weights of another run, which knew other rows."""
     # Says so if there is no run.
-    runs.load(other_run)
+    word_rows.check_same_kind(runs.load(other_run), settings.train)
     return checkpoints.restore_grown(
         other_run / "checkpoints",
         variables,

@@ -79,6 +79,8 @@ def train(
             kept_rows = {}
             if init_from and not step:
                 kept_rows = job.restore_from(init_from)
+            if not step:
+                job.start_word_rows(init_from)
         if job.frozen_layers is not None and step < batches.last_step:
             batches = feature_cache.with_features(
                 batches, job.frozen_layers, run_dir, collectives

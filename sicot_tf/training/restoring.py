@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.checkpoints import row_slices
@@ -12,6 +13,7 @@ from sicot_tf.model import sicot
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import runs
+from sicot_tf.training import word_rows
 
 
 def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:
@@ -78,7 +80,8 @@ def restore_visual(
 ) -> tuple[keras.Model, ClassShardedDense, int]:
     """The visual stream and the classifier of a run's last checkpoint.
 
-    The other streams are not even built.
+    The other streams are not even built; rows that end in words become plain
+    ones.
 
     Returns:
         A model from `image` to `x_v`, the classifier, and the step.
@@ -89,7 +92,11 @@ def restore_visual(
     model_config = dataclasses.replace(
         run.model, streams="visual", backbone_weights="none"
     )
-    stream = sicot.visual_stream(sicot.build_streams(model_config))
+    word_dim, scale = run.dataset["word_vector_dim"], run.train.word_rows_scale
+    streams = sicot.build_streams(
+        model_config, word_vector_dim=word_dim, word_rows_scale=scale
+    )
+    stream = sicot.visual_stream(streams)
     # One block, so that a served graph has one product for all classes.
     num_classes = run.dataset["num_classes"]
     classifier = sicot.build_classifier(
@@ -98,12 +105,20 @@ def restore_visual(
         seed=None,
         block_size=num_classes,
     )
+    slices = classifier.slices()
+    if scale:
+        words = tf.Variable(tf.zeros([num_classes, word_dim]))
+        slices.append(classifier.row_slice("fixed", words, 0))
     step = checkpoints.restore_variables(
         run.path / "checkpoints",
-        stream.variables,
-        classifier.slices(),
+        streams.variables,
+        slices,
         row_names={"classes": run.sku_ids},
     )
+    if scale:
+        (kernel,) = classifier.kernels
+        projection = streams.get_layer("word_rows").kernel
+        word_rows.fold(kernel.value, words, scale * projection.value)
     return stream, classifier, step
 
 

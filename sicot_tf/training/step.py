@@ -18,6 +18,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from sicot_tf.model import sicot
 from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import meters
@@ -44,7 +45,7 @@ def make_repeatable(seed: int) -> None:
 class _Examples(NamedTuple):
     """A worker's batch as its classifier sees it: the streams stacked.
 
-    features: `[examples, dim]`; labels: `[examples]` int64; weights:
+    features: `[examples, ...]`; labels: `[examples]` int64; weights:
     `[examples]` float32, over the weight of the global batch.
     """
 
@@ -185,7 +186,9 @@ class TrainingStep:
         has_titles = "x_m" in outputs
         names = ["x_v", "x_m"] if has_titles else ["x_v"]
         return _Examples(
-            tf.concat([outputs[name] for name in names], axis=0),
+            tf.concat(
+                [sicot.classified(outputs, name) for name in names], axis=0
+            ),
             tf.concat([batch["label"]] * len(names), axis=0),
             example_weights(
                 batch["weight"],

@@ -21,6 +21,7 @@ def make_count_right(
     """A function that counts what is recognised, for validation.
 
     Args:
+        visual_stream: `image` to what the classifier gets of `x_v`.
         is_head: `[num_classes]` float32, 1 for head classes.
 
     Returns:

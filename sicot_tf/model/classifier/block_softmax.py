@@ -12,7 +12,9 @@ by kernel       XLA 21 / 66, TensorFlow          17 / 63
 
 N examples; a block holds `size` classes, a row of weights for each. A label is
 local: the position of its class in the block. One outside 0 to `size - 1`
-belongs to another block.
+belongs to another block. Features may be wider than the kernel; what is behind
+meets fixed rows, which have no gradient. Both products are added: a joined
+kernel would be a copy of the block in each pass.
 """
 
 from typing import NamedTuple
@@ -36,12 +38,14 @@ class View(NamedTuple):
     """A block as one step sees it.
 
     labels: `[N]` int64, local. offset: `[size]` float32 added to the logits,
-    or None.
+    or None. fixed: `[size, fixed_dim]` float32, rows that are not trained, for
+    the last features; None without any.
     """
 
     block: Block
     labels: tf.Tensor
     offset: tf.Tensor | None
+    fixed: tf.Tensor | tf.Variable | None = None
 
 
 class Statistics(NamedTuple):
@@ -59,16 +63,31 @@ class Statistics(NamedTuple):
 
 
 def logits(
-    features: tf.Tensor, block: Block, offset: tf.Tensor | None = None
+    features: tf.Tensor,
+    block: Block,
+    offset: tf.Tensor | None = None,
+    fixed: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """`[N, size]` float32; the product in the dtype of the features."""
     kernel = tf.cast(block.kernel, features.dtype)
-    product = tf.matmul(features, kernel, transpose_b=True)
+    product = tf.matmul(_trained(features, block), kernel, transpose_b=True)
+    if fixed is not None:
+        product += tf.matmul(
+            features[:, kernel.shape[1] :],
+            tf.cast(fixed, features.dtype),
+            transpose_b=True,
+        )
     constant = block.bias if offset is None else block.bias + offset
     return tf.cast(product, tf.float32) + constant
 
 
 _compiled_logits = tf.function(logits, jit_compile=True)
+
+
+def _trained(features: tf.Tensor, block: Block) -> tf.Tensor:
+    """`[N, dim]`: the features without those that meet fixed rows."""
+    dim = block.kernel.shape[1]
+    return features if features.shape[1] == dim else features[:, :dim]
 
 
 class Forward(NamedTuple):
@@ -89,10 +108,10 @@ def forward(
     """The forward pass of a block.
 
     Args:
-        features: `[N, dim]` float32 or bfloat16.
+        features: `[N, dim + fixed_dim]` float32 or bfloat16.
         keep: whether the backward pass shall find the exponentials.
     """
-    values = _compiled_logits(features, view.block, view.offset)
+    values = _compiled_logits(features, view.block, view.offset, view.fixed)
     # XLA takes 7 ms for it where TensorFlow takes 4, of the 75 ms of a step.
     maximum = tf.reduce_max(values, axis=1)
     found, exponentials = _statistics(values, maximum, view.labels, keep)
@@ -167,7 +186,7 @@ def logit_gradients(
     view, exponentials = passed.view, passed.exponentials
     factor = of_loss.by_exponential
     if exponentials is None:
-        values = logits(features, view.block, view.offset)
+        values = logits(features, view.block, view.offset, view.fixed)
         exponentials = tf.exp(values - of_loss.maximum[:, None])
     else:
         # No second exponential of each logit.
@@ -184,11 +203,11 @@ def logit_gradients(
 def gradients(
     features: tf.Tensor, passed: Forward, of_loss: LossGradient
 ) -> tuple[tf.Tensor, Block]:
-    """`[N, dim]` gradient of the features by this block, and the block's."""
+    """`[N, dim + fixed_dim]` of the features by this block, and the block's."""
     of_logits = logit_gradients(features, passed, of_loss)
     return (
-        features_gradient(of_logits, features, passed.view.block),
-        block_gradient(of_logits, features),
+        features_gradient(of_logits, features, passed.view),
+        block_gradient(of_logits, features, passed.view.block),
     )
 
 
@@ -198,15 +217,15 @@ def norm_gradients(
     """The backward pass up to the block's own gradient, of which only norms.
 
     Returns:
-        `[N, dim]` gradient of the features by this block, the Gram matrix
-        `[N, N]` of the gradients by logits, and these gradients if the
-        exponentials were kept.
+        `[N, dim + fixed_dim]` gradient of the features by this block, the
+        Gram matrix `[N, N]` of the gradients by logits, and these gradients
+        if the exponentials were kept.
     """
     of_logits = logit_gradients(features, passed, of_loss)
     gram = tf.matmul(of_logits.by_logit, of_logits.by_logit, transpose_b=True)
     # `in_turn` waits for the first result only.
     with tf.control_dependencies([gram]):
-        by_features = features_gradient(of_logits, features, passed.view.block)
+        by_features = features_gradient(of_logits, features, passed.view)
     is_kept = passed.exponentials is not None
     return by_features, gram, of_logits if is_kept else None
 
@@ -218,7 +237,7 @@ def squared_norm(features: tf.Tensor, gram: tf.Tensor) -> tf.Tensor:
     norms add up to `sum((P P^T) * (X X^T + 1))`.
 
     Args:
-        features: `[N, dim]`, X.
+        features: `[N, dim]`, X, without those that meet fixed rows.
         gram: `[N, N]` float32, P P^T.
     """
     features = tf.cast(features, tf.float32)
@@ -268,17 +287,24 @@ def updated_block(
 
 
 def features_gradient(
-    of_logits: LogitGradients, features: tf.Tensor, block: Block
+    of_logits: LogitGradients, features: tf.Tensor, view: View
 ) -> tf.Tensor:
-    """`[N, dim]` float32; the product in the dtype of the features."""
-    kernel = tf.cast(block.kernel, features.dtype)
-    product = tf.matmul(tf.cast(of_logits.by_logit, features.dtype), kernel)
+    """`[N, dim + fixed_dim]` float32; the product in the features' dtype."""
+    by_logit = tf.cast(of_logits.by_logit, features.dtype)
+    product = tf.matmul(by_logit, tf.cast(view.block.kernel, features.dtype))
+    if view.fixed is not None:
+        fixed = tf.cast(view.fixed, features.dtype)
+        product = tf.concat([product, tf.matmul(by_logit, fixed)], axis=1)
     return tf.cast(product, tf.float32)
 
 
-def block_gradient(of_logits: LogitGradients, features: tf.Tensor) -> Block:
+def block_gradient(
+    of_logits: LogitGradients, features: tf.Tensor, block: Block
+) -> Block:
     """Gradient by kernel and bias; the product in the features' dtype."""
     kernel = tf.matmul(
-        tf.cast(of_logits.by_logit, features.dtype), features, transpose_a=True
+        tf.cast(of_logits.by_logit, features.dtype),
+        _trained(features, block),
+        transpose_a=True,
     )
     return Block(tf.cast(kernel, tf.float32), of_logits.by_bias)

@@ -57,7 +57,10 @@ def draw_classes(
     # Where the labels stand among the drawn.
     among = tf.searchsorted(drawn, view.labels, out_type=tf.int64)
     drawn_view = block_softmax.View(
-        gather_rows(view.block, drawn), tf.where(inside, among, -1), offset
+        gather_rows(view.block, drawn),
+        tf.where(inside, among, -1),
+        offset,
+        None if view.fixed is None else tf.gather(view.fixed, drawn),
     )
     return Draw(drawn_view, drawn, view.block)
 

@@ -46,6 +46,8 @@ class ClassShardedDense(keras.layers.Layer):
         logit_memory: bytes of logits that a step may keep for the backward
             pass; beyond, they are computed a second time.
         block_size: classes whose logits are computed at once.
+        fixed_dim: so many of the features, the last, meet `fixed` rows. These
+            are zeros until they are assigned, and have no gradient.
         collectives: of the job; None: this process is alone.
 
     The layer's configuration holds no word of the workers. A Keras file holds
@@ -61,6 +63,7 @@ class ClassShardedDense(keras.layers.Layer):
         label_smoothing: float = 0.0,
         logit_memory: int = 256 * 2**20,
         block_size: int = 16_384,
+        fixed_dim: int = 0,
         collectives: Collectives | None = None,
         **kwargs: Any,
     ):
@@ -70,6 +73,7 @@ class ClassShardedDense(keras.layers.Layer):
         self.label_smoothing = label_smoothing
         self.logit_memory = logit_memory
         self.block_size = block_size
+        self.fixed_dim = fixed_dim
         self.collectives = collectives or Collectives()
         num_workers = self.collectives.num_workers
         if num_classes < num_workers:
@@ -86,8 +90,8 @@ class ClassShardedDense(keras.layers.Layer):
 
     def build(self, input_shape: tuple) -> None:
         """Makes the class rows of this worker, in blocks."""
-        self.embedding_dim = int(input_shape[-1])
-        self.kernels, self.biases = [], []
+        self.embedding_dim = int(input_shape[-1]) - self.fixed_dim
+        self.kernels, self.biases, self.fixed = [], [], []
         for number, (first, last) in enumerate(self.block_ranges()):
             self.kernels.append(
                 self.add_weight(
@@ -110,6 +114,16 @@ class ClassShardedDense(keras.layers.Layer):
                     name=f"bias_{number}",
                 )
             )
+            if self.fixed_dim:
+                self.fixed.append(
+                    self.add_weight(
+                        shape=(last - first, self.fixed_dim),
+                        initializer="zeros",
+                        trainable=False,
+                        autocast=False,
+                        name=f"fixed_{number}",
+                    )
+                )
 
     def block_ranges(self) -> Iterator[tuple[int, int]]:
         """First class and the one after the last, for each block."""
@@ -127,6 +141,15 @@ class ClassShardedDense(keras.layers.Layer):
             block_softmax.Block(kernel.value, bias.value)
             for kernel, bias in zip(self.kernels, self.biases)
         ]
+
+    @property
+    def fixed_blocks(self) -> list[tf.Variable | None]:
+        """The fixed rows of each block; None without any."""
+        return [each.value for each in self.fixed] or [None] * len(self.kernels)
+
+    def trained_features(self, features: tf.Tensor) -> tf.Tensor:
+        """`[N, dim]`: the features without those that meet fixed rows."""
+        return features[:, : self.embedding_dim] if self.fixed_dim else features
 
     def _initial_rows(self, first_class: int) -> Any:
         """Glorot's uniform values, each row by its class and the seed."""
@@ -150,11 +173,20 @@ class ClassShardedDense(keras.layers.Layer):
 
     def slices(self) -> list[row_slices.RowSlice]:
         """The class rows as a checkpoint knows them."""
-        slices = []
-        for (first, _), block in zip(self.block_ranges(), self.blocks):
-            for name, variable in block._asdict().items():
-                slices.append(self.row_slice(name, variable, first))
-        return slices
+        return [
+            self.row_slice(name, variable, first)
+            for (first, _), variables in zip(
+                self.block_ranges(), self._named_variables()
+            )
+            for name, variable in variables.items()
+        ]
+
+    def _named_variables(self) -> list[dict[str, tf.Variable]]:
+        """Of each block: kernel, bias and, if there are any, fixed rows."""
+        return [
+            block._asdict() | ({} if fixed is None else {"fixed": fixed})
+            for block, fixed in zip(self.blocks, self.fixed_blocks)
+        ]
 
     def row_slice(
         self, name: str, variable: tf.Variable, first_class: int
@@ -183,8 +215,9 @@ class ClassShardedDense(keras.layers.Layer):
                 "of all workers (sicot_tf.checkpoints, layer.slices()), which "
                 "one process can restore and save as a Keras file."
             )
-        for name in block_softmax.Block._fields:
-            parts = [getattr(block, name).numpy() for block in self.blocks]
+        variables = self._named_variables()
+        for name in variables[0]:
+            parts = [each[name].numpy() for each in variables]
             store[name] = np.concatenate(parts)
 
     def load_own_variables(self, store: Any) -> None:
@@ -197,6 +230,8 @@ class ClassShardedDense(keras.layers.Layer):
             "kernel": (self.num_classes, self.embedding_dim),
             "bias": (self.num_classes,),
         }
+        if self.fixed_dim:
+            shapes["fixed"] = (self.num_classes, self.fixed_dim)
         for name, shape in shapes.items():
             values = store[name] if name in store else None
             if values is None or values.shape != shape:
@@ -207,18 +242,23 @@ class ClassShardedDense(keras.layers.Layer):
                     "classifier with other classes or features; build the "
                     "layer like the one that was saved."
                 )
-            for (first, last), block in zip(self.block_ranges(), self.blocks):
-                getattr(block, name).assign(values[first:last])
+            for (first, last), variables in zip(
+                self.block_ranges(), self._named_variables()
+            ):
+                variables[name].assign(values[first:last])
 
     # === Logits, loss, best classes ===
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """`[batch, dim]` to logits of this worker's classes, float32.
+        """`[batch, dim + fixed_dim]` to logits of own classes, float32.
 
         On one worker these are all classes, and the layer equals
         `keras.layers.Dense`.
         """
-        parts = [block_softmax.logits(features, block) for block in self.blocks]
+        parts = [
+            block_softmax.logits(features, block, fixed=fixed)
+            for block, fixed in zip(self.blocks, self.fixed_blocks)
+        ]
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
     def loss(
@@ -237,7 +277,7 @@ class ClassShardedDense(keras.layers.Layer):
         Every worker calls it with the same number of examples.
 
         Args:
-            features: `[batch, dim]` float.
+            features: `[batch, dim + fixed_dim]` float.
             labels: `[batch]` integer, from 0 to `num_classes - 1`.
             example_weights: `[batch]` float32, 1 where None; 0 for padding.
             logit_offset: `[num_classes]` float32 added to the logits, for
@@ -329,7 +369,8 @@ class ClassShardedDense(keras.layers.Layer):
         """The best classes of each example among those of all workers.
 
         Args:
-            features: `[batch, dim]` float, as many on every worker.
+            features: `[batch, dim + fixed_dim]` float, as many on every
+                worker.
             k: at most `num_classes`.
 
         Returns:
@@ -368,10 +409,12 @@ class ClassShardedDense(keras.layers.Layer):
         """`[N, k]` best among the classes of this worker."""
 
         def of_block(
-            block: block_softmax.Block, classes: tuple[int, int]
+            block: block_softmax.Block,
+            fixed: tf.Variable | None,
+            classes: tuple[int, int],
         ) -> tuple[tf.Tensor, tf.Tensor]:
             first, last = classes
-            logits = block_softmax.logits(features, block)
+            logits = block_softmax.logits(features, block, fixed=fixed)
             best, positions = tf.math.top_k(logits, min(k, last - first))
             return best, tf.cast(positions, tf.int64) + first
 
@@ -379,7 +422,10 @@ class ClassShardedDense(keras.layers.Layer):
             tf.concat(each, axis=1)
             for each in zip(
                 *sharded_softmax.in_turn(
-                    of_block, self.blocks, self.block_ranges()
+                    of_block,
+                    self.blocks,
+                    self.fixed_blocks,
+                    self.block_ranges(),
                 )
             )
         )
@@ -403,14 +449,17 @@ class ClassShardedDense(keras.layers.Layer):
                 block,
                 labels - first,
                 None if logit_offset is None else logit_offset[first:last],
+                fixed,
             )
-            for (first, last), block in zip(self.block_ranges(), blocks)
+            for (first, last), block, fixed in zip(
+                self.block_ranges(), blocks, self.fixed_blocks
+            )
         ]
 
     def forward(
         self, features: tf.Tensor, views: list[block_softmax.View]
     ) -> sharded_softmax.Forward:
-        """Statistics of `[N, dim]` features over the classes of all workers."""
+        """Statistics of `[N, ...]` features over the classes of all workers."""
         return sharded_softmax.forward(
             self.collectives,
             features,
@@ -430,6 +479,7 @@ class ClassShardedDense(keras.layers.Layer):
             "label_smoothing": self.label_smoothing,
             "logit_memory": self.logit_memory,
             "block_size": self.block_size,
+            "fixed_dim": self.fixed_dim,
         }
 
 

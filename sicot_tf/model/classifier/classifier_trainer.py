@@ -26,7 +26,7 @@ class ClassifierStep(NamedTuple):
 
     losses: `[batch]` float32, of this worker's examples, without weights.
     is_best: `[batch]` bool, whether no class beats the label.
-    features_gradient: `[batch, dim]` float32.
+    features_gradient: `[batch, dim + fixed_dim]` float32.
     is_finite: scalar bool, the same on every worker: whether features,
         weights and losses of all workers are finite. If not, no class row
         has changed.
@@ -51,7 +51,7 @@ class ClassifierStep(NamedTuple):
 class _Backward(NamedTuple):
     """What a way of going back gives; fields as in `ClassifierStep`.
 
-    by_features: `[N, dim]` float32, by the classes of this worker.
+    by_features: `[N, dim + fixed_dim]` float32, by the classes of this worker.
     """
 
     by_features: tf.Tensor
@@ -149,7 +149,8 @@ class ClassifierTrainer:
         """Forward, backward, and unless gradients are clipped the update.
 
         Args:
-            features: `[batch, dim]` float, as many on every worker.
+            features: `[batch, dim + fixed_dim]` float, as many on every
+                worker.
             labels: `[batch]` int64.
             weights: `[batch]` float32; what is minimised is the sum of losses
                 times weights over all workers.
@@ -224,7 +225,7 @@ class ClassifierTrainer:
         update: block_softmax.Update,
         draws: list[class_sampling.Draw],
     ) -> tf.Tensor:
-        """New class rows; `[N, dim]` gradient of the features."""
+        """New class rows; `[N, dim + fixed_dim]` gradient of the features."""
 
         def of_block(
             passed: block_softmax.Forward,
@@ -328,7 +329,9 @@ class ClassifierTrainer:
                     of_logits = block_softmax.logit_gradients(
                         features, passed, of_loss
                     )
-                gradient = block_softmax.block_gradient(of_logits, features)
+                gradient = block_softmax.block_gradient(
+                    of_logits, features, passed.view.block
+                )
                 return self.class_rows.assign(
                     gradient, passed.view.block, slots, scaled
                 )
@@ -340,7 +343,8 @@ class ClassifierTrainer:
         return _Backward(
             sharded_softmax.sum_in_order(by_features),
             squared_norm=block_softmax.squared_norm(
-                features, sharded_softmax.sum_in_order(grams)
+                self.layer.trained_features(features),
+                sharded_softmax.sum_in_order(grams),
             ),
             finish=finish,
         )

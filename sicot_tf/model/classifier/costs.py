@@ -21,8 +21,9 @@ _BACKBONE = "gradient of the backbone"
 class Job:
     """A training job, as far as its classifier is concerned.
 
-    Formulas below call C `num_classes`, D `embedding_dim`, M `num_workers`,
-    k `num_slots`, n `examples_per_worker` and N `total_examples`.
+    Formulas below call C `num_classes`, D `embedding_dim`, W `word_dim`, M
+    `num_workers`, k `num_slots`, n `examples_per_worker` and N
+    `total_examples`.
 
     Raises:
         ValueError: if a number makes no sense.
@@ -46,10 +47,13 @@ class Job:
     bfloat16: bool = False
     # Share of the classes that a sharded step looks at.
     sample_rate: float = 1.0
+    # Columns of each class row that are made of words, and not trained.
+    word_dim: int = 0
 
     def __post_init__(self):
         for name, least in (
             ("embedding_dim", 1),
+            ("word_dim", 0),
             ("num_workers", 1),
             ("global_batch_size", 1),
             ("num_streams", 1),
@@ -83,9 +87,14 @@ class Job:
         return -(-self.num_classes // self.num_workers)
 
     @property
+    def features_dim(self) -> int:
+        """D + W: what meets a class row."""
+        return self.embedding_dim + self.word_dim
+
+    @property
     def feature_words(self) -> int:
         """32-bit words of an example's features; two bfloat16 share one."""
-        return -(-self.embedding_dim // (2 if self.bfloat16 else 1))
+        return -(-self.features_dim // (2 if self.bfloat16 else 1))
 
 
 def choose_classifier(
@@ -142,11 +151,12 @@ def memory_bytes(job: Job, layout: str) -> dict[str, int]:
     block = min(classes, BLOCK_SIZE)
     gathered_words = job.feature_words + _LABEL_AND_WEIGHT_WORDS
     gathered_words += job.num_workers * _STATISTICS
-    features_gradient = _WORD * examples * job.embedding_dim
+    features_gradient = _WORD * examples * job.features_dim
     # Once more for what the exchange of all with all brings.
     copies = 2 if sharded and several else 1
     return {
         "class rows and biases": weights,
+        "word vectors of classes": _WORD * held * job.word_dim,
         "optimizer slots": job.num_slots * weights,
         "dense gradient": 0 if sharded else weights,
         "packed gradient and its sum": (
@@ -203,21 +213,23 @@ def sent_bytes(job: Job, layout: str) -> dict[str, int]:
     (under a gradient tape its gather adds 4 (M - 1) n).
     """
     others, n = job.num_workers - 1, job.examples_per_worker
-    backbone = _all_reduce_bytes(job, job.backbone_parameters)
+    # With it goes the gradient of the words' projection, [D, W].
+    projection = job.embedding_dim * job.word_dim
+    backbone = _all_reduce_bytes(job, job.backbone_parameters + projection)
     if layout == "replicated":
         # 2 (M - 1) / M * 4 C (D + 1)
         rows = job.num_classes * (job.embedding_dim + 1)
         parts = {"gradient of all classes": _all_reduce_bytes(job, rows)}
         return {**parts, _BACKBONE: backbone}
     return {
-        # 4 (M - 1) n D, with bfloat16 half of it
+        # 4 (M - 1) n (D + W), with bfloat16 half of it
         "features": _WORD * others * n * job.feature_words,
         # 4 (M - 1) n 3
         "labels and weights": _WORD * others * n * _LABEL_AND_WEIGHT_WORDS,
         # 4 (M - 1) N 4: each worker tells what it knows of all examples.
         "statistics": _WORD * others * job.total_examples * _STATISTICS,
-        # 4 (M - 1) / M N D
-        "gradient of the features": _WORD * others * n * job.embedding_dim,
+        # 4 (M - 1) / M N (D + W)
+        "gradient of the features": _WORD * others * n * job.features_dim,
         # 2 (M - 1) / M * 4 numbers
         _BACKBONE: backbone,
     }
@@ -256,18 +268,20 @@ def flops(job: Job, layout: str) -> dict[str, int]:
     """Operations of a worker's classifier in a step.
 
     A product [N, D] x [D, C / M] is 2 N C D / M; forward is one, backward
-    two. Logits that are not kept are computed once more, with clipping twice:
-    the norm of a worker's gradient P^T X is found before any class row
+    two. Words widen all but the gradient of the class rows by 2 N C W / M.
+    Logits that are not kept are computed once more, with clipping twice: the
+    norm of a worker's gradient P^T X is found before any class row
     changes, from P P^T, 2 N N C / M, and X X^T, 2 N N D.
     """
     examples, classes = _shape_of_logits(job, layout)
     product = 2 * examples * classes * job.embedding_dim
+    with_words = 2 * examples * classes * job.features_dim
     needs_gram = job.clip and layout == "sharded"
     again = 0 if keeps_logits(job, layout) else 1 + needs_gram
     return {
-        "forward": product,
-        "backward": 2 * product,
-        "logits again": again * product,
+        "forward": with_words,
+        "backward": product + with_words,
+        "logits again": again * with_words,
         "norm of the gradient": (
             needs_gram * 2 * examples * examples * (classes + job.embedding_dim)
         ),

@@ -62,9 +62,21 @@ class _Training:
             num_predicted_words=(
                 0 if word_columns is None else 1 + max(word_columns)
             ),
+            word_rows_scale=self.config.word_rows_scale,
         )
-        feature_dim = self.streams.output["x_v"].shape[-1]
-        self.classifier = sicot.build_classifier(5, feature_dim, block_size=3)
+        wide, dim = (
+            each.shape[-1]
+            for each in (
+                sicot.classified(self.streams.output, "x_v"),
+                self.streams.output["x_v"],
+            )
+        )
+        self.classifier = sicot.build_classifier(
+            5, wide, fixed_dim=wide - dim, block_size=3
+        )
+        for number, fixed in enumerate(self.classifier.fixed):
+            values = np.random.default_rng(number).normal(size=fixed.shape)
+            fixed.assign(values)
         self.losses = make_losses(
             self.config, np.array([9, 6, 3, 2, 1]), word_columns
         )
@@ -123,7 +135,21 @@ class _Training:
 class TrainingStepTest(tf.test.TestCase):
     def test_one_step_equals_sgd_by_hand(self):
         """Breaks if loss, weights, L2, or the update leave Eq. 1 and SGD."""
-        training = _Training(mixed_loss_weight=0.5, weight_decay=0.01)
+        self.check_one_step()
+
+    def test_one_step_with_rows_from_words(self):
+        """Breaks if the words' projection misses a stream, L2 or clipping.
+
+        Logits are `x W^T + b + 0.3 (x P) T^T`, and T stays.
+        """
+        self.check_one_step(word_rows_scale=0.3)
+        self.check_one_step(word_rows_scale=0.3, clip_norm=0.1)
+
+    def check_one_step(self, **settings):
+        training = _Training(
+            mixed_loss_weight=0.5, weight_decay=0.01, **settings
+        )
+        rows_before = [each.numpy() for each in training.classifier.fixed]
         batch = _batch(0)
         variables = (
             training.streams.trainable_variables
@@ -135,9 +161,20 @@ class TrainingStepTest(tf.test.TestCase):
             )
             losses = []
             for stream in ("x_v", "x_m"):
-                log_probability = tf.nn.log_softmax(
-                    training.classifier(outputs[stream])
-                )
+                logits = training.classifier(sicot.classified(outputs, stream))
+                if rows_before:
+                    kernel, bias = (
+                        tf.concat([each.value for each in parts], axis=0)
+                        for parts in (
+                            training.classifier.kernels,
+                            training.classifier.biases,
+                        )
+                    )
+                    projection = training.streams.get_layer("word_rows").kernel
+                    words = outputs[stream] @ projection.value
+                    logits = outputs[stream] @ tf.transpose(kernel) + bias
+                    logits += 0.3 * words @ np.concatenate(rows_before).T
+                log_probability = tf.nn.log_softmax(logits)
                 # Mean over the five rows of weight 1.
                 losses.append(
                     -tf.reduce_mean(
@@ -148,9 +185,14 @@ class TrainingStepTest(tf.test.TestCase):
                 )
             loss = losses[0] + 0.5 * losses[1]
         gradients = tape.gradient(loss, variables)
+        gradients = [tf.convert_to_tensor(each) for each in gradients]
+        if "clip_norm" in settings:
+            gradients, norm = tf.clip_by_global_norm(
+                gradients, settings["clip_norm"]
+            )
+            self.assertGreater(norm, 2 * settings["clip_norm"])
         expected = {}
         for variable, gradient in zip(variables, gradients):
-            gradient = tf.convert_to_tensor(gradient)
             decayed = "kernel" in variable.path
             expected[variable.path] = variable.numpy() - 0.05 * (
                 gradient + (0.01 * variable.value if decayed else 0.0)
@@ -166,6 +208,8 @@ class TrainingStepTest(tf.test.TestCase):
             self.assertAllClose(
                 variable, expected[variable.path], atol=1e-6, rtol=1e-5
             )
+        for before, fixed in zip(rows_before, training.classifier.fixed):
+            self.assertAllEqual(before, fixed)
 
     def test_losses_on_features(self):
         """Breaks if a loss on features is left out, or weighed wrongly.

@@ -22,19 +22,27 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
         random = np.random.default_rng(0)
         self.features = random.normal(size=[6, 5]).astype(np.float32)
         self.offset = random.normal(size=[11]).astype(np.float32)
+        self.dim = 5
 
     def views(self):
         return [
             block_softmax.View(
                 block_softmax.Block(
-                    tf.constant(self.kernel[first:last]),
+                    tf.constant(self.kernel[first:last, : self.dim]),
                     tf.constant(self.bias[first:last]),
                 ),
                 tf.constant(_LABELS - first),
                 tf.constant(self.offset[first:last]),
+                self.fixed_rows(first, last),
             )
             for first, last in _BORDERS
         ]
+
+    def fixed_rows(self, first, last):
+        """What is behind the trained columns."""
+        if self.dim == 5:
+            return None
+        return tf.constant(self.kernel[first:last, self.dim :])
 
     def forward(self, keep):
         """Statistics of all blocks, and what each leaves for its way back."""
@@ -100,7 +108,10 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
         expected = self.expected(0.2)
         for actual, wanted in (
             (sum(part for part, _ in parts), expected.by_features),
-            (tf.concat([b.kernel for _, b in parts], 0), expected.by_kernel),
+            (
+                tf.concat([b.kernel for _, b in parts], 0),
+                expected.by_kernel[:, : self.dim],
+            ),
             (tf.concat([b.bias for _, b in parts], 0), expected.by_bias),
         ):
             self.assertLessEqual(
@@ -120,9 +131,11 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
             )
         )
         expected = self.expected(0.2)
-        norm = (expected.by_kernel**2).sum() + (expected.by_bias**2).sum()
+        norm = (expected.by_kernel[:, : self.dim] ** 2).sum()
+        norm += (expected.by_bias**2).sum()
+        trained = tf.constant(self.features[:, : self.dim])
         self.assertAllClose(
-            block_softmax.squared_norm(tf.constant(self.features), sum(grams)),
+            block_softmax.squared_norm(trained, sum(grams)),
             norm,
             rtol=1e-6,
         )
@@ -170,6 +183,17 @@ class BlockSoftmaxTest(parameterized.TestCase, tf.test.TestCase):
         )
         for each in (*merged, blocks[0].exponentials, by_features, *block):
             self.assertEqual(each.dtype, tf.float32)
+
+
+class FixedColumnsTest(BlockSoftmaxTest):
+    """All of the above where two of five columns are not trained.
+
+    Breaks if they miss in logits or in the features' gradient, or are trained.
+    """
+
+    def setUp(self):
+        super().setUp()
+        self.dim = 3
 
 
 if __name__ == "__main__":

@@ -570,6 +570,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
             label_smoothing=0.1,
             logit_memory=100,
             block_size=3,
+            fixed_dim=2,
             collectives=Collectives(3, 1),
             name="classifier",
         )
@@ -583,6 +584,7 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
                 "label_smoothing": 0.1,
                 "logit_memory": 100,
                 "block_size": 3,
+                "fixed_dim": 2,
             },
         )
         again = class_sharded_dense.ClassShardedDense.from_config(config)
@@ -621,6 +623,56 @@ class LayerTest(parameterized.TestCase, tf.test.TestCase):
             _rows([again.layers[1]]).tobytes(),
             _rows([model.layers[1]]).tobytes(),
         )
+
+    def test_fixed_columns(self):
+        """Breaks if logits, best classes, a tape or a file leave out columns
+        that are not trained."""
+        random = np.random.default_rng(0)
+        features = random.normal(size=[6, 5]).astype(np.float32)
+        labels = np.array([0, 3, 4, 8, 10, 4])
+        rows = random.normal(size=[11, 5]).astype(np.float32)
+
+        def make(name):
+            layer = class_sharded_dense.ClassShardedDense(
+                11, fixed_dim=2, block_size=4, name=name
+            )
+            return keras.Sequential([keras.Input([5]), layer]), layer
+
+        model, layer = make("classifier")
+        for (first, last), block, fixed in zip(
+            layer.block_ranges(), layer.blocks, layer.fixed_blocks
+        ):
+            block.kernel.assign(rows[first:last, :3])
+            fixed.assign(rows[first:last, 3:])
+        logits = features @ rows.T
+        self.assertAllClose(layer(features), logits, 1e-5, 1e-5)
+        order = np.argsort(-logits, axis=1)[:, :2]
+        self.assertAllEqual(layer.top_k(features, 2)[1], order)
+        expected = dense_softmax.cross_entropy(
+            features, rows, np.zeros(11), labels, np.ones(6)
+        )
+        self.assertLen(layer.trainable_variables, 6)
+
+        @tf.function
+        def differentiate(features):
+            with tf.GradientTape() as tape:
+                tape.watch(features)
+                losses = layer.loss(features, labels)
+            sources = [features, *(block.kernel for block in layer.blocks)]
+            return losses, tape.gradient(losses, sources)
+
+        losses, (by_features, *by_kernels) = differentiate(features)
+        for actual, wanted in (
+            (losses, expected.losses),
+            (by_features, expected.by_features),
+            (tf.concat(by_kernels, axis=0), expected.by_kernel[:, :3]),
+        ):
+            self.assertAllClose(actual, wanted, 1e-5, 1e-5)
+        path = pathlib.Path(self.get_temp_dir(), "fixed.weights.h5")
+        model.save_weights(path)
+        other, _ = make("classifier")
+        other.load_weights(path)
+        self.assertAllEqual(other(features), model(features))
 
     @parameterized.parameters((126, 16_384), (16_384, 126), (126, 90))
     def test_weights_file_of_other_blocks(self, saved, loaded):

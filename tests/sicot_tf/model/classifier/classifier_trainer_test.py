@@ -37,6 +37,8 @@ class _Run:
     replicated: bool = False
     dtype: str = "float32"
     dim: int = dense_softmax.DIM
+    # Features beyond `dim`, whose rows are not trained.
+    fixed_dim: int = 0
     num_steps: int = 20
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
@@ -45,7 +47,7 @@ class _Run:
         weights = random.permutation(dense_softmax.row_weights())
         return {
             "features": random.normal(
-                size=[dense_softmax.NUM_ROWS, self.dim]
+                size=[dense_softmax.NUM_ROWS, self.dim + self.fixed_dim]
             ).astype(np.float32),
             "labels": random.permutation(dense_softmax.LABELS),
             "weights": weights / weights.sum(),
@@ -60,6 +62,10 @@ class _Run:
         share = 1.0 / np.arange(1, dense_softmax.NUM_CLASSES + 1)
         offset = np.log(share / share.sum()) if self.has_offset else 0 * share
         return offset.astype(np.float32)
+
+    def fixed(self) -> np.ndarray:
+        """`[num_classes, fixed_dim]`, rows that are not trained."""
+        return dense_softmax.weights(4, dim=self.fixed_dim)[0]
 
 
 _RUNS = {
@@ -80,6 +86,17 @@ _CLIPPED_RUNS = {
     "clipped_kept": _Run(clip_norm=0.1, logit_memory=_KEPT, num_steps=3),
     "clipped_recomputed": _Run(clip_norm=0.1, num_steps=3),
 }
+# Clipped, the fixed columns don't count for the norm.
+_FIXED_RUNS = {
+    "fixed": _Run(
+        fixed_dim=5, weight_decay=0.01, logit_memory=_KEPT, num_steps=3
+    ),
+    "fixed_clipped": _Run(fixed_dim=5, clip_norm=0.1, num_steps=2),
+}
+_FIXED_ALONE = {
+    "replicated": _Run(fixed_dim=5, replicated=True, num_steps=2),
+    "drawn": _Run(fixed_dim=5, sample_rate=0.9999, num_steps=2),
+}
 _REPLICATED = _Run(replicated=True, num_steps=3)
 _ALL_DRAWN = _Run(sample_rate=0.9999, num_steps=3)
 _SAMPLED = _Run(sample_rate=0.3, num_steps=2)
@@ -97,15 +114,21 @@ def _make_trainer(run, collectives):
         logit_memory=run.logit_memory,
         # Blocks of 125 and 126 classes; of 111 and 112 on three workers.
         block_size=126,
+        fixed_dim=run.fixed_dim,
         collectives=None if run.replicated else collectives,
         dtype=run.dtype,
         name="classifier",
     )
-    layer.build((None, run.dim))
+    layer.build((None, run.dim + run.fixed_dim))
     kernel, bias = dense_softmax.weights(3, dim=run.dim)
     for (first, last), block in zip(layer.block_ranges(), layer.blocks):
         block.kernel.assign(kernel[first:last])
         block.bias.assign(bias[first:last])
+    if run.fixed_dim:
+        for (first, last), fixed in zip(
+            layer.block_ranges(), layer.fixed_blocks
+        ):
+            fixed.assign(run.fixed()[first:last])
     return ClassifierTrainer(
         layer,
         run.optimizer,
@@ -237,6 +260,7 @@ def results_of_worker(collectives, strategy, folder):
     if collectives.num_workers <= 2:
         runs |= {
             **_CLIPPED_RUNS,
+            **_FIXED_RUNS,
             "replicated": _REPLICATED,
             "all_drawn": _ALL_DRAWN,
             "bfloat16": _BFLOAT16,
@@ -265,18 +289,22 @@ def _expected(run):
     steps = []
     for step in range(run.num_steps):
         batch, rate = run.batch(step), run.rate(step)
+        kernel = np.concatenate([rows["kernel"], run.fixed()], axis=1)
         found = dense_softmax.cross_entropy(
             batch["features"],
-            rows["kernel"],
+            kernel,
             rows["bias"],
             batch["labels"],
             batch["weights"],
             label_smoothing=run.label_smoothing,
             offset=run.offset(),
         )
-        logits = batch["features"] @ rows["kernel"].T + rows["bias"]
+        logits = batch["features"] @ kernel.T + rows["bias"]
         logits += run.offset()
-        gradients = {"kernel": found.by_kernel, "bias": found.by_bias}
+        gradients = {
+            "kernel": found.by_kernel[:, : run.dim],
+            "bias": found.by_bias,
+        }
         squared_norm = sum((each**2).sum() for each in gradients.values())
         steps.append(
             {
@@ -312,7 +340,11 @@ def _expected(run):
         },
         "state": {
             f"classifier/{name}": each
-            for name, each in {**rows, **slots}.items()
+            for name, each in {
+                **rows,
+                **slots,
+                **({"fixed": run.fixed()} if run.fixed_dim else {}),
+            }.items()
         },
     }
 
@@ -410,6 +442,38 @@ class StepsTest(parameterized.TestCase, tf.test.TestCase):
                 state["classifier/kernel"], kernel, 1e-5, f"{label}, kernel"
             )
             self.check(state["classifier/bias"], bias, 1e-5, f"{label}, bias")
+
+    @parameterized.product(num_workers=(1, 2), name=list(_FIXED_RUNS))
+    def test_fixed_columns(self, num_workers, name):
+        """Breaks if columns that are not trained are trained or left out,
+        or widen what is sent by more than themselves."""
+        results = _results(num_workers, name)
+        self.check_run(results, _expected(_FIXED_RUNS[name]), name)
+        if num_workers > 1:
+            self.assertEqual(
+                sum(results[0]["num_collectives"].values()),
+                4 if "clipped" in name else 3,
+            )
+
+    @parameterized.parameters(*_FIXED_ALONE)
+    def test_fixed_columns_alone(self, name):
+        """Breaks if a way back knows nothing of columns without gradient."""
+        run, alone = _FIXED_ALONE[name], Collectives()
+        result = _train(run, alone, tf.distribute.get_strategy())
+        self.check_run([result], _expected(run), f"fixed {name}")
+
+    def check_run(self, results, expected, label):
+        for key in ("losses", "by_features"):
+            self.check(
+                _whole_steps(results, key),
+                expected["steps"][key],
+                1e-5,
+                f"{label} {key}",
+            )
+        state = _whole_state(results)
+        self.assertEqual(set(state), set(expected["state"]))
+        for key, values in state.items():
+            self.check(values, expected["state"][key], 1e-5, f"{label} {key}")
 
     @parameterized.product(num_workers=(1, 2), name=list(_CLIPPED_RUNS))
     def test_clipping(self, num_workers, name):

@@ -76,6 +76,12 @@ class CostsTest(unittest.TestCase):
             costs.sent_bytes(_changed(_TINY, num_classes=9), "replicated"),
             {"gradient of all classes": 192, "gradient of the backbone": 32},
         )
+        # 2 columns more there and back, and 3 * 2 of the projection, doubling
+        # the 6 of the backbone.
+        wider = costs.sent_bytes(_changed(_TINY, word_dim=2), "sharded")
+        self.assertEqual(wider["features"], 2 * 4 * 5 * 4)
+        self.assertEqual(wider["gradient of the features"], 160)
+        self.assertEqual(wider["gradient of the backbone"], 64)
         # Two bfloat16 a word: 2 words for 3 features. Gradients stay float32.
         sent = costs.sent_bytes(_changed(_TINY, bfloat16=True), "sharded")
         self.assertEqual(sent["features"], 2 * 4 * 2 * 4)
@@ -171,6 +177,32 @@ class CostsTest(unittest.TestCase):
         self.assertEqual(
             _not_zero(costs.flops(changed, "replicated")),
             {"forward": 240, "backward": 480, "logits again": 240},
+        )
+
+    def test_rows_from_words(self):
+        """Breaks if 2 columns of words are thought to be free, or trained.
+
+        Of 4 classes and 12 examples; products are 2 * 12 * 4 * (3 or 5).
+        """
+        wider = _changed(_TINY, word_dim=2)
+        before = costs.memory_bytes(_TINY, "sharded")
+        memory = costs.memory_bytes(wider, "sharded")
+        changed = {
+            name: value
+            for name, value in memory.items()
+            if value != before[name]
+        }
+        self.assertEqual(
+            changed,
+            {
+                "word vectors of classes": 4 * 2 * 4,
+                "gathered examples and statistics": 12 * (5 + 3 + 12) * 4,
+                "gradient of the features": 2 * 12 * 5 * 4,
+            },
+        )
+        self.assertEqual(
+            _not_zero(costs.flops(_changed(wider, logit_memory=0), "sharded")),
+            {"forward": 480, "backward": 288 + 480, "logits again": 480},
         )
 
     def test_sampled_classes(self):

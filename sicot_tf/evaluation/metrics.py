@@ -56,9 +56,9 @@ def accuracy_table(
     Raises:
         ValueError: if the arguments do not fit each other.
     """
-    sums = _class_sums(labels, [top_labels], train_counts, head_threshold)
+    sums = class_sums(labels, [top_labels], train_counts, head_threshold)
     groups = {}
-    for group, members in _members(train_counts, head_threshold):
+    for group, members in members_of_groups(train_counts, head_threshold):
         points, drawn = _accuracies(sums[members], num_resamples, seed)
         low, high = np.quantile(drawn, _QUANTILES, axis=0)
         groups[group] = _count(sums, train_counts, members)
@@ -106,11 +106,11 @@ def compare(
     Raises:
         ValueError: if the arguments do not fit each other.
     """
-    sums = _class_sums(
+    sums = class_sums(
         labels, [top_labels_a, top_labels_b], train_counts, head_threshold
     )
     groups = {}
-    for group, members in _members(train_counts, head_threshold):
+    for group, members in members_of_groups(train_counts, head_threshold):
         points, drawn = _accuracies(sums[members], num_resamples, seed)
         # Rounded, so that gains and losses that cancel give zero.
         drawn = np.round(drawn[:, 1] - drawn[:, 0], 12)
@@ -164,7 +164,7 @@ def accuracy_by_training_images(
     Raises:
         ValueError: if the arguments do not fit each other.
     """
-    sums = _class_sums(labels, [top_labels], train_counts, head_threshold)
+    sums = class_sums(labels, [top_labels], train_counts, head_threshold)
     tested = sums[:, 0] > 0
     macro_top1 = (AVERAGES.index("macro"), METRICS.index("top1"))
     bins = []
@@ -188,7 +188,7 @@ def accuracy_by_training_images(
     return bins
 
 
-def _class_sums(
+def class_sums(
     labels: np.ndarray,
     top_labels_by_run: Sequence[np.ndarray],
     train_counts: np.ndarray,
@@ -251,7 +251,7 @@ def _check_integers(
         )
 
 
-def _members(
+def members_of_groups(
     train_counts: np.ndarray, head_threshold: int
 ) -> list[tuple[str, np.ndarray]]:
     """Each of GROUPS with `[num_classes]` booleans."""
@@ -285,7 +285,7 @@ def _accuracies(
     follows the distinct rows (hundreds to thousands), not the classes.
 
     Args:
-        sums: `[classes, 1 + 2 * runs]` from `_class_sums`.
+        sums: `[classes, 1 + 2 * runs]` from `class_sums`.
 
     Returns:
         `[runs, averages, metrics]` and `[num_resamples, runs, averages,

@@ -1,0 +1,1 @@
+"""Experiments: arms, their shuffled twins, seeds, choices, tables."""

@@ -1,0 +1,183 @@
+"""Arms with one value for each setting, their shuffled twins, their folders."""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from sicot_tf import config
+from sicot_tf.experiments.experiment_file import Arm
+from sicot_tf.experiments.experiment_file import Experiment
+
+_SHUFFLED = "-shuffled"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """An arm, or its twin, with one value for each setting.
+
+    Attributes:
+        arm: name of the arm.
+        values: what is chosen for this one among others, for people; "" if
+            there is no choice.
+        run: its runs are the folders `<run>-seed<k>`.
+        own: settings of the arm; `settings` adds those of all arms.
+        evaluate: post hoc settings.
+        init_from: whose runs it starts from.
+        trains: False if its runs are those of another arm.
+        reads_titles: whether it does in training, or stands on one that did.
+        is_twin: trains on shuffled titles.
+    """
+
+    arm: str
+    values: str
+    run: str
+    own: dict[str, Any]
+    settings: dict[str, Any]
+    evaluate: dict[str, Any]
+    init_from: "Trial | None"
+    trains: bool
+    reads_titles: bool
+    is_twin: bool = False
+
+    def run_dir(self, experiment: Experiment, seed: int) -> pathlib.Path:
+        """The folder of its run."""
+        return experiment.output / "runs" / f"{self.run}-seed{seed}"
+
+
+def candidates(
+    experiment: Experiment, arm: Arm, chosen: Mapping[str, Trial]
+) -> list[Trial]:
+    """All combinations of an arm's listed values, in the order of the lists.
+
+    Args:
+        chosen: what was chosen for the arms it stands on.
+
+    Raises:
+        ValueError: naming the arm whose settings do not fit.
+    """
+    own = {
+        key: value
+        for name in arm.combines
+        for key, value in chosen[name].own.items()
+    } | arm.settings
+    evaluate = {
+        key: value
+        for name in arm.combines
+        for key, value in chosen[name].evaluate.items()
+    } | arm.evaluate
+    starts = [chosen[name].init_from for name in arm.combines]
+    if arm.init_from:
+        starts.append(chosen[arm.init_from])
+    found = []
+    for train_values, own_now in _choices(own):
+        for evaluate_values, evaluate_now in _choices(evaluate):
+            trial = Trial(
+                arm=arm.name,
+                values=", ".join(
+                    f"{key} {_text(value)}"
+                    for key, value in (train_values | evaluate_values).items()
+                ),
+                run="-".join([arm.name, *map(_text, train_values.values())]),
+                own=own_now,
+                settings=experiment.train | own_now,
+                evaluate=evaluate_now,
+                init_from=next((each for each in starts[::-1] if each), None),
+                trains=True,
+                reads_titles=False,
+            )
+            if arm.of:
+                trial = dataclasses.replace(
+                    trial,
+                    run=chosen[arm.of].run,
+                    own=chosen[arm.of].own,
+                    settings=chosen[arm.of].settings,
+                    init_from=chosen[arm.of].init_from,
+                    trains=False,
+                )
+            try:
+                reads = arm.reads_titles or _reads_titles(trial.settings)
+            except ValueError as error:
+                raise ValueError(f"Arm {arm.name!r}: {error}") from error
+            reads |= any(chosen[each].reads_titles for each in arm.stands_on)
+            found.append(dataclasses.replace(trial, reads_titles=reads))
+    return found
+
+
+def twin(trial: Trial) -> Trial | None:
+    """The control: the same on shuffled titles; None without titles.
+
+    It has the settings that were chosen for the real one, and starts from
+    the twin of what that starts from.
+    """
+    if not trial.reads_titles:
+        return None
+    start = trial.init_from
+    return dataclasses.replace(
+        trial,
+        run=trial.run + _SHUFFLED,
+        init_from=start and (twin(start) or start),
+        is_twin=True,
+    )
+
+
+def configs(
+    settings: Mapping[str, Any],
+) -> tuple[config.ModelConfig, config.TrainConfig]:
+    """The configuration of a run with these settings, its seed left out."""
+    preset = settings.get("preset", "demo")
+    made = []
+    for config_class in (config.ModelConfig, config.TrainConfig):
+        names = {field.name for field in dataclasses.fields(config_class)}
+        given = {key: settings[key] for key in settings if key in names}
+        made.append(
+            dataclasses.replace(
+                config.with_preset(config_class, preset), **given
+            )
+        )
+    return made[0], made[1]
+
+
+def flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as flags of a command."""
+    names = {
+        field.name: field.metadata["flag"] or field.name
+        for config_class in config.RunConfig.__annotations__.values()
+        for field in dataclasses.fields(config_class)
+    }
+    words = []
+    for key, value in settings.items():
+        name = names.get(key, key)
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def _choices(
+    settings: Mapping[str, Any],
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Pairs of what was chosen among lists, and all settings with it."""
+    lists = {
+        key: value for key, value in settings.items() if type(value) is list
+    }
+    return [
+        (picked, {**settings, **picked})
+        for values in itertools.product(*lists.values())
+        for picked in [dict(zip(lists, values))]
+    ]
+
+
+def _reads_titles(settings: Mapping[str, Any]) -> bool:
+    model, train = configs(settings)
+    return model.streams == "cotrain" or any(
+        getattr(each, name, 0) > 0
+        for each in (model, train)
+        for name in ("word_loss_weight", "word_rows_scale")
+    )
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -84,11 +84,12 @@ def main(argv: list[str] | None = None) -> None:
         if getattr(arguments, name):
             again += f" --{name} {getattr(arguments, name)}"
     try:
-        plan, failed = runner.run(
-            experiment, generation, arguments.num_processes
-        )
+        with generations.only_builder(experiment.output):
+            plan, failed = runner.run(
+                experiment, generation, arguments.num_processes
+            )
     except runner.Stopped:
-        print(f"Stopped. It goes on with: {again}")
+        print(f"Stopped; what was finished stays. Next: {again}")
         raise SystemExit(130) from None
 
     from sicot_tf.experiments import results
@@ -96,11 +97,15 @@ def main(argv: list[str] | None = None) -> None:
     page = results.write(experiment, plan, generation)
     for name, log in failed.items():
         print(f"Failed: {name}, see {log}")
-    print(f"Page: {page}")
+    if page:
+        print(f"Page: {page}")
+    else:
+        print(f"No page yet: the baseline {experiment.baseline} has no result.")
     if failed:
         print(f"Next: {again}")
         raise SystemExit(1)
-    print(f"Next: open {page}, or add an arm to {arguments.file}")
+    runs = experiment.output / "runs"
+    print(f"Next: python -m sicot_tf.export --run_dir {runs}/RUN")
 
 
 if __name__ == "__main__":

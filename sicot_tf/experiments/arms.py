@@ -122,13 +122,16 @@ def twin(trial: Trial) -> Trial | None:
     )
 
 
-def configs(
-    settings: Mapping[str, Any],
-) -> tuple[config.ModelConfig, config.TrainConfig]:
-    """The configuration of a run with these settings, its seed left out."""
+def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
+    """The configuration of a run with these settings, its seed left out.
+
+    Raises:
+        ValueError: if a value is none of its setting, or some do not fit
+            each other.
+    """
     preset = settings.get("preset", "demo")
     made = []
-    for config_class in (config.ModelConfig, config.TrainConfig):
+    for config_class in config.RunConfig.__annotations__.values():
         names = {field.name for field in dataclasses.fields(config_class)}
         given = {key: settings[key] for key in settings if key in names}
         made.append(
@@ -136,7 +139,10 @@ def configs(
                 config.with_preset(config_class, preset), **given
             )
         )
-    return made[0], made[1]
+    found = config.RunConfig(*made)
+    if hasattr(config, "check_together"):
+        config.check_together(found)
+    return found
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
@@ -171,10 +177,10 @@ def _choices(
 
 
 def _reads_titles(settings: Mapping[str, Any]) -> bool:
-    model, train = configs(settings)
-    return model.streams == "cotrain" or any(
+    made = run_config(settings)
+    return made.model.streams == "cotrain" or any(
         getattr(each, name, 0) > 0
-        for each in (model, train)
+        for each in (made.model, made.train)
         for name in ("word_loss_weight", "word_rows_scale")
     )
 

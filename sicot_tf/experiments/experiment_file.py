@@ -27,8 +27,6 @@ from typing import Any
 
 from sicot_tf import config
 
-# Flags of `sicot_tf.train` that change no result.
-_OTHER_TRAIN_FLAGS = {"cache_features": bool}
 _EVALUATE_FLAGS = {"logit_adjustment": float, "weight_normalization": float}
 # The experiment sets these itself.
 _OWN_SETTINGS = {
@@ -274,13 +272,11 @@ def _settings(
                     f"{where}: expected `preset` in [train], one of "
                     f"{sorted(config.PRESETS)}, received {value!r}."
                 )
-        elif key in _OTHER_TRAIN_FLAGS:
-            _expect_kind(where, key, value, _OTHER_TRAIN_FLAGS[key])
         else:
-            names = sorted({*fields, *_OTHER_TRAIN_FLAGS, "preset"})
+            names = [*fields, "preset", *_ARM_KEYS]
             raise ValueError(
                 f"{where}: unknown setting {key!r}. "
-                f"{_nearest(key, [*names, *_ARM_KEYS])}All of them: "
+                f"{_nearest(key, names)}All of them: "
                 "python -m sicot_tf.train --help"
             )
         if name in found:

@@ -18,7 +18,7 @@ def is_trained(run_dir: pathlib.Path, settings: dict[str, Any]) -> bool:
         for line in curve.read_text("utf-8").splitlines(keepends=True):
             row = json.loads(line) if line.endswith("\n") else {}
             last = row if "epoch" in row else last
-    epochs = arms.configs(settings)[1].epochs
+    epochs = arms.run_config(settings).train.epochs
     return (
         last is not None
         and last["epoch"] >= epochs - 1e-6
@@ -65,8 +65,8 @@ def conflict(
     if not path.exists() or not any(run_dir.glob("checkpoints/step-*")):
         return ""
     found = files.read_json(path)
-    model, train = arms.configs(settings)
-    expected = config.to_dict(model) | config.to_dict(train)
+    made = arms.run_config(settings)
+    expected = config.to_dict(made.model) | config.to_dict(made.train)
     expected |= {"seed": seed, "shuffle_titles": shuffle_titles}
     there = {
         **config.to_dict(config.from_dict(config.ModelConfig, found["model"])),

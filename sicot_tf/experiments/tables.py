@@ -200,7 +200,7 @@ def _encoders(results: Results) -> Table:
     found: dict[str, list[str]] = {}
     for name in results.arms:
         settings = results.trials[name].settings
-        model, _ = arms.configs(settings)
+        model = arms.run_config(settings).model
         if model.streams == "cotrain" and not results.trials[name].evaluate:
             encoder = getattr(model, "title_encoder", "bilinear")
             found.setdefault(encoder, []).append(name)

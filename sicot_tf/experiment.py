@@ -92,9 +92,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"Stopped; what was finished stays. Next: {again}")
         raise SystemExit(130) from None
 
-    from sicot_tf.experiments import results
+    from sicot_tf.experiments import report
 
-    page = results.write(experiment, plan, generation)
+    page = report.write(experiment, plan, generation)
     for name, log in failed.items():
         print(f"Failed: {name}, see {log}")
     if page:

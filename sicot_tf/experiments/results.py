@@ -1,11 +1,4 @@
-"""The test accuracies of all arms, put together and written as one folder.
-
-results.json    every number, with intervals
-tables.md       tables 1 to 4 and the choices
-table_N.csv     the same, one file each
-index.html      all of it with plots
-plots/
-"""
+"""The test accuracies of all arms, read and compared."""
 
 import dataclasses
 import json
@@ -144,33 +137,6 @@ def collect(
         manifest=manifest,
         missing=missing,
     )
-
-
-def write(
-    experiment: Experiment, plan: Plan, generation: pathlib.Path
-) -> pathlib.Path | None:
-    """Writes tables, plots and page; the page, None without a baseline."""
-    from sicot_tf.experiments import page
-    from sicot_tf.experiments import tables
-
-    found = collect(experiment, plan, generation)
-    if found is None:
-        return None
-    files.write_json(
-        experiment.output / "results.json",
-        {
-            "experiment": experiment.name,
-            "generation": generation.name,
-            "baseline": experiment.baseline,
-            "seeds": experiment.seeds,
-            "controls": found.controls,
-            "missing": found.missing,
-            "numbers": found.numbers,
-        },
-    )
-    made = tables.make(found)
-    tables.write(experiment.output, made)
-    return page.write(experiment.output, found, made)
 
 
 def _reason(

@@ -14,7 +14,9 @@ import numpy as np
 
 from sicot_tf import files
 from sicot_tf.experiments import arms
+from sicot_tf.experiments import confusions
 from sicot_tf.experiments.results import Results
+from sicot_tf.pages import pieces
 
 # Data set: classes, training and test pictures, words, head from, and the
 # share of test pictures in the head that Tables 2 and 4 imply together.
@@ -59,6 +61,7 @@ _PAPER_ENCODERS = {
     "bilinear": ("bilinear word attention", 89.41),
 }
 _PAPER_ENCODER_BASELINE = 88.25
+_NUM_PAIRS = 15
 _NOT_MEASURED = "not measured"
 
 
@@ -84,6 +87,8 @@ def make(results: Results) -> list[Table]:
         _encoders(results),
         _head_and_tail(results),
         *_choices(results),
+        _confusions(results),
+        *_calibrations(results),
     ]
 
 
@@ -299,6 +304,64 @@ def _choices(results: Results) -> list[Table]:
             ],
         )
     ]
+
+
+def _confusions(results: Results) -> Table:
+    labels, baseline = results.labels, results.experiment.baseline
+    best = {name: each[:, :, 0] for name, each in results.top_labels.items()}
+    names = [each.get("sku_name") or each["sku_id"] for each in results.classes]
+    rows = []
+    for pair in confusions.top_pairs(labels, best[baseline], _NUM_PAIRS):
+        shares = [
+            confusions.share(labels, best[name], pair) for name in results.arms
+        ]
+        row = [names[label] for label in pair]
+        rows.append(row + [f"{100 * each:.0f} %" for each in shares])
+    return Table(
+        "confusions",
+        "Which classes are mistaken for which",
+        ["true class", "taken for", *results.arms],
+        rows,
+        [
+            f"The {len(rows)} most frequent mistakes of {baseline}; share of "
+            "the test pictures of the true class, over all seeds."
+        ],
+    )
+
+
+def _calibrations(results: Results) -> list[Table]:
+    """Of the runs that have a `calibration.json`."""
+    rows = []
+    for name in results.arms:
+        trial = results.trials[name]
+        for seed in results.experiment.seeds:
+            path = trial.run_dir(results.experiment, seed) / "calibration.json"
+            if trial.evaluate or not path.exists():
+                continue
+            found = files.read_json(path)
+            rows.append(
+                [name, str(seed)]
+                + [_figure(found.get("temperature"))]
+                + [_figure(found.get("threshold"))]
+                + [pieces.percent(found.get("wanted_precision"))]
+                + [pieces.percent(found.get("precision"))]
+                + [pieces.percent(found.get("coverage"))]
+            )
+    if not rows:
+        return []
+    return [
+        Table(
+            "calibration",
+            "Calibration, fitted on validation records",
+            ["arm", "seed", "temperature", "threshold", "wanted precision"]
+            + ["precision", "coverage"],
+            rows,
+        )
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _markdown(table: Table) -> str:

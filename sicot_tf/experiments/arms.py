@@ -19,25 +19,25 @@ class Trial:
 
     Attributes:
         arm: name of the arm.
-        values: what is chosen for this one among others, for people; "" if
-            there is no choice.
+        values: what this one has of the arm's lists, for people.
+        picked: these values, and before them those of the arms it stands on;
+            they are part of `run`.
         run: its runs are the folders `<run>-seed<k>`.
         own: settings of the arm; `settings` adds those of all arms.
         evaluate: post hoc settings.
         init_from: whose runs it starts from.
-        trains: False if its runs are those of another arm.
         reads_titles: whether it does in training, or stands on one that did.
         is_twin: trains on shuffled titles.
     """
 
     arm: str
     values: str
+    picked: tuple[str, ...]
     run: str
     own: dict[str, Any]
     settings: dict[str, Any]
     evaluate: dict[str, Any]
     init_from: "Trial | None"
-    trains: bool
     reads_titles: bool
     is_twin: bool = False
 
@@ -57,44 +57,42 @@ def candidates(
     Raises:
         ValueError: naming the arm whose settings do not fit.
     """
-    own = {
-        key: value
-        for name in arm.combines
-        for key, value in chosen[name].own.items()
-    } | arm.settings
-    evaluate = {
-        key: value
-        for name in arm.combines
-        for key, value in chosen[name].evaluate.items()
-    } | arm.evaluate
-    starts = [chosen[name].init_from for name in arm.combines]
-    if arm.init_from:
-        starts.append(chosen[arm.init_from])
+    combined = [chosen[name] for name in arm.combines]
+    own, evaluate, starts = {}, {}, []
+    for each in combined:
+        own |= each.own
+        evaluate |= each.evaluate
+        starts.append(each.init_from)
+    starts.append(chosen.get(arm.init_from))
+    start = next((each for each in reversed(starts) if each), None)
+    picked_before = dict.fromkeys(
+        (each.arm, each.picked) for each in [*combined, start] if each
+    )
     found = []
-    for train_values, own_now in _choices(own):
-        for evaluate_values, evaluate_now in _choices(evaluate):
+    for train_values, own_now in _choices(own | arm.settings):
+        for evaluate_values, evaluate_now in _choices(evaluate | arm.evaluate):
+            values = train_values | evaluate_values
+            picked = (
+                *(text for _, texts in picked_before for text in texts),
+                *map(_text, train_values.values()),
+            )
             trial = Trial(
                 arm=arm.name,
-                values=", ".join(
-                    f"{key} {_text(value)}"
-                    for key, value in (train_values | evaluate_values).items()
-                ),
-                run="-".join([arm.name, *map(_text, train_values.values())]),
+                values=", ".join(f"{k} {_text(v)}" for k, v in values.items()),
+                picked=picked,
+                run="-".join([arm.name, *picked]),
                 own=own_now,
                 settings=experiment.train | own_now,
                 evaluate=evaluate_now,
-                init_from=next((each for each in starts[::-1] if each), None),
-                trains=True,
+                init_from=start,
                 reads_titles=False,
             )
             if arm.of:
                 trial = dataclasses.replace(
-                    trial,
-                    run=chosen[arm.of].run,
-                    own=chosen[arm.of].own,
-                    settings=chosen[arm.of].settings,
-                    init_from=chosen[arm.of].init_from,
-                    trains=False,
+                    chosen[arm.of],
+                    arm=arm.name,
+                    values=trial.values,
+                    evaluate=evaluate_now,
                 )
             try:
                 reads = arm.reads_titles or _reads_titles(trial.settings)

@@ -98,7 +98,7 @@ def plot_gains(
         panel.grid(axis="x", alpha=0.3)
         panel.set_xlabel(f"points over {baseline.replace('$', '')}")
     panels[0].set_yticks(places, list(gains))
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(gains) - 0.5, -0.5)
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         plot.legend(handles, labels, loc="outside lower center", ncols=2)

@@ -51,7 +51,7 @@ def check(experiment: Experiment, plan: Plan, generation: str) -> None:
     """
     found = []
     for job in plan.jobs.values():
-        if job.kind != "train":
+        if job.kind != "train" or not job.is_certain:
             continue
         difference = finished.conflict(
             job.run_dir,
@@ -114,6 +114,7 @@ def run(
                     time.sleep(0.1)
                 ended = [e for e in running if e.process.poll() is not None]
                 plan = planning.make_plan(experiment, generation)
+                check(experiment, plan, generation.name)
                 for each in ended:
                     running.remove(each)
                     _note_seconds(experiment, each)

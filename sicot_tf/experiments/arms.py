@@ -20,8 +20,8 @@ class Trial:
     Attributes:
         arm: name of the arm.
         values: what this one has of the arm's lists, for people.
-        picked: these values, and before them those of the arms it stands on;
-            they are part of `run`.
+        picked: arms and the values they picked: before its own those of
+            the arms it stands on. The values are part of `run`.
         run: its runs are the folders `<run>-seed<k>`.
         own: settings of the arm; `settings` adds those of all arms.
         evaluate: post hoc settings.
@@ -32,7 +32,7 @@ class Trial:
 
     arm: str
     values: str
-    picked: tuple[str, ...]
+    picked: tuple[tuple[str, str], ...]
     run: str
     own: dict[str, Any]
     settings: dict[str, Any]
@@ -65,22 +65,23 @@ def candidates(
         starts.append(each.init_from)
     starts.append(chosen.get(arm.init_from))
     start = next((each for each in reversed(starts) if each), None)
-    picked_before = dict.fromkeys(
-        (each.arm, each.picked) for each in [*combined, start] if each
-    )
+    before = [
+        pick for each in [*combined, start] if each for pick in each.picked
+    ]
     found = []
     for train_values, own_now in _choices(own | arm.settings):
         for evaluate_values, evaluate_now in _choices(evaluate | arm.evaluate):
             values = train_values | evaluate_values
-            picked = (
-                *(text for _, texts in picked_before for text in texts),
-                *map(_text, train_values.values()),
-            )
+            picked = before + [
+                (arm.name, _text(value)) for value in train_values.values()
+            ]
+            # One that comes on two ways is named once.
+            picked = tuple(dict.fromkeys(picked))
             trial = Trial(
                 arm=arm.name,
                 values=", ".join(f"{k} {_text(v)}" for k, v in values.items()),
                 picked=picked,
-                run="-".join([arm.name, *picked]),
+                run="-".join([arm.name, *(text for _, text in picked)]),
                 own=own_now,
                 settings=experiment.train | own_now,
                 evaluate=evaluate_now,

@@ -130,12 +130,12 @@ def difference(
     points = arm.points[at] - other.points[at]
     # Rounded, so that gains and losses that cancel give zero.
     drawn = np.round(arm.drawn[at] - other.drawn[at], 12)
-    two_sided = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean())
-    if np.isnan(drawn).any():
-        two_sided = np.nan
+    two_sided = np.nan
+    if not np.isnan(drawn).any():
+        two_sided = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean(), 0.5)
     return _interval(points.mean(), drawn) | {
         "seeds": [_plain(each) for each in points],
-        "two_sided": _plain(min(1.0, two_sided)),
+        "two_sided": _plain(two_sided),
     }
 
 

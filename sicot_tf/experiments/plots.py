@@ -13,6 +13,11 @@ from sicot_tf.pages import figures
 
 # Lines of one figure, the baseline among them.
 _MOST_LINES = 5
+_GAINS = (
+    "Gain of each arm over the baseline, macro top-1, with 95 % intervals. "
+    "Hollow: its control, trained on shuffled titles; what that gains as well "
+    "is not the titles' doing."
+)
 
 
 def write(
@@ -22,31 +27,23 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     tail = folder / "long_tail.svg"
     plots.long_tail_plot(results.train_counts, results.head_threshold, tail)
-    gains = folder / "gains.svg"
-    plot_gains(
-        {
-            name: (
-                _gains(results, name),
-                _gains(results, results.controls[name])
-                if name in results.controls
-                else None,
-            )
-            for name in results.arms
-            if name != results.experiment.baseline
-        },
-        results.experiment.baseline,
-        gains,
-    )
-    return [
-        ("Training pictures of each class", tail),
-        (
-            "Gain of each arm over the baseline, macro top-1, with 95 % "
-            "intervals; hollow: its control, trained on shuffled titles. What "
-            "lies left of the hollow mark the titles have not brought.",
-            gains,
-        ),
-        *_by_class_size(folder, results),
-    ]
+    baseline = results.experiment.baseline
+    pairs = {
+        name: (
+            _gains(results, name),
+            _gains(results, results.controls[name])
+            if name in results.controls
+            else None,
+        )
+        for name in results.arms
+        if name != baseline
+    }
+    made = [("Training pictures of each class", tail)]
+    if pairs:
+        gains = folder / "gains.svg"
+        plot_gains(pairs, baseline, gains)
+        made.append((_GAINS, gains))
+    return made + _by_class_size(folder, results)
 
 
 def plot_gains(
@@ -60,7 +57,7 @@ def plot_gains(
         gains: by arm, of itself and of its control, by group of
             `metrics.GROUPS`: `value`, `low`, `high`.
     """
-    plot = figures.create(width=10.5, height=1.4 + 0.45 * max(1, len(gains)))
+    plot = figures.create(width=10.5, height=1.4 + 0.45 * len(gains))
     panels = plot.subplots(1, len(metrics.GROUPS), sharey=True, sharex=True)
     places = np.arange(len(gains))
     for panel, group in zip(panels, metrics.GROUPS):

@@ -128,7 +128,9 @@ class ReportTest(tf.test.TestCase):
             ["100 %", "0 %", "100 %"],
         )
         markdown = (self.experiment.output / "tables.md").read_text("utf-8")
-        self.assertIn("| Alibaba 1M (paper) | co-training | 88.25 to 90.25 |", markdown)
+        self.assertIn(
+            "| Alibaba 1M (paper) | co-training | 88.25 to 90.25 |", markdown
+        )
 
         # === The page ===
         # The description, and both classes of each of the mistakes.

@@ -27,6 +27,7 @@ _LONG = (
     "train_workers_test.py",
     "checkpoints_test.py",
     "train_test.py",
+    "experiment_test.py",
     "build_dataset_test.py",
     "build_product_index_test.py",
 )

@@ -121,6 +121,13 @@ def twin(trial: Trial) -> Trial | None:
     )
 
 
+def has_attention(trial: Trial) -> bool:
+    """Whether words have weights that can be looked at."""
+    model = run_config(trial.settings).model
+    encoder = getattr(model, "title_encoder", "bilinear")
+    return model.streams == "cotrain" and encoder == "bilinear"
+
+
 def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
     """The configuration of a run with these settings, its seed left out.
 

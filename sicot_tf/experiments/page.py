@@ -4,7 +4,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from sicot_tf.experiments import arms
 from sicot_tf.experiments import plots
 from sicot_tf.experiments import tables
 from sicot_tf.experiments.results import Results
@@ -34,7 +33,12 @@ def write(
         baseline=results.experiment.baseline,
         tables=made,
         plots=plots.write(output / "plots", results),
-        attention=_attention(results),
+        links={
+            "Which words the attention trusts": _links(
+                results, "attention.html"
+            ),
+            "Calibration": _links(results, "calibration.html"),
+        },
         settings=_settings(results),
     )
     return path
@@ -81,20 +85,15 @@ def _own(own: dict[str, Any]) -> str:
     return f"{shown}, so nothing is shown that wrong titles do not teach."
 
 
-def _attention(results: Results) -> list[str]:
-    """Pages of word weights that are there, else the command for one."""
-    runs = [
-        results.trials[name].run_dir(results.experiment, seed)
-        for name in results.arms
-        if arms.run_config(results.trials[name].settings).model.streams
-        == "cotrain"
-        for seed in results.experiment.seeds
-    ]
-    found = [run / "attention.html" for run in runs]
-    found = [str(each) for each in found if each.exists()]
-    if found or not runs:
-        return found
-    return [f"python -m sicot_tf.explain --run_dir {runs[0]}"]
+def _links(results: Results, name: str) -> list[str]:
+    """Pages of runs, relative to this one."""
+    found = []
+    for arm in results.arms:
+        for seed in results.experiment.seeds:
+            run_dir = results.trials[arm].run_dir(results.experiment, seed)
+            if (run_dir / name).exists():
+                found.append(f"runs/{run_dir.name}/{name}")
+    return list(dict.fromkeys(found))
 
 
 def _settings(results: Results) -> list[list[str]]:

@@ -19,7 +19,7 @@ class Job:
     """A command of the project.
 
     Attributes:
-        name: `train`, `val` or `test`, and what is trained or evaluated.
+        name: `train`, `val`, `explain` or `test`, and of which run.
         command: module and flags.
         needs: names of the jobs that come before it.
         is_done: as the run's folder says.
@@ -41,7 +41,7 @@ class Job:
 
     @property
     def kind(self) -> str:
-        """`train`, `val` or `test`."""
+        """The first word of its name."""
         return self.name.partition(" ")[0]
 
 
@@ -129,6 +129,8 @@ def make_plan(experiment: Experiment, generation: pathlib.Path) -> Plan:
         plan.chosen[arm.name] = best
         if not is_certain:
             plan.undecided.add(arm.name)
+        if arms.has_attention(best):
+            _add_explanation(plan, experiment, generation, best, is_certain)
         for trial in filter(None, (best, arms.twin(best))):
             for seed in experiment.seeds:
                 _add(
@@ -168,6 +170,35 @@ def _add(
         ),
         needs=(training,),
         is_done=finished.is_evaluated(folder),
+        is_certain=is_certain,
+        trial=trial,
+        seed=seed,
+        run_dir=run_dir,
+    )
+    plan.jobs.setdefault(job.name, job)
+
+
+def _add_explanation(
+    plan: Plan,
+    experiment: Experiment,
+    generation: pathlib.Path,
+    trial: Trial,
+    is_certain: bool,
+) -> None:
+    """Adds the page of word weights, of the first seed."""
+    seed = experiment.seeds[0]
+    run_dir = trial.run_dir(experiment, seed)
+    training = _add_training(
+        plan, experiment, generation, trial, seed, is_certain
+    )
+    job = Job(
+        name=f"explain {run_dir.name}",
+        command=(
+            *("sicot_tf.explain", "--run_dir", str(run_dir)),
+            *("--dataset", str(generation)),
+        ),
+        needs=(training,),
+        is_done=(run_dir / "attention.html").exists(),
         is_certain=is_certain,
         trial=trial,
         seed=seed,

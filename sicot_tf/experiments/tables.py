@@ -326,24 +326,25 @@ def _calibrations(results: Results) -> list[Table]:
     for name in results.arms:
         trial = results.trials[name]
         for seed in results.experiment.seeds:
-            path = trial.run_dir(results.experiment, seed) / "calibration.json"
+            run_dir = trial.run_dir(results.experiment, seed)
+            path = run_dir / "calibration.json"
             if trial.evaluate or not path.exists():
                 continue
             found = files.read_json(path)
             rows.append(
                 [name, str(seed)]
-                + [_figure(found.get("temperature"))]
-                + [_figure(found.get("threshold"))]
-                + [pieces.percent(found.get("wanted_precision"))]
-                + [pieces.percent(found.get("precision"))]
-                + [pieces.percent(found.get("coverage"))]
+                + [_figure(found[key]) for key in ("temperature", "threshold")]
+                + [
+                    pieces.percent(found[key])
+                    for key in ("wanted_precision", "precision", "coverage")
+                ]
             )
     if not rows:
         return []
     return [
         Table(
             "calibration",
-            "Calibration, fitted on validation records",
+            "Calibration, on the validation records it was fitted on",
             ["arm", "seed", "temperature", "threshold", "wanted precision"]
             + ["precision", "coverage"],
             rows,

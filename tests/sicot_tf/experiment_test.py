@@ -129,6 +129,8 @@ class ExperimentTest(tf.test.TestCase):
         )
         self.assertEqual(rows[0]["gain"], "+1.01")
 
+        self.assertTrue((runs / "cotrain-seed3/attention.html").exists())
+
         # === A changed arm is told before anything runs ===
         self.file.write_text(
             _FILE.replace("mixed_loss_weight = 1.0", "momentum = 0.5")

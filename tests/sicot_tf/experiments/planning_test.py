@@ -74,7 +74,8 @@ class PlanningTest(tf.test.TestCase, parameterized.TestCase):
                 job.name.startswith("train cotrain-shuffled"),
             )
         for run in trainings[:-1]:
-            self._train(run)
+            run_dir = self._train(run)
+            (run_dir / "attention.html").write_text("")
         self.assertEqual(self._ready(experiment), [f"train {trainings[-1]}"])
         self._train(trainings[-1])
         self.assertEqual(

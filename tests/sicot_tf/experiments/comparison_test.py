@@ -122,6 +122,45 @@ class ComparisonTest(tf.test.TestCase):
             ]
         )
 
+    def test_coverage(self):
+        """Breaks if intervals leave out that seeds differ.
+
+        80 experiments with 200 classes of 5 records; runs of an arm scatter
+        by 2 points around its accuracy. 95 % intervals of three seeds covered
+        the true gain of 5 points in 74 of them, of one seed in 52.
+        """
+        generator = np.random.default_rng(0)
+        labels = np.repeat(np.arange(200), 5)
+        counts = np.repeat([50, 3], [40, 160])
+
+        def run(chances):
+            shift = generator.normal(scale=0.02)
+            right = generator.random(1000) < np.repeat(chances + shift, 5)
+            best = np.where(right, labels, (labels + 1) % 200)
+            return np.stack(
+                [best, (labels + 2) % 200, (labels + 3) % 200], axis=1
+            )
+
+        covered = dict.fromkeys((1, 3), 0)
+        for _ in range(80):
+            chances = generator.uniform(0.1, 0.8, size=200)
+            for num_seeds in covered:
+                arms = {
+                    name: np.stack(
+                        [run(chances + gain) for _ in range(num_seeds)]
+                    )
+                    for name, gain in (("base", 0), ("arm", 0.05))
+                }
+                found = comparison.resample(
+                    labels, arms, counts, 40, num_resamples=300
+                )["overall"]
+                cell = comparison.difference(
+                    found["arm"], found["base"], "macro", "top1"
+                )
+                covered[num_seeds] += cell["low"] <= 0.05 <= cell["high"]
+        self.assertGreaterEqual(covered[3], 70)
+        self.assertLess(covered[1], 62)
+
     def test_one_class_has_no_interval(self):
         """Breaks if a group of one class looks certain."""
         members = comparison.resample(

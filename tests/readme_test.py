@@ -14,6 +14,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _PAGES = (
     "README.md",
     "docs/dataset_statistics.md",
+    "docs/experiments.md",
     "docs/many_workers.md",
     "docs/predicted_words.md",
     "docs/product_index.md",

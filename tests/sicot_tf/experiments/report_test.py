@@ -145,6 +145,26 @@ class ReportTest(tf.test.TestCase):
         # Long tail, gains, accuracy by class size.
         self.assertEqual(page.count('src="data:image/svg'), 3)
 
+    def test_calibration_and_attention(self):
+        """Breaks if what a run has is left out."""
+        run_dir = self.experiment.output / "runs" / "worse-seed1"
+        (run_dir / "attention.html").write_text("")
+        calibration = {
+            "temperature": 1.5,
+            "threshold": None,
+            "wanted_precision": 0.95,
+            "precision": None,
+            "coverage": 0.0,
+        }
+        (run_dir / "calibration.json").write_text(json.dumps(calibration))
+        page = self._write().read_text("utf-8")
+        self.assertTrue('href="runs/worse-seed1/attention.html"' in page)
+        (row,) = self._table("calibration")
+        self.assertEqual(
+            list(row.values()),
+            ["worse", "1", "1.5", "-", "95.0 %", "-", "0.0 %"],
+        )
+
     def test_incomplete(self):
         """Breaks if an arm is shown without one of its seeds, or without its
         control."""

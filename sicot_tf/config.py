@@ -162,9 +162,16 @@ class ModelConfig:
         "plain backbone of the paper",
     )
     max_words: int = _setting(32, "longer titles are cut", least=1)
+    title_encoder: str = _setting(
+        "bilinear",
+        "how the words of a title become one vector (paper, Table 3): by "
+        "bilinear word attention, their mean, the final states of a bi-LSTM, "
+        "or self attention over its states",
+        choices=("mean", "bilstm", "bilstm_attention", "bilinear"),
+    )
     attention_activation: str = _setting(
         "softmax",
-        "how scores become word weights",
+        "how scores of bilinear word attention become word weights",
         choices=("softmax", "sigmoid", "sigmoid_norm"),
     )
     attention_rank: int = _setting(

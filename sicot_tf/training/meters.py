@@ -36,8 +36,11 @@ def sums(
         found["loss_mixed"] = tf.reduce_sum(
             example_weights[:num_records] * classified.losses[num_records:]
         )
+    if "attention" in outputs:
         found["entropy"], found["num_titles"] = attention_entropy(
-            outputs["attention"], batch["title_ids"], weights
+            outputs["attention"],
+            batch.get("seen_title_ids", batch["title_ids"]),
+            weights,
         )
     return found
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from sicot_tf.data import records
 
 # Folded into the seed, whose own numbers are the crop's.
-_WORDS, _SHARE = 1, 2
+_WORDS, _SHARE, _GAMMAS = 1, 2, 3
 
 
 def drop_words(
@@ -45,18 +45,18 @@ def draw_own_share(alpha: float, seed: tf.Tensor) -> tf.Tensor:
     Returns:
         Scalar float32 from 0.5 to 1.
     """
-    # Two Gamma variables over their sum. Of a small alpha both may round to
-    # 0, in float32 they often would: then the picture stays its own.
-    own, other = tf.unstack(
-        tf.random.stateless_gamma(
-            [2],
-            _fold_in(seed, _SHARE),
-            tf.constant(alpha, tf.float64),
-            dtype=tf.float64,
-        )
+    # Beta is one of two Gamma variables over their sum. Those of a small
+    # alpha round to 0, so their logs are drawn: Gamma(alpha) is
+    # Gamma(alpha + 1) * uniform^(1 / alpha) (Marsaglia and Tsang, 2000).
+    gammas = tf.random.stateless_gamma(
+        [2], _fold_in(seed, _GAMMAS), tf.constant(alpha + 1.0)
     )
-    share = tf.math.divide_no_nan(own, own + other)
-    return tf.cast(tf.maximum(share, 1 - share), tf.float32)
+    # From 0, without 1; the other way round the log is finite.
+    uniforms = tf.random.stateless_uniform([2], _fold_in(seed, _SHARE))
+    own, other = tf.unstack(
+        tf.math.log(gammas) + tf.math.log(1.0 - uniforms) / alpha
+    )
+    return tf.sigmoid(tf.abs(own - other))
 
 
 def _fold_in(seed: tf.Tensor, purpose: int) -> tf.Tensor:

@@ -22,7 +22,7 @@ from sicot_tf.model.backbones import backbones
 from sicot_tf.model.backbones import initial_weights
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
 from sicot_tf.model.title_encoders.bilstm import BiLSTM
-from sicot_tf.model.title_encoders.bilstm_attention import BiLSTMAttention
+from sicot_tf.model.title_encoders.bilstm import BiLSTMAttention
 from sicot_tf.model.title_encoders.mean_pooling import MeanPooling
 from sicot_tf.model.title_encoders.word_attention import BilinearWordAttention
 

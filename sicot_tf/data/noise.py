@@ -25,9 +25,7 @@ def drop_words(
     Returns:
         `[max_words]` int32, with padding in the place of words left out.
     """
-    draws = tf.random.stateless_uniform(
-        title_ids.shape, _fold_in(seed, _WORDS)
-    )
+    draws = tf.random.stateless_uniform(title_ids.shape, _fold_in(seed, _WORDS))
     draws = tf.where(title_ids == records.PADDING_ID, -1.0, draws)
     stays = (draws >= word_dropout) | (draws == tf.reduce_max(draws))
     return tf.where(stays, title_ids, records.PADDING_ID)

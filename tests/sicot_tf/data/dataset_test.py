@@ -281,9 +281,7 @@ class DatasetTest(tf.test.TestCase):
             errors = np.abs(would_be - mixed["image"][row]).max(axis=(1, 2, 3))
             partners.append(int(np.argmin(errors)))
             self.assertLess(errors[partners[-1]], 1e-3)
-            self.assertEqual(
-                mixed["partner_label"][row], labels[partners[-1]]
-            )
+            self.assertEqual(mixed["partner_label"][row], labels[partners[-1]])
         self.assertEqual(sorted(partners), list(range(32)))
         # Of a random permutation one stays in place on average.
         self.assertLess(np.sum(np.array(partners) == np.arange(32)), 8)

@@ -292,6 +292,30 @@ class DatasetTest(tf.test.TestCase):
             np.stack([each["own_share"] for each in found[3:6]]),
         )
 
+    def test_mixup_of_kept_features(self):
+        """Breaks if a cached view is mixed with another record's picture.
+
+        Record i has the feature i, so that a mixed one tells its partner.
+        """
+        features = np.arange(32, dtype=np.float32).reshape(32, 1, 1)
+        plain = _training(self.files, features=features, last_step=3)
+        found = _training(self.files, features=features, last_step=3, mixup=1.0)
+        labels = [
+            tf.io.parse_single_example(
+                self.files.read(i), records.EVALUATION_FEATURES
+            )["label"].numpy()
+            for i in range(32)
+        ]
+        for batch, mixed in zip(plain, found):
+            share = mixed["own_share"]
+            partner = (mixed["image"] - share[:, None] * batch["image"])[:, 0]
+            # A share near 1 leaves nothing of the partner.
+            for row in np.flatnonzero(share < 0.99):
+                index = partner[row] / (1 - share[row])
+                self.assertAllClose(index, np.round(index), atol=0.01)
+                label = labels[int(np.round(index))]
+                self.assertEqual(mixed["partner_label"][row], label)
+
     def test_noise_is_shared_and_resumed(self):
         """Breaks if what is drawn for a record depends on who reads it."""
         settings = {"word_dropout": 0.5, "mixup": 0.4, "last_step": 4}

@@ -82,8 +82,8 @@ def curve_row(
     }
     if not results["is_finite"]:
         return row | {"skipped": True}
-    losses = ("loss", "loss_visual", "loss_mixed", "loss_words")
-    for name in (*losses, "gradient_norm"):
+    losses = ("", "_visual", "_mixed", "_words", "_distillation")
+    for name in (*(f"loss{each}" for each in losses), "gradient_norm"):
         if name in results:
             row[name] = float(results[name])
     for group in ("head", "tail"):

@@ -156,10 +156,10 @@ class DistillationTest(tf.test.TestCase):
     def test_distance_to_a_held_teacher(self):
         """Breaks if the loss is no mean over features, or teaches x_m.
 
-        ((1 - 3)^2 + 0) / 2 = 2 and (0 + 2^2) / 2 = 2, both times 0.5; by x_v
-        0.5 * 2 * (x_v - x_m) / 2.
+        ((1 - 3)^2 + 0) / 2 = 2 and (0 + 2^2) / 2 = 2; by x_v
+        2 * (x_v - x_m) / 2.
         """
-        (loss,) = losses.make_losses(
+        ((name, weight, loss),) = losses.make_losses(
             dataclasses.replace(config.TrainConfig(), distillation_weight=0.5),
             np.array([1]),
         ).on_features
@@ -170,9 +170,10 @@ class DistillationTest(tf.test.TestCase):
         with tf.GradientTape() as tape:
             tape.watch(outputs)
             values = loss({}, outputs)
-        self.assertAllClose(values, [1.0, 1.0])
+        self.assertEqual((name, weight), ("distillation", 0.5))
+        self.assertAllClose(values, [2.0, 2.0])
         gradients = tape.gradient(values, outputs)
-        self.assertAllClose(gradients["x_v"], [[-1.0, 0.0], [0.0, -1.0]])
+        self.assertAllClose(gradients["x_v"], [[-2.0, 0.0], [0.0, -2.0]])
         self.assertIsNone(gradients["x_m"])
         self.assertEmpty(
             losses.make_losses(config.TrainConfig(), np.ones(1)).on_features

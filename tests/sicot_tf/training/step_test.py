@@ -438,7 +438,10 @@ class TrainingStepTest(tf.test.TestCase):
         batch = _batch(0)
         seen = batch["title_ids"].numpy()
         seen[:, 1:] = 0
-        plain, dropped = (_Training(on_features=(of_titles,)) for _ in range(2))
+        plain, dropped = (
+            _Training(on_features=(FeatureLoss("titles", 1.0, of_titles),))
+            for _ in range(2)
+        )
         expected = plain.step(
             batch | {"title_ids": tf.constant(seen)}, tf.constant(5.0)
         )

@@ -162,9 +162,16 @@ class ModelConfig:
         "plain backbone of the paper",
     )
     max_words: int = _setting(32, "longer titles are cut", least=1)
+    title_encoder: str = _setting(
+        "bilinear",
+        "how the words of a title become one vector (paper, Table 3): by "
+        "bilinear word attention, their mean, the final states of a bi-LSTM, "
+        "or self attention over its states",
+        choices=("mean", "bilstm", "bilstm_attention", "bilinear"),
+    )
     attention_activation: str = _setting(
         "softmax",
-        "how scores become word weights",
+        "how scores of bilinear word attention become word weights",
         choices=("softmax", "sigmoid", "sigmoid_norm"),
     )
     attention_rank: int = _setting(
@@ -280,6 +287,28 @@ class TrainConfig:
     shuffle_titles: bool = _setting(
         False, "control: every picture trains with another record's title"
     )
+    word_dropout: float = _setting(
+        0.0,
+        "chance of a title's word to be left out of a step; one known word "
+        "stays",
+        most=1,
+    )
+    mixup: float = _setting(
+        0.0,
+        "alpha of Beta(alpha, alpha), by which a picture and its label are "
+        "mixed with another record's (arXiv 1710.09412); 0: not mixed",
+    )
+    dropout: float = _setting(
+        0.0,
+        "share of the features x_v that a step sets to 0, before classifier "
+        "and mixed stream",
+        most=0.99,
+    )
+    distillation_weight: float = _setting(
+        0.0,
+        "weight of the squared distance of x_v from x_m, which is held: the "
+        "visual stream learns from the mixed one (arXiv 1412.6550)",
+    )
     seed: int = _setting(
         0,
         "seed of initial weights, order of records and augmentation",
@@ -341,6 +370,48 @@ class RunConfig(NamedTuple):
     model: ModelConfig
     train: TrainConfig
     workers: WorkersConfig
+
+
+def check_together(settings: RunConfig) -> None:
+    """Raises ValueError for settings that mean nothing beside each other."""
+    model, train = settings.model, settings.train
+    of_bilinear = ("attention_activation", "attention_rank", "attention_gain")
+    has_mixed_stream = model.streams == "cotrain"
+    for is_wrong, reason in (
+        (
+            model.title_encoder != "bilinear"
+            and any(
+                getattr(model, name) != getattr(ModelConfig, name)
+                for name in of_bilinear
+            ),
+            "--" + ", --".join(of_bilinear) + " are of --title_encoder "
+            f"bilinear; leave them out with {model.title_encoder}.",
+        ),
+        (
+            train.word_dropout and not has_mixed_stream,
+            "--word_dropout leaves out words of the titles that co-training "
+            "reads; leave it out with --streams visual.",
+        ),
+        (
+            train.distillation_weight and not has_mixed_stream,
+            "--distillation_weight wants a mixed stream to learn from; train "
+            "with --streams cotrain.",
+        ),
+        (
+            train.distillation_weight and not train.mixed_loss_weight,
+            "--distillation_weight wants a mixed stream that is trained; "
+            "--lambda 0 does not train it.",
+        ),
+        (
+            train.distillation_weight
+            and model.freeze_backbone
+            and not model.neck_dim,
+            "--distillation_weight changes x_v, which --freeze_backbone "
+            "holds; leave out one of them, or add a --neck_dim.",
+        ),
+    ):
+        if is_wrong:
+            raise ValueError(reason)
 
 
 # Overrides of the defaults by name of the preset and of the dataclass.

@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
             for each in config.RunConfig.__annotations__.values()
         )
     )
+    config.check_together(settings)
     # The workers that are started here get the same arguments and TF_CONFIG.
     if settings.workers.num_workers > 1 and cluster.num_workers() == 1:
         code = local_workers.run(

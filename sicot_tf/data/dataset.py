@@ -19,12 +19,15 @@ import tensorflow as tf
 from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import images
+from sicot_tf.data import noise
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 from sicot_tf.data.schedule import Schedule
 
 # The "epoch" of the permutation that exchanges titles; no run gets there.
 _TITLE_EXCHANGE = 2**32 - 1
+# Added to the epoch of the permutation that finds partners for mixup.
+_PARTNERS = 2**31
 
 
 class RecordFiles:
@@ -168,6 +171,8 @@ def make_training_dataset(
     min_crop_area: float,
     shuffle_titles: bool = False,
     features: np.ndarray | None = None,
+    word_dropout: float = 0.0,
+    mixup: float = 0.0,
     num_workers: int = 1,
     worker_index: int = 0,
 ) -> tf.data.Dataset:
@@ -182,6 +187,9 @@ def make_training_dataset(
             fixed permutation), the control of a co-training run.
         features: `[len(files), views, ...]` float32, taken for the images; an
             epoch sees one view of each record, the next another.
+        word_dropout: chance of a word to be left out of `seen_title_ids`.
+        mixup: alpha of Beta(alpha, alpha); 0: pictures are not mixed. Where
+            features are taken, these are (arXiv 1806.05236).
         num_workers: number of workers.
         worker_index: number of this worker.
 
@@ -189,7 +197,10 @@ def make_training_dataset(
         A dataset of dictionaries, b = `Schedule.examples_per_worker`:
         `image` `[b, image_size, image_size, 3]` float32 0 to 255,
         `title_ids` `[b, max_words]` int32 (0 is padding),
-        `label` `[b]` int64, `weight` `[b]` float32.
+        `label` `[b]` int64, `weight` `[b]` float32. With word dropout also
+        `seen_title_ids`, what is left of `title_ids`; with mixup
+        `partner_label` `[b]` int64 and `own_share` `[b]` float32, from 0.5
+        to 1, of `label` in the mixed picture.
 
     Raises:
         ValueError: if there are no records, or the files were opened for
@@ -214,13 +225,15 @@ def make_training_dataset(
         image_size=image_size,
         augmentation=augmentation,
         min_crop_area=min_crop_area,
+        word_dropout=word_dropout,
+        mixup=mixup,
     )
     dataset = tf.data.Dataset.range(first_step, last_step)
     dataset = dataset.map(choose_records)
     # One Python call a batch; the parsing below runs in parallel without it.
     dataset = dataset.map(
         lambda chosen: _read_examples(
-            files, chosen, seed, shuffle_titles, features
+            files, chosen, seed, shuffle_titles, features, mixup > 0
         )
     ).unbatch()
     dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE)
@@ -252,16 +265,27 @@ def _read_examples(
     seed: int,
     shuffle_titles: bool,
     features: np.ndarray | None,
+    with_partners: bool,
 ) -> dict[str, tf.Tensor]:
-    """Adds the serialised examples, whose titles they get, and features."""
+    """Adds the serialised examples and features; whose titles; partners."""
+
+    def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = {"example": _read_many(files, index)}
+        if features is not None:
+            view = (index + chosen["epoch"]) % features.shape[1]
+            found["features"] = _take(features, index, view)
+        return found
+
     index = chosen["index"]
-    examples = chosen | {"example": _read_many(files, index)}
-    if features is not None:
-        view = (index + chosen["epoch"]) % features.shape[1]
-        examples["features"] = _take(features, index, view)
+    examples = chosen | read(index)
     if shuffle_titles:
         other = _permute(index, len(files), seed, _TITLE_EXCHANGE)
         examples["title_example"] = _read_many(files, other)
+    if with_partners:
+        epoch = chosen["epoch"][0] + _PARTNERS
+        partners = read(_permute(index, len(files), seed, epoch))
+        for name, each in partners.items():
+            examples[f"partner_{name}"] = each
     return examples
 
 
@@ -279,8 +303,29 @@ def _parse_training_example(
     image_size: int,
     augmentation: str,
     min_crop_area: float,
+    word_dropout: float,
+    mixup: float,
 ) -> dict[str, tf.Tensor]:
     """One example as the training step gets it."""
+
+    def seed_of(record: dict[str, tf.Tensor]) -> tf.Tensor:
+        return images.augmentation_seed(
+            seed, example["epoch"], record["record_id"]
+        )
+
+    def image_of(
+        record: dict[str, tf.Tensor], features: tf.Tensor | None
+    ) -> tf.Tensor:
+        if features is not None:
+            return features
+        return images.decode_for_training(
+            record["image"],
+            image_size,
+            augmentation=augmentation,
+            min_crop_area=min_crop_area,
+            seed=seed_of(record),
+        )
+
     record = tf.io.parse_single_example(
         example["example"], records.TRAINING_FEATURES
     )
@@ -289,24 +334,26 @@ def _parse_training_example(
         word_ids = tf.io.parse_single_example(
             example["title_example"], records.TRAINING_FEATURES
         )["word_ids"]
-    if "features" in example:
-        image = example["features"]
-    else:
-        image = images.decode_for_training(
-            record["image"],
-            image_size,
-            augmentation=augmentation,
-            min_crop_area=min_crop_area,
-            seed=images.augmentation_seed(
-                seed, example["epoch"], record["record_id"]
-            ),
-        )
-    return {
-        "image": image,
+    parsed = {
+        "image": image_of(record, example.get("features")),
         "title_ids": pad_word_ids(word_ids, max_words),
         "label": record["label"],
         "weight": example["weight"],
     }
+    if word_dropout:
+        kept = noise.drop_words(
+            parsed["title_ids"], word_dropout, seed_of(record)
+        )
+        parsed["seen_title_ids"] = pad_word_ids(kept, max_words)
+    if mixup:
+        partner = tf.io.parse_single_example(
+            example["partner_example"], records.EVALUATION_FEATURES
+        )
+        other = image_of(partner, example.get("partner_features"))
+        share = noise.draw_own_share(mixup, seed_of(record))
+        parsed["image"] = share * parsed["image"] + (1 - share) * other
+        parsed |= {"partner_label": partner["label"], "own_share": share}
+    return parsed
 
 
 def make_views_dataset(

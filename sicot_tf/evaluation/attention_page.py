@@ -177,6 +177,11 @@ def make_legend(
         if model_config.attention_activation == "sigmoid"
         else "The weights of a title's other words sum to 1, but for rounding.",
     ]
+    if model_config.title_encoder == "mean":
+        sentences.append(
+            "This model takes the mean of the words (--title_encoder mean): "
+            "all words of a title weigh the same."
+        )
     if train_config.shuffle_titles:
         sentences.append(
             "This is a control (--shuffle_titles): it was trained on pictures "

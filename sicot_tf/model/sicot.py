@@ -3,7 +3,7 @@
     image ---- backbone (- neck) ------------------- x_v --+
                                         |                  +-- classifier
     title_ids - word_vectors            +- maximum - x_m --+
-                    - word_attention - projection -- x_s
+                    - title encoder - projection --- x_s
 
 Only the upper branch is served (paper, section 3.3 and Fig. 1).
 """
@@ -22,7 +22,10 @@ from sicot_tf.model import word_rows
 from sicot_tf.model.backbones import backbones
 from sicot_tf.model.backbones import initial_weights
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
-from sicot_tf.model.title_encoders import word_attention
+from sicot_tf.model.title_encoders.bilstm import BiLSTM
+from sicot_tf.model.title_encoders.bilstm import BiLSTMAttention
+from sicot_tf.model.title_encoders.mean_pooling import MeanPooling
+from sicot_tf.model.title_encoders.word_attention import BilinearWordAttention
 
 
 def build_streams(
@@ -41,9 +44,9 @@ def build_streams(
     and, for co-training, `title_ids` `[batch, max_words]` int32 with 0 for
     padding and unknown words. Outputs are `x_v` and, for co-training, `x_m`,
     each `[batch, embedding_dim]`, and `attention` `[batch, max_words]`, the
-    word weights for inspection. With predicted words there is `word_logits`
-    `[batch, num_predicted_words]` float32, too; with word rows what
-    `classified` gives.
+    word weights for inspection, of which `bilstm` has none. With predicted
+    words there is `word_logits` `[batch, num_predicted_words]` float32, too;
+    with word rows what `classified` gives.
 
     Args:
         vocabulary_size: number of words; their ids are 1 to this number.
@@ -189,12 +192,7 @@ def _title_streams(
         trainable=model_config.train_word_vectors,
         name="word_vectors",
     )
-    attention_layer = word_attention.BilinearWordAttention(
-        rank=model_config.attention_rank,
-        activation=model_config.attention_activation,
-        gain=model_config.attention_gain,
-        name="word_attention",
-    )
+    encoder = _title_encoder(model_config)
     projection = keras.layers.Dense(
         x_v.shape[-1], activation="relu", name="title_projection"
     )
@@ -203,14 +201,34 @@ def _title_streams(
         (model_config.max_words,), dtype="int32", name="title_ids"
     )
     word_mask = ops.not_equal(title_ids, records.PADDING_ID)
-    semantic, attention = attention_layer(embeddings(title_ids), word_mask)
-    x_s = projection(semantic)
+    encoded = encoder(embeddings(title_ids), word_mask)
+    outputs = {}
+    if model_config.title_encoder != "bilstm":
+        encoded, outputs["attention"] = encoded
+    x_s = projection(encoded)
 
     # === Mixed stream ===
     has_title = ops.any(word_mask, axis=-1)
     x_m = mixed_stream.MixedStream(name="mixed_stream")(x_v, x_s, has_title)
-    new_layers = [embeddings, attention_layer, projection]
-    return title_ids, {"x_m": x_m, "attention": attention}, new_layers
+    outputs = {"x_m": x_m} | outputs
+    return title_ids, outputs, [embeddings, encoder, projection]
+
+
+def _title_encoder(model_config: config.ModelConfig) -> keras.layers.Layer:
+    """One of the paper's Table 3: word vectors to an embedding and weights."""
+    match model_config.title_encoder:
+        case "mean":
+            return MeanPooling(name="mean_pooling")
+        case "bilstm":
+            return BiLSTM(name="bilstm")
+        case "bilstm_attention":
+            return BiLSTMAttention(name="bilstm_attention")
+    return BilinearWordAttention(
+        rank=model_config.attention_rank,
+        activation=model_config.attention_activation,
+        gain=model_config.attention_gain,
+        name="word_attention",
+    )
 
 
 def build_classifier(
@@ -251,12 +269,36 @@ def classified_visual_stream(streams: keras.Model) -> keras.Model:
     )
 
 
+def after_visual_stream(streams: keras.Model) -> keras.Model | None:
+    """What the streams make of `x_v`; None if nothing.
+
+    From a list of `x_v` and the inputs but `image`, in the order of the
+    streams', to the outputs but `x_v`; of the same layers.
+    """
+    outputs = {k: v for k, v in streams.output.items() if k != "x_v"}
+    if not outputs:
+        return None
+    inputs = {k: v for k, v in streams.input.items() if k != "image"}
+    return keras.Model(
+        # Keras wants a dictionary's names to be those of its tensors.
+        [streams.output["x_v"], *inputs.values()],
+        outputs,
+        name="after_visual_stream",
+    )
+
+
 def semantic_stream(streams: keras.Model) -> keras.Model:
     """The part that is explained: `title_ids` to word weights."""
-    if "attention" not in streams.output:
+    if "x_m" not in streams.output:
         raise ValueError(
             "This run was trained with --streams visual: it has no title "
             "attention. Use a run trained with --streams cotrain."
+        )
+    if "attention" not in streams.output:
+        raise ValueError(
+            "This run was trained with --title_encoder bilstm, which reads a "
+            "title as a whole and gives its words no weights. Use a run with "
+            "another title encoder, such as bilstm_attention."
         )
     return keras.Model(
         {"title_ids": streams.input["title_ids"]},

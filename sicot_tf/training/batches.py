@@ -90,6 +90,8 @@ class Batches:
             min_crop_area=self.train_config.min_crop_area,
             shuffle_titles=self.train_config.shuffle_titles,
             features=self.train_features,
+            word_dropout=self.train_config.word_dropout,
+            mixup=self.train_config.mixup,
             **_share(),
         )
 

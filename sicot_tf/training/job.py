@@ -30,6 +30,7 @@ from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
+from sicot_tf.training.regularization import FeatureDropout
 from sicot_tf.training.step import TrainingStep
 from sicot_tf.training.validation import CountRight
 from sicot_tf.training.validation import make_count_right
@@ -92,10 +93,16 @@ def build(
         streams, settings.train, batches.schedule.steps_per_epoch
     )
     is_head = tf.constant(batches.is_head)
+    dropout, seed = settings.train.dropout, settings.train.seed
     step = TrainingStep(
         *(streams, trainer, optimizer, losses, is_head),
         clip_norm=settings.train.clip_norm,
         collectives=collectives,
+        feature_dropout=(
+            FeatureDropout(streams, dropout, seed, collectives)
+            if dropout
+            else None
+        ),
     )
 
     # === Checkpoints ===

@@ -122,6 +122,12 @@ def make_losses(
         on_features.append(
             FeatureLoss("words", train_config.word_loss_weight, loss)
         )
+    if train_config.distillation_weight:
+        on_features.append(
+            FeatureLoss(
+                "distillation", train_config.distillation_weight, distillation
+            )
+        )
     return Losses(
         mixed_loss_weight=train_config.mixed_loss_weight,
         on_logits=tuple(on_logits),
@@ -231,6 +237,22 @@ def word_targets(
     )
     found = tf.reshape(found, [num_records, num_words])
     return tf.cast(found > 0, tf.float32)
+
+
+def distillation(
+    batch: dict[str, tf.Tensor], outputs: dict[str, tf.Tensor]
+) -> tf.Tensor:
+    """`[batch]` mean squared distance of x_v from x_m, which is held.
+
+    The visual stream learns from the mixed one: where a title raises a
+    feature above the picture's. FitNets (arXiv 1412.6550, equation 3), whose
+    distance is exact wherever the classes lie; that of softened softmaxes
+    would want the logits of both streams side by side.
+    """
+    del batch
+    x_v, x_m = (tf.cast(outputs[name], tf.float32) for name in ("x_v", "x_m"))
+    distance = tf.square(x_v - tf.stop_gradient(x_m))
+    return tf.reduce_mean(distance, axis=1)
 
 
 # === Weights of examples ===

@@ -36,8 +36,11 @@ def sums(
         found["loss_mixed"] = tf.reduce_sum(
             example_weights[:num_records] * classified.losses[num_records:]
         )
+    if "attention" in outputs:
         found["entropy"], found["num_titles"] = attention_entropy(
-            outputs["attention"], batch["title_ids"], weights
+            outputs["attention"],
+            batch.get("seen_title_ids", batch["title_ids"]),
+            weights,
         )
     return found
 
@@ -79,8 +82,8 @@ def curve_row(
     }
     if not results["is_finite"]:
         return row | {"skipped": True}
-    losses = ("loss", "loss_visual", "loss_mixed", "loss_words")
-    for name in (*losses, "gradient_norm"):
+    losses = ("", "_visual", "_mixed", "_words", "_distillation")
+    for name in (*(f"loss{each}" for each in losses), "gradient_norm"):
         if name in results:
             row[name] = float(results[name])
     for group in ("head", "tail"):

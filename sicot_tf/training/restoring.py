@@ -58,7 +58,9 @@ def checkpoint_contents(
         or a word each and move with it when there are more of them.
     """
     variables, slices = [], trainer.slices()
-    for variable in streams.variables + optimizer.variables:
+    # Not `variables`: among them is the seed of an LSTM, which draws nothing
+    # and is named by what was built before.
+    for variable in streams.weights + optimizer.variables:
         # The optimizer calls a slot "<optimizer>/word_vectors_embeddings_...".
         if "word_vectors" in variable.path:
             slices.append(
@@ -138,7 +140,7 @@ def restore_attention(run: runs.Run) -> keras.Model:
     )
     checkpoints.restore_variables(
         run.path / "checkpoints",
-        stream.variables,
+        stream.weights,
         row_names={"words": run.row_names["words"]},
     )
     return stream

@@ -22,6 +22,7 @@ from sicot_tf.model import sicot
 from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import meters
+from sicot_tf.training import regularization
 from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import example_weights
 from sicot_tf.training.optimizers import StreamsOptimizer
@@ -65,6 +66,7 @@ class TrainingStep:
         is_head: `[num_classes]` float32, 1 for head classes.
         clip_norm: longest gradient; 0: not clipped.
         collectives: of the job.
+        feature_dropout: on x_v, or None.
     """
 
     streams: keras.Model
@@ -74,6 +76,7 @@ class TrainingStep:
     is_head: tf.Tensor
     clip_norm: float = 0.0
     collectives: Collectives = dataclasses.field(default_factory=Collectives)
+    feature_dropout: regularization.FeatureDropout | None = None
 
     def compiled(
         self, strategy: tf.distribute.Strategy
@@ -117,9 +120,7 @@ class TrainingStep:
         """`compiled`, as each worker runs it."""
         # === Forward ===
         old_statistics = [tf.identity(each.value) for each in self._statistics]
-        outputs = self.streams(
-            {name: batch[name] for name in self.streams.input}, training=True
-        )
+        outputs = self._forward(batch, step)
         examples = self._stack(batch, outputs, total_weight)
         feature_loss, feature_losses = self.losses.of_features(
             batch, outputs, total_weight, self.collectives.num_workers
@@ -127,8 +128,8 @@ class TrainingStep:
 
         # === Classifier and backward ===
         learning_rate = self.optimizer.learning_rate(step)
-        classified = self.trainer.step(
-            *examples,
+        classified = regularization.classify(
+            *(self.trainer, batch, *examples),
             learning_rate=learning_rate,
             step=self.optimizer.num_updates,
         )
@@ -166,6 +167,16 @@ class TrainingStep:
         if self.clip_norm:
             scalars["gradient_norm"] = tf.sqrt(squared_norm)
         return scalars
+
+    def _forward(self, batch: Batch, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Outputs of the streams, which may see less than losses do."""
+        inputs = {
+            name: batch.get(f"seen_{name}", batch[name])
+            for name in self.streams.input
+        }
+        if self.feature_dropout is None:
+            return self.streams(inputs, training=True)
+        return self.feature_dropout.outputs(inputs, step)
 
     @property
     def _statistics(self) -> list[Any]:

@@ -54,6 +54,42 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(data.drop_rare_percent, 5.0)
         self.assertTrue(data.require_words)
 
+    @parameterized.parameters(
+        ({"streams": "visual"}, {"word_dropout": 0.5}, "--streams visual"),
+        ({"streams": "visual"}, {"distillation_weight": 1.0}, "cotrain"),
+        ({}, {"distillation_weight": 1, "mixed_loss_weight": 0}, "--lambda 0"),
+        ({"freeze_backbone": True}, {"distillation_weight": 1.0}, "--neck_dim"),
+        ({"title_encoder": "mean", "attention_rank": 2}, {}, "leave them out"),
+    )
+    def test_settings_that_mean_nothing_together(self, model, train, reason):
+        """Breaks if a setting that can't do anything is taken in silence."""
+        with self.assertRaisesRegex(ValueError, reason):
+            config.check_together(
+                config.RunConfig(
+                    config.ModelConfig(**model),
+                    config.TrainConfig(**train),
+                    config.WorkersConfig(),
+                )
+            )
+
+    def test_settings_that_go_together(self):
+        """Breaks if a baseline can't be regularised, or an encoder chosen."""
+        for model, train in (
+            ({"streams": "visual"}, {"mixup": 0.2, "dropout": 0.5}),
+            ({"title_encoder": "bilstm"}, {"word_dropout": 0.5}),
+            (
+                {"freeze_backbone": True, "neck_dim": 8},
+                {"distillation_weight": 1.0},
+            ),
+        ):
+            config.check_together(
+                config.RunConfig(
+                    config.ModelConfig(**model),
+                    config.TrainConfig(**train),
+                    config.WorkersConfig(),
+                )
+            )
+
     def test_flags_override_the_preset(self):
         """Breaks if a flag is lost, or an unset one hides the preset."""
         found = _parse(

@@ -119,16 +119,9 @@ class BilinearWordAttention(keras.layers.Layer):
         """Word weights `[batch, num_words]`; float32 under any policy."""
         scores = ops.cast(scores, "float32")
         if self.activation == "softmax":
-            scores = ops.where(real > 0, scores, -1e9)
-            highest = ops.max(scores, axis=-1, keepdims=True)
-            weights = ops.exp(scores - ops.stop_gradient(highest)) * real
-        else:
-            weights = ops.sigmoid(scores) * real
-            if self.activation == "sigmoid":
-                return weights
-        # Only a title without words has the sum 0; its weights stay 0.
-        total = ops.sum(weights, axis=-1, keepdims=True)
-        return weights / ops.where(total > 0, total, 1.0)
+            return masked_softmax(scores, real)
+        weights = ops.sigmoid(scores) * real
+        return weights if self.activation == "sigmoid" else _shares(weights)
 
     def compute_output_shape(
         self, words_shape: tuple, word_mask_shape: tuple | None = None
@@ -152,3 +145,25 @@ class BilinearWordAttention(keras.layers.Layer):
             ),
         }
         return {**super().get_config(), **config}
+
+
+def masked_softmax(scores: Any, word_mask: Any) -> Any:
+    """`[batch, num_words]` float32 that sum to 1 over the real words.
+
+    Args:
+        scores: `[batch, num_words]` float.
+        word_mask: of the same shape, True or 1 for a real word; without any
+            the result is 0.
+    """
+    scores = ops.cast(scores, "float32")
+    real = ops.cast(word_mask, "float32")
+    scores = ops.where(real > 0, scores, -1e9)
+    highest = ops.max(scores, axis=-1, keepdims=True)
+    return _shares(ops.exp(scores - ops.stop_gradient(highest)) * real)
+
+
+def _shares(weights: Any) -> Any:
+    """Weights over their sum."""
+    # Only a title without words has the sum 0; its weights stay 0.
+    total = ops.sum(weights, axis=-1, keepdims=True)
+    return weights / ops.where(total > 0, total, 1.0)

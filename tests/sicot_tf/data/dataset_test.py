@@ -240,6 +240,102 @@ class DatasetTest(tf.test.TestCase):
             if weight
         )
 
+    def test_words_left_out(self):
+        """Breaks if word dropout changes more than what the streams see."""
+        plain = _training(self.files)
+        found = _training(self.files, word_dropout=0.5)
+        self._assert_equal(plain, found)
+        fewer = 0
+        for batch in found:
+            for title, seen in zip(batch["title_ids"], batch["seen_title_ids"]):
+                words = seen[seen != 0].tolist()
+                # In their order, then padding; never none.
+                self.assertAllEqual(seen[len(words) :], [0] * (8 - len(words)))
+                self.assertGreaterEqual(len(words), 1)
+                left = iter(title.tolist())
+                self.assertTrue(all(word in left for word in words))
+                fewer += len(words) < np.count_nonzero(title)
+        self.assertGreater(fewer, 60)
+
+    def test_mixup(self):
+        """Breaks if a picture is mixed by other shares than its label, with
+        itself alone, or with one picture more often than with others."""
+        plain = _training(self.files)
+        found = _training(self.files, mixup=1.0)
+        for name in ("title_ids", "label", "weight"):
+            self.assertAllEqual(
+                np.stack([each[name] for each in plain]),
+                np.stack([each[name] for each in found]),
+            )
+        # The pictures of the first epoch as they are.
+        pictures = np.concatenate([each["image"] for each in plain[:3]])[:32]
+        labels = np.concatenate([each["label"] for each in plain[:3]])[:32]
+        mixed = {
+            name: np.concatenate([each[name] for each in found[:3]])[:32]
+            for name in found[0]
+        }
+        partners = []
+        for row in range(32):
+            share = mixed["own_share"][row]
+            would_be = share * pictures[row] + (1 - share) * pictures
+            errors = np.abs(would_be - mixed["image"][row]).max(axis=(1, 2, 3))
+            partners.append(int(np.argmin(errors)))
+            self.assertLess(errors[partners[-1]], 1e-3)
+            self.assertEqual(mixed["partner_label"][row], labels[partners[-1]])
+        self.assertEqual(sorted(partners), list(range(32)))
+        # Of a random permutation one stays in place on average.
+        self.assertLess(np.sum(np.array(partners) == np.arange(32)), 8)
+        self.assertLen(set(mixed["own_share"].tolist()), 32)
+        # Other partners in another epoch.
+        self.assertNotAllEqual(
+            np.stack([each["own_share"] for each in found[:3]]),
+            np.stack([each["own_share"] for each in found[3:6]]),
+        )
+
+    def test_mixup_of_kept_features(self):
+        """Breaks if a cached view is mixed with another record's picture.
+
+        Record i has the feature i, so that a mixed one tells its partner.
+        """
+        features = np.arange(32, dtype=np.float32).reshape(32, 1, 1)
+        plain = _training(self.files, features=features, last_step=3)
+        found = _training(self.files, features=features, last_step=3, mixup=1.0)
+        labels = [
+            tf.io.parse_single_example(
+                self.files.read(i), records.EVALUATION_FEATURES
+            )["label"].numpy()
+            for i in range(32)
+        ]
+        for batch, mixed in zip(plain, found):
+            share = mixed["own_share"]
+            partner = (mixed["image"] - share[:, None] * batch["image"])[:, 0]
+            # A share near 1 leaves nothing of the partner.
+            for row in np.flatnonzero(share < 0.99):
+                index = partner[row] / (1 - share[row])
+                self.assertAllClose(index, np.round(index), atol=0.01)
+                label = labels[int(np.round(index))]
+                self.assertEqual(mixed["partner_label"][row], label)
+
+    def test_noise_is_shared_and_resumed(self):
+        """Breaks if what is drawn for a record depends on who reads it."""
+        settings = {"word_dropout": 0.5, "mixup": 0.4, "last_step": 4}
+        whole = _training(self.files, **settings)
+        self._assert_equal(
+            whole[2:], _training(self.files, first_step=2, **settings)
+        )
+        parts = [
+            _training(
+                self.files, num_workers=2, worker_index=worker, **settings
+            )
+            for worker in range(2)
+        ]
+        for step, batch in enumerate(whole):
+            for name, expected in batch.items():
+                rows = np.stack([part[step][name] for part in parts], 1)
+                self.assertAllEqual(
+                    expected, rows.reshape(expected.shape), msg=name
+                )
+
     def test_padding_of_word_ids(self):
         """Breaks if titles are cut or padded in the wrong place."""
         self.assertAllEqual(

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import tensorflow as tf
+from absl.testing import parameterized
 
 from sicot_tf import config
 from sicot_tf.model import sicot
@@ -35,7 +36,7 @@ def _inputs():
     return {"image": image, "title_ids": ids}
 
 
-class SicotTest(tf.test.TestCase):
+class SicotTest(tf.test.TestCase, parameterized.TestCase):
     def test_named_inputs_and_outputs(self):
         """Breaks if the contract of the functional model changes."""
         streams = _streams()
@@ -126,6 +127,45 @@ class SicotTest(tf.test.TestCase):
         self.assertNotAllEqual(
             other["word_attention/kernel"], by_path["word_attention/kernel"]
         )
+
+    @parameterized.parameters(
+        ("mean", 0, True),
+        # Two directions of 3 units: 4 gates of 6 + 3 inputs and a bias.
+        ("bilstm", 2 * 4 * 3 * (6 + 3 + 1), False),
+        ("bilstm_attention", 2 * 4 * 3 * (6 + 3 + 1) + 6 * 6 + 6, True),
+    )
+    def test_title_encoders(self, name, num_weights, has_word_weights):
+        """Breaks if an encoder of Table 3 changes more than the way from
+        word vectors to one vector, can't be saved, or is not seeded."""
+        streams = _streams(title_encoder=name)
+        default = _streams()
+        self.assertEqual(
+            streams.count_params() - default.count_params(),
+            num_weights - (6 * 6 + 1),
+        )
+        self.assertEqual(
+            {each.path for each in streams.weights if "lstm" not in each.path},
+            {each.path for each in default.weights if "/" in each.path}
+            - {"word_attention/kernel", "word_attention/score_gain"},
+        )
+        outputs, same = streams(_inputs()), _streams(title_encoder=name)
+        for key, value in same(_inputs()).items():
+            self.assertAllEqual(outputs[key], value)
+        self.assertAllEqual(outputs["x_m"][1:], outputs["x_v"][1:])
+        self.assertNotAllEqual(outputs["x_m"][0], outputs["x_v"][0])
+        self.assertEqual("attention" in outputs, has_word_weights)
+        if has_word_weights:
+            self.assertAllClose(
+                tf.reduce_sum(outputs["attention"], 1), [1, 0, 0]
+            )
+            sicot.semantic_stream(streams)
+        else:
+            with self.assertRaisesRegex(ValueError, "words no weights"):
+                sicot.semantic_stream(streams)
+        path = f"{self.get_temp_dir()}/streams.keras"
+        streams.save(path)
+        again = keras.models.load_model(path)
+        self.assertAllClose(again(_inputs())["x_m"], outputs["x_m"])
 
     def test_neck(self):
         """Breaks if the neck does not set the size of both streams, or lets

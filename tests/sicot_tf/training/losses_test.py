@@ -152,6 +152,34 @@ class LabelAwareSmoothingTest(tf.test.TestCase):
             )
 
 
+class DistillationTest(tf.test.TestCase):
+    def test_distance_to_a_held_teacher(self):
+        """Breaks if the loss is no mean over features, or teaches x_m.
+
+        ((1 - 3)^2 + 0) / 2 = 2 and (0 + 2^2) / 2 = 2; by x_v
+        2 * (x_v - x_m) / 2.
+        """
+        ((name, weight, loss),) = losses.make_losses(
+            dataclasses.replace(config.TrainConfig(), distillation_weight=0.5),
+            np.array([1]),
+        ).on_features
+        outputs = {
+            "x_v": tf.constant([[1.0, 5.0], [4.0, 0.0]]),
+            "x_m": tf.constant([[3.0, 5.0], [4.0, 2.0]]),
+        }
+        with tf.GradientTape() as tape:
+            tape.watch(outputs)
+            values = loss({}, outputs)
+        self.assertEqual((name, weight), ("distillation", 0.5))
+        self.assertAllClose(values, [2.0, 2.0])
+        gradients = tape.gradient(values, outputs)
+        self.assertAllClose(gradients["x_v"], [[-2.0, 0.0], [0.0, -2.0]])
+        self.assertIsNone(gradients["x_m"])
+        self.assertEmpty(
+            losses.make_losses(config.TrainConfig(), np.ones(1)).on_features
+        )
+
+
 class LogitOffsetTest(tf.test.TestCase):
     def test_logit_adjustment(self):
         """Breaks if offsets are not tau * log(prior).

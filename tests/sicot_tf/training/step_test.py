@@ -14,8 +14,10 @@ from sicot_tf.training.losses import make_losses
 from sicot_tf.training.meters import attention_entropy
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
+from sicot_tf.training.regularization import FeatureDropout
 from sicot_tf.training.step import TrainingStep
 from sicot_tf.training.step import make_repeatable
+from sicot_tf.workers.collectives import Collectives
 from tests.helpers import traced_graph
 
 _MODEL = dataclasses.replace(
@@ -91,6 +93,7 @@ class _Training:
             logit_offset=self.losses.logit_offset,
             weight_decay=self.config.weight_decay,
             clip=self.config.clip_norm > 0,
+            sample_rate=self.config.sample_rate,
         )
         optimizer = StreamsOptimizer(self.streams, self.config, 10)
         self.optimizer = optimizer.keras_optimizer
@@ -101,6 +104,13 @@ class _Training:
             self.losses,
             tf.constant([1.0, 1.0, 0.0, 0.0, 0.0]),
             clip_norm=self.config.clip_norm,
+            feature_dropout=(
+                FeatureDropout(
+                    self.streams, self.config.dropout, 0, Collectives()
+                )
+                if self.config.dropout
+                else None
+            ),
         ).compiled(tf.distribute.get_strategy())
 
     def step(self, batch, total_weight, step=0):
@@ -111,9 +121,9 @@ class _Training:
             tf.constant(0.0),
         )
 
-    def run(self, num_steps):
+    def run(self, num_steps, **more):
         for step in range(num_steps):
-            batch = _batch(step)
+            batch = _batch(step) | more
             sums = self.step(batch, tf.reduce_sum(batch["weight"]), step)
         return sums
 
@@ -459,6 +469,58 @@ class TrainingStepTest(tf.test.TestCase):
         before = [each.numpy() for each in training.rows()]
         sums = training.run(2)
         self.assertTrue(sums["is_finite"])
+        for old, variable in zip(before, training.rows(), strict=True):
+            self.assertNotAllEqual(old, variable)
+
+    def test_streams_see_the_words_that_are_left(self):
+        """Breaks if word dropout does not reach the streams, or takes words
+        away from losses that predict them."""
+
+        def of_titles(batch, outputs):
+            return tf.reduce_sum(batch["title_ids"], axis=1)
+
+        batch = _batch(0)
+        seen = batch["title_ids"].numpy()
+        seen[:, 1:] = 0
+        plain, dropped = (
+            _Training(on_features=(FeatureLoss("titles", 1.0, of_titles),))
+            for _ in range(2)
+        )
+        expected = plain.step(
+            batch | {"title_ids": tf.constant(seen)}, tf.constant(5.0)
+        )
+        found = dropped.step(
+            batch | {"seen_title_ids": tf.constant(seen)}, tf.constant(5.0)
+        )
+        for name in ("loss_visual", "loss_mixed", "entropy", "correct_tail"):
+            self.assertAllEqual(found[name], expected[name], msg=name)
+        # Of one word each.
+        self.assertEqual(found["num_titles"], 0)
+        for sums, title in ((expected, seen), (found, batch["title_ids"])):
+            self.assertAllClose(
+                sums["loss"] - sums["loss_visual"] - sums["loss_mixed"],
+                np.sum(title[:5]) / 5,
+            )
+        for path, value in plain.weights().items():
+            self.assertAllEqual(dropped.weights()[path], value, msg=path)
+
+    def test_regularised_baseline(self):
+        """Breaks if the baseline can't be regularised, on a frozen backbone,
+        with classes drawn; or if a record counts twice."""
+        soft = {
+            "partner_label": tf.constant([4, 3, 2, 1, 0, 0], tf.int64),
+            "own_share": tf.constant([0.5, 0.6, 0.7, 0.8, 0.9, 1.0]),
+        }
+        training = _Training(
+            streams="visual",
+            model_config=dataclasses.replace(_MODEL, freeze_backbone=True),
+            dropout=0.3,
+            sample_rate=0.5,
+        )
+        before = [each.numpy() for each in training.rows()]
+        sums = training.run(2, **soft)
+        self.assertTrue(sums["is_finite"])
+        self.assertEqual(sums["num_head"] + sums["num_tail"], 5)
         for old, variable in zip(before, training.rows(), strict=True):
             self.assertNotAllEqual(old, variable)
 

@@ -26,7 +26,7 @@ def adjust_logits(
 ) -> np.ndarray:
     """Post hoc logit adjustment, `logit - tau * log(share)`, in the bias.
 
-    Menon et al., arXiv 2007.07314, section 4.1. At tau = 1 the best class is
+    Menon et al., arXiv 2007.07314, section 4. At tau = 1 the best class is
     the one of the lowest balanced error, if the scores are probabilities.
 
     Args:
@@ -41,7 +41,7 @@ def normalize_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """tau-normalisation: `row / |row| ** tau`, without bias.
 
-    Kang et al., arXiv 1910.09217, section 4.2: rows of frequent classes grow
+    Kang et al., arXiv 1910.09217, section 4: rows of frequent classes grow
     long. As there, the bias is left out: it would stand beside logits of
     another scale. A row of zeros stays as it is.
 

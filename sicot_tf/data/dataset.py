@@ -21,6 +21,7 @@ from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.data.record_sampling import RecordSampling
 from sicot_tf.data.schedule import Schedule
 
 # The "epoch" of the permutation that exchanges titles; no run gets there.
@@ -168,6 +169,7 @@ def make_training_dataset(
     min_crop_area: float,
     shuffle_titles: bool = False,
     features: np.ndarray | None = None,
+    sampling: RecordSampling | None = None,
     num_workers: int = 1,
     worker_index: int = 0,
 ) -> tf.data.Dataset:
@@ -182,6 +184,8 @@ def make_training_dataset(
             fixed permutation), the control of a co-training run.
         features: `[len(files), views, ...]` float32, taken for the images; an
             epoch sees one view of each record, the next another.
+        sampling: draws the records of a step, of files opened whole; None:
+            every record once an epoch.
         num_workers: number of workers.
         worker_index: number of this worker.
 
@@ -201,11 +205,16 @@ def make_training_dataset(
     def choose_records(step: tf.Tensor) -> dict[str, tf.Tensor]:
         position, weight = schedule.take(step, worker_index)
         epoch = step // schedule.steps_per_epoch
-        return {
-            "index": _permute(position, len(files), seed, epoch),
-            "weight": weight,
-            "epoch": tf.fill([schedule.examples_per_worker], epoch),
-        }
+        index = _permute(position, len(files), seed, epoch)
+        # What tells one sight of a record from another; each gets its crop.
+        visit = tf.fill([schedule.examples_per_worker], epoch)
+        if sampling is not None:
+            places = schedule.places(worker_index)
+            drawn = sampling.draw(step, places, global_batch_size)
+            begun = epoch >= sampling.from_epoch
+            index = tf.where(begun, drawn, index)
+            visit = tf.where(begun, step * global_batch_size + places, visit)
+        return {"index": index, "weight": weight, "visit": visit}
 
     parse = functools.partial(
         _parse_training_example,
@@ -257,7 +266,7 @@ def _read_examples(
     index = chosen["index"]
     examples = chosen | {"example": _read_many(files, index)}
     if features is not None:
-        view = (index + chosen["epoch"]) % features.shape[1]
+        view = (index + chosen["visit"]) % features.shape[1]
         examples["features"] = _take(features, index, view)
     if shuffle_titles:
         other = _permute(index, len(files), seed, _TITLE_EXCHANGE)
@@ -298,7 +307,7 @@ def _parse_training_example(
             augmentation=augmentation,
             min_crop_area=min_crop_area,
             seed=images.augmentation_seed(
-                seed, example["epoch"], record["record_id"]
+                seed, example["visit"], record["record_id"]
             ),
         )
     return {

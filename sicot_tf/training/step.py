@@ -63,6 +63,8 @@ class TrainingStep:
         optimizer: of all the rest.
         is_head: `[num_classes]` float32, 1 for head classes.
         clip_norm: longest gradient; 0: not clipped.
+        is_fixed: whether the streams, none of which is then trainable, run as
+            in inference.
         collectives: of the job.
     """
 
@@ -72,6 +74,7 @@ class TrainingStep:
     losses: Losses
     is_head: tf.Tensor
     clip_norm: float = 0.0
+    is_fixed: bool = False
     collectives: Collectives = dataclasses.field(default_factory=Collectives)
 
     def compiled(
@@ -117,7 +120,8 @@ class TrainingStep:
         # === Forward ===
         old_statistics = [tf.identity(each.value) for each in self._statistics]
         outputs = self.streams(
-            {name: batch[name] for name in self.streams.input}, training=True
+            {name: batch[name] for name in self.streams.input},
+            training=not self.is_fixed,
         )
         examples = self._stack(batch, outputs, total_weight)
         feature_loss, feature_losses = self.losses.of_features(
@@ -169,6 +173,8 @@ class TrainingStep:
     @property
     def _statistics(self) -> list[Any]:
         """Of BatchNormalization; their mean over the workers is kept."""
+        if self.is_fixed:
+            return []
         return [
             each
             for each in self.streams.non_trainable_variables

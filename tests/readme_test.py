@@ -14,6 +14,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _PAGES = (
     "README.md",
     "docs/dataset_statistics.md",
+    "docs/long_tail.md",
     "docs/many_workers.md",
     "docs/product_index.md",
     "docs/public_datasets.md",

@@ -12,6 +12,7 @@ from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
 
+from sicot_tf import class_balance
 from sicot_tf import settings
 
 Config = TypeVar("Config")
@@ -195,7 +196,9 @@ class ModelConfig:
 class TrainConfig:
     """How `sicot_tf.train` trains it."""
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
+        class_balance.check_training(self)
 
     mixed_loss_weight: float = _setting(
         1.0, "lambda of Eq. 1 (not given in the paper)", flag="lambda"
@@ -253,6 +256,26 @@ class TrainConfig:
         0.0,
         "tau: adds tau * log(share of the training records) to the logits of "
         "a class while training (arXiv 2007.07314)",
+    )
+    sampling: str = _setting(
+        "auto",
+        "which records a step takes: records: each once an epoch; square_root "
+        "and balanced: a class in proportion to the square root of its "
+        "records, or all alike, then a record of it; auto: balanced in a "
+        "second stage, otherwise records",
+        choices=("auto", "records", "square_root", "balanced"),
+    )
+    sampling_from_epoch: int = _setting(
+        0,
+        "epochs that take each record once before --sampling begins (deferred "
+        "re-sampling, arXiv 1906.07413)",
+    )
+    second_stage: str = _setting(
+        "none",
+        "with --init_from: the streams stay as they are, the classifier alone "
+        "is trained; crt: class rows start anew; lws: each keeps its "
+        "direction and learns its length (arXiv 1910.09217)",
+        choices=("none", "crt", "lws"),
     )
     sample_rate: float = _setting(
         1.0,
@@ -324,6 +347,37 @@ class TrainConfig:
         0, "steps between checkpoints; 0: once an epoch"
     )
     keep_checkpoints: int = _setting(3, "checkpoints kept", least=1)
+
+    @property
+    def record_sampling(self) -> str:
+        """`sampling`, what it is for `auto`."""
+        if self.sampling != "auto":
+            return self.sampling
+        return "records" if self.second_stage == "none" else "balanced"
+
+
+@dataclasses.dataclass(frozen=True)
+class PostHocConfig:
+    """What evaluation and export change in a trained classifier."""
+
+    logit_adjustment: float = _setting(
+        0.0,
+        "tau: subtracts tau * log(share of the training records) from the "
+        "logits of a class (arXiv 2007.07314)",
+    )
+    weight_normalization: float = _setting(
+        0.0,
+        "tau: divides each class row by its length to the power of tau; above "
+        "0 the biases are left out (arXiv 1910.09217)",
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        class_balance.check_post_hoc(self)
+
+    def given(self) -> dict[str, float]:
+        """The settings that change something."""
+        return {name: each for name, each in to_dict(self).items() if each}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -558,12 +612,15 @@ class _OldFlag(argparse.Action):
 
 
 def from_arguments(
-    config_class: type[Config], arguments: argparse.Namespace, preset: str
+    config_class: type[Config],
+    arguments: argparse.Namespace,
+    preset: str | None = None,
 ) -> Config:
-    """A preset with the flags the user gave on top."""
+    """A preset, or the defaults, with the flags the user gave on top."""
     given = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(config_class)
         if getattr(arguments, field.name) is not None
     }
-    return dataclasses.replace(with_preset(config_class, preset), **given)
+    start = with_preset(config_class, preset) if preset else config_class()
+    return dataclasses.replace(start, **given)

@@ -9,6 +9,7 @@ records of classes that the run does not know are left out, and counted.
 import pathlib
 
 from sicot_tf import command_line
+from sicot_tf import config
 from sicot_tf.data import generations
 
 _EXAMPLES = """
@@ -18,6 +19,10 @@ examples:
   # Against the baseline, on the same records:
   python -m sicot_tf.evaluate --run_dir runs/cotrain \\
       --compare_to runs/visual
+
+  # Both with the logits of rare classes raised:
+  python -m sicot_tf.evaluate --run_dir runs/cotrain \
+      --compare_to runs/visual --logit_adjustment 1
 """
 
 
@@ -53,6 +58,7 @@ def _make_parser() -> command_line.ArgumentParser:
         default=64,
         help="pictures at once (default: %(default)s)",
     )
+    config.add_arguments(parser, config.PostHocConfig)
     return parser
 
 
@@ -60,6 +66,7 @@ def _make_parser() -> command_line.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.evaluate`."""
     arguments = _make_parser().parse_args(argv)
+    changes = config.from_arguments(config.PostHocConfig, arguments)
     command_line.import_tensorflow()
     from sicot_tf.evaluation import accuracy
     from sicot_tf.evaluation import outputs
@@ -71,8 +78,13 @@ def main(argv: list[str] | None = None) -> None:
         dataset_dir=arguments.dataset,
         split=arguments.split,
         batch_size=arguments.batch_size,
+        changes=changes,
     )
-    output = arguments.run_dir / f"evaluation-{arguments.split}"
+    # Evaluations that differ in the changes lie beside each other.
+    output = arguments.run_dir / "-".join(
+        ["evaluation", arguments.split]
+        + [f"{name}-{value}" for name, value in changes.given().items()]
+    )
     output.mkdir(exist_ok=True)
     outputs.write(output, measured)
     print(report.format_table(measured.tables))
@@ -82,7 +94,11 @@ def main(argv: list[str] | None = None) -> None:
         print(note)
     print(f"Report: {output / 'report.html'}")
     print(f"Numbers: {output / 'metrics.json'}")
-    print(f"Next: python -m sicot_tf.export --run_dir {arguments.run_dir}")
+    flags = [f" --{name} {each}" for name, each in changes.given().items()]
+    print(
+        f"Next: python -m sicot_tf.export --run_dir {arguments.run_dir}"
+        + "".join(flags)
+    )
 
 
 if __name__ == "__main__":

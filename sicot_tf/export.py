@@ -8,12 +8,16 @@ Titles and their layers stay behind.
 import pathlib
 
 from sicot_tf import command_line
+from sicot_tf import config
 
 _EXAMPLES = """
 examples:
   python -m sicot_tf.export --run_dir runs/cotrain
   python -m sicot_tf.export --run_dir runs/cotrain --output models/shoes \\
       --top_k 10
+
+  # Rare classes win more often, without training again:
+  python -m sicot_tf.export --run_dir runs/cotrain --logit_adjustment 1
 
 The version is one more than the highest; a run that is exported already is
 not exported again.
@@ -40,6 +44,7 @@ def _make_parser() -> command_line.ArgumentParser:
         default=5,
         help="SKUs in an answer (default: %(default)s)",
     )
+    config.add_arguments(parser, config.PostHocConfig)
     return parser
 
 
@@ -47,11 +52,15 @@ def _make_parser() -> command_line.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.export`."""
     arguments = _make_parser().parse_args(argv)
+    changes = config.from_arguments(config.PostHocConfig, arguments)
     command_line.import_tensorflow()
     from sicot_tf.training import exporting
 
     directory = exporting.export(
-        arguments.run_dir, arguments.output, top_k=arguments.top_k
+        arguments.run_dir,
+        arguments.output,
+        top_k=arguments.top_k,
+        changes=changes,
     )
     print(f"SavedModel: {directory}")
     print(

@@ -38,6 +38,10 @@ examples:
   python -m sicot_tf.train --dataset new_dataset --run_dir runs/grown \\
       --init_from runs/cotrain
 
+  # A second stage: its classifier anew, all classes drawn alike:
+  python -m sicot_tf.train --dataset dataset --run_dir runs/second \
+      --init_from runs/cotrain --second_stage crt --epochs 3
+
 Started again, a run goes on from its last checkpoint, with as many workers
 as it is given.
 """
@@ -74,6 +78,19 @@ def _make_parser() -> command_line.ArgumentParser:
     return parser
 
 
+def _check_start(
+    run_dir: pathlib.Path, init_from: pathlib.Path | None, second_stage: str
+) -> None:
+    """Raises ValueError for a second stage that no first one went before."""
+    is_new = step_folders.latest_step(run_dir / "checkpoints") is None
+    if second_stage != "none" and is_new and not init_from:
+        raise ValueError(
+            f"Expected --init_from RUN with --second_stage {second_stage}: it "
+            "keeps the streams of a trained run. Train one first, without "
+            "--second_stage."
+        )
+
+
 @command_line.mistakes_in_a_sentence()
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.train`."""
@@ -86,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     )
     config.check_together(settings)
+    _check_start(run_dir, arguments.init_from, settings.train.second_stage)
     # The workers that are started here get the same arguments and TF_CONFIG.
     if settings.workers.num_workers > 1 and cluster.num_workers() == 1:
         code = local_workers.run(

@@ -15,6 +15,7 @@ _PAGES = (
     "README.md",
     "docs/dataset_statistics.md",
     "docs/experiments.md",
+    "docs/long_tail.md",
     "docs/many_workers.md",
     "docs/predicted_words.md",
     "docs/product_index.md",

@@ -22,6 +22,7 @@ from sicot_tf.data import images
 from sicot_tf.data import noise
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.data.record_sampling import RecordSampling
 from sicot_tf.data.schedule import Schedule
 
 # The "epoch" of the permutation that exchanges titles; no run gets there.
@@ -171,6 +172,7 @@ def make_training_dataset(
     min_crop_area: float,
     shuffle_titles: bool = False,
     features: np.ndarray | None = None,
+    sampling: RecordSampling | None = None,
     word_dropout: float = 0.0,
     mixup: float = 0.0,
     num_workers: int = 1,
@@ -187,6 +189,8 @@ def make_training_dataset(
             fixed permutation), the control of a co-training run.
         features: `[len(files), views, ...]` float32, taken for the images; an
             epoch sees one view of each record, the next another.
+        sampling: draws the records of a step, of files opened whole; None:
+            every record once an epoch.
         word_dropout: chance of a word to be left out of `seen_title_ids`.
         mixup: alpha of Beta(alpha, alpha); 0: pictures are not mixed. Where
             features are taken, these are (arXiv 1806.05236).
@@ -212,10 +216,21 @@ def make_training_dataset(
     def choose_records(step: tf.Tensor) -> dict[str, tf.Tensor]:
         position, weight = schedule.take(step, worker_index)
         epoch = step // schedule.steps_per_epoch
+        index = _permute(position, len(files), seed, epoch)
+        epochs = tf.fill([schedule.examples_per_worker], epoch)
+        # What tells one sight of a record from another; each gets its crop.
+        visit = epochs
+        if sampling is not None:
+            places = schedule.places(worker_index)
+            drawn = sampling.draw(step, places, global_batch_size)
+            begun = epoch >= sampling.from_epoch
+            index = tf.where(begun, drawn, index)
+            visit = tf.where(begun, step * global_batch_size + places, visit)
         return {
-            "index": _permute(position, len(files), seed, epoch),
+            "index": index,
             "weight": weight,
-            "epoch": tf.fill([schedule.examples_per_worker], epoch),
+            "epoch": epochs,
+            "visit": visit,
         }
 
     parse = functools.partial(
@@ -272,7 +287,7 @@ def _read_examples(
     def read(index: tf.Tensor) -> dict[str, tf.Tensor]:
         found = {"example": _read_many(files, index)}
         if features is not None:
-            view = (index + chosen["epoch"]) % features.shape[1]
+            view = (index + chosen["visit"]) % features.shape[1]
             found["features"] = _take(features, index, view)
         return found
 
@@ -310,7 +325,7 @@ def _parse_training_example(
 
     def seed_of(record: dict[str, tf.Tensor]) -> tf.Tensor:
         return images.augmentation_seed(
-            seed, example["epoch"], record["record_id"]
+            seed, example["visit"], record["record_id"]
         )
 
     def image_of(

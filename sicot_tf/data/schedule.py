@@ -73,17 +73,21 @@ class Schedule:
             `[examples_per_worker]` int64, positions in the epoch's order of the
             worker's records, and their weights, float32 1 or 0.
         """
-        if self._is_shared:
-            count = self.record_counts[0]
-            places = worker_index + self.num_workers * np.arange(
-                self.examples_per_worker
-            )
-        else:
-            count = self.record_counts[worker_index]
-            places = np.arange(self.examples_per_worker)
+        count = self.record_counts[0 if self._is_shared else worker_index]
+        places = self.places(worker_index)
         position = step % self.steps_per_epoch * self._stride + places
         is_real = (position < count) & (places < self._stride)
         return position % count, tf.cast(is_real, tf.float32)
+
+    def places(self, worker_index: int) -> np.ndarray:
+        """`[examples_per_worker]` places in the batch, its own or the global.
+
+        Those behind it pad.
+        """
+        places = np.arange(self.examples_per_worker)
+        if self._is_shared:
+            return worker_index + self.num_workers * places
+        return places
 
     @property
     def _is_shared(self) -> bool:

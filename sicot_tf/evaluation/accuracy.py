@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sicot_tf import config
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.evaluation import known_classes
@@ -26,6 +27,7 @@ class Measured:
         found: by name of a run, see `prediction.predict_records`.
         tables: by name of a run, see `metrics.accuracy_table`.
         comparison: see `metrics.compare`; None for one run.
+        changes: of the trained classifiers.
         notes: sentences on what the accuracies do not cover.
     """
 
@@ -36,6 +38,7 @@ class Measured:
     found: dict[str, dict[str, np.ndarray]]
     tables: dict[str, Any]
     comparison: dict[str, Any] | None
+    changes: config.PostHocConfig
     notes: list[str]
 
     @property
@@ -56,6 +59,7 @@ def measure(
     dataset_dir: pathlib.Path | None = None,
     split: str = "test",
     batch_size: int = 64,
+    changes: config.PostHocConfig = config.PostHocConfig(),
 ) -> Measured:
     """Recognises the records of a split and counts what is right.
 
@@ -64,6 +68,7 @@ def measure(
         compare_to: another run on the same classes, the baseline.
         dataset_dir: a dataset; by default the one the run trained on.
         split: whose records are recognised.
+        changes: of the trained classifiers, of both runs alike.
 
     Raises:
         ValueError: if there are no records, the run knows none of their
@@ -84,7 +89,7 @@ def measure(
 
     # === Predict ===
     found = {
-        each.path.name: _predict(each, files, batch_size, classes)
+        each.path.name: _predict(each, files, batch_size, classes, changes)
         for each in compared
     }
     kept = found[run.path.name].pop("kept")
@@ -98,6 +103,7 @@ def measure(
     tables, comparison = _tables(compared, found)
     notes = [classes.note(len(files), len(files) - len(kept))]
     notes += [_note_on_generation(each, generation) for each in compared]
+    notes.append(_note_on_changes(changes))
     return Measured(
         compared=compared,
         files=files,
@@ -106,6 +112,7 @@ def measure(
         found=found,
         tables=tables,
         comparison=comparison,
+        changes=changes,
         notes=[note for note in notes if note],
     )
 
@@ -145,6 +152,7 @@ def _predict(
     files: dataset.RecordFiles,
     batch_size: int,
     classes: known_classes.KnownClasses,
+    changes: config.PostHocConfig,
 ) -> dict[str, np.ndarray]:
     """What a run's visual stream sees in the records of known classes.
 
@@ -152,7 +160,7 @@ def _predict(
         What `prediction.predict_records` does with the run's labels, and
         `kept` `[n]` int64, the numbers of these records.
     """
-    visual_stream, classifier, _ = restoring.restore_visual(run)
+    visual_stream, classifier, _ = restoring.restore_visual(run, changes)
     batches = dataset.make_evaluation_dataset(
         files, image_size=run.model.image_size, batch_size=batch_size
     )
@@ -202,3 +210,9 @@ def _note_on_generation(run: runs.Run, generation: pathlib.Path) -> str:
         "seen some of these records in training. Head and tail are those of "
         "its training."
     )
+
+
+def _note_on_changes(changes: config.PostHocConfig) -> str:
+    """What was done to the classifiers after training."""
+    given = [f"{name} {value}" for name, value in changes.given().items()]
+    return f"Changed after training: {', '.join(given)}." if given else ""

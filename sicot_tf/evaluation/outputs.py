@@ -46,6 +46,7 @@ def write(output: pathlib.Path, measured: accuracy.Measured) -> None:
 
 def _numbers(measured: accuracy.Measured) -> dict[str, Any]:
     """The contents of `metrics.json`."""
+    changes = measured.changes.given()
     return {
         "split": measured.files.split,
         "generation": measured.files.generation.name,
@@ -61,6 +62,7 @@ def _numbers(measured: accuracy.Measured) -> dict[str, Any]:
         "notes": measured.notes,
         "runs": measured.tables,
         "comparison": measured.comparison,
+        **({"post_hoc": changes} if changes else {}),
     }
 
 

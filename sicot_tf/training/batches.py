@@ -10,6 +10,7 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.data import annotations
 from sicot_tf.data import dataset
+from sicot_tf.data.record_sampling import RecordSampling
 from sicot_tf.data.schedule import Schedule
 from sicot_tf.workers import cluster
 
@@ -92,6 +93,7 @@ class Batches:
             features=self.train_features,
             word_dropout=self.train_config.word_dropout,
             mixup=self.train_config.mixup,
+            sampling=self._sampling(),
             **_share(),
         )
 
@@ -102,6 +104,18 @@ class Batches:
         if self.train_config.shuffle_titles:
             found = annotations.shuffled(found, self.train_config.seed)
         return found
+
+    def _sampling(self) -> RecordSampling | None:
+        """What draws records by their class; None: each comes once."""
+        sampling = self.train_config.record_sampling
+        if sampling == "records":
+            return None
+        return RecordSampling.of_labels(
+            self.annotations.labels,
+            sampling,
+            seed=self.train_config.seed,
+            from_epoch=self.train_config.sampling_from_epoch,
+        )
 
     def validation(self) -> tf.data.Dataset:
         """This worker's share of the validation records."""

@@ -16,7 +16,11 @@ from sicot_tf.training import runs
 
 
 def export(
-    run_dir: pathlib.Path, output: pathlib.Path, *, top_k: int = 5
+    run_dir: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    top_k: int = 5,
+    changes: config.PostHocConfig = config.PostHocConfig(),
 ) -> pathlib.Path:
     """Writes `output/<version>/` from the last checkpoint of a run.
 
@@ -24,20 +28,21 @@ def export(
         run_dir: a training run.
         output: the model's folder; its name is the model's name.
         top_k: how many SKUs an answer holds.
+        changes: of the trained classifier.
 
     Returns:
         The folder of the version, new or the one that holds this very
         checkpoint already.
 
     Raises:
-        ValueError: if `run_dir` has no checkpoint, or `output` is no place
-            for versions.
+        ValueError: if `run_dir` has no checkpoint, `output` is no place for
+            versions, or the changes do not go with the training.
         OSError: if it can't be written.
     """
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     run = runs.load(run_dir)
-    visual_stream, classifier, step = restoring.restore_visual(run)
+    visual_stream, classifier, step = restoring.restore_visual(run, changes)
     info = {
         "sicot_tf": sicot_tf.__version__,
         "tensorflow": tf.__version__,
@@ -48,6 +53,9 @@ def export(
         "weights_sha256": _digest(visual_stream.variables)
         + _digest(classifier.variables),
     }
+    # Versions without any are described as before there were some.
+    if changes.given():
+        info["post_hoc"] = changes.given()
     version = saved_model.next_version(output)
     newest = output / str(version - 1)
     info_path = newest / "assets.extra" / "export.json"

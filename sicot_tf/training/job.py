@@ -97,6 +97,7 @@ def build(
     step = TrainingStep(
         *(streams, trainer, optimizer, losses, is_head),
         clip_norm=settings.train.clip_norm,
+        is_fixed=settings.train.second_stage != "none",
         collectives=collectives,
         feature_dropout=(
             FeatureDropout(streams, dropout, seed, collectives)
@@ -116,6 +117,18 @@ def build(
     if predicted is not None:
         words = [row_names["words"][each] for each in predicted.ids]
         column_names["predicted_words"] = words
+    # A layer that is dropped in the end learns its words anew.
+    starts_from = (
+        [each for each in variables if "predicted_words" not in each.path],
+        slices,
+    )
+    if settings.train.second_stage != "none":
+        starts_from = restoring.kept_by_second_stage(
+            *starts_from,
+            trainer,
+            optimizer.keras_optimizer,
+            settings.train.second_stage,
+        )
     return Job(
         layout=layout,
         collectives=collectives,
@@ -134,12 +147,8 @@ def build(
         ),
         restore_from=functools.partial(
             _restore_from,
-            # A layer that is dropped in the end learns its words anew.
-            variables=[
-                each for each in variables if "predicted_words" not in each.path
-            ],
-            slices=slices,
-            settings=settings,
+            *starts_from,
+            settings,
             new_row_names=row_names,
             collectives=collectives,
         ),
@@ -196,6 +205,8 @@ def _build_streams(
     if predicted is not None:
         # At zero, the first steps would drown in words that are absent.
         streams.get_layer("predicted_words").bias.assign(predicted.log_odds)
+    if settings.train.second_stage != "none":
+        streams.trainable = False
     return streams
 
 
@@ -218,11 +229,15 @@ def _build_classifier(
             len(row_optimizer.slot_names),
             collectives,
         )
+    seed = settings.train.seed
+    if settings.train.second_stage == "crt":
+        # The streams have learned beside the rows of this seed and fit them.
+        seed = -1 - seed
     classifier = sicot.build_classifier(
         num_classes,
         features_dim,
         fixed_dim=features_dim - embedding_dim,
-        seed=settings.train.seed,
+        seed=seed,
         logit_memory=settings.workers.logit_memory * 2**20,
         collectives=collectives if layout == "sharded" else None,
         dtype=settings.model.dtype_policy,
@@ -242,13 +257,16 @@ def _build_classifier(
 
 
 def _restore_from(
-    other_run: pathlib.Path,
     variables: list[Any],
     slices: list[row_slices.RowSlice],
     settings: config.RunConfig,
-    **names_and_workers: Any,
+    other_run: pathlib.Path,
+    *,
+    new_row_names: dict[str, list[str]],
+    collectives: Collectives,
 ) -> dict[str, tuple[int, int]]:
     """Starts from the weights of another run, which knew other rows."""
+    axes = {each.row_axis for each in slices}
     # Says so if there is no run.
     word_rows.check_same_kind(runs.load(other_run), settings.train)
     return checkpoints.restore_grown(
@@ -256,7 +274,10 @@ def _restore_from(
         variables,
         slices,
         old_row_names=runs.read_row_names(other_run),
-        **names_and_workers,
+        new_row_names={
+            axis: names for axis, names in new_row_names.items() if axis in axes
+        },
+        collectives=collectives,
     )
 
 

@@ -119,8 +119,12 @@ def _summary(batches: Batches, job: Job, step: int) -> str:
         parts += [f"{num_workers} workers", f"{job.layout} classifier"]
     if step:
         parts.append(f"resumed at step {step}")
-    if model_config.freeze_backbone:
+    if batches.train_config.second_stage != "none":
+        parts.append("classifier alone")
+    elif model_config.freeze_backbone:
         parts.append("backbone frozen")
+    if batches.train_config.record_sampling != "records":
+        parts.append(f"{batches.train_config.record_sampling} sampling")
     return ", ".join(parts)
 
 

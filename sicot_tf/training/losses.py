@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf.model.classifier import post_hoc
 from sicot_tf.model.classifier import sharded_softmax
 from sicot_tf.model.classifier.sharded_softmax import LogitStatistics
 
@@ -188,14 +189,11 @@ def make_logit_offset(tau: float, counts: np.ndarray) -> tf.Tensor | None:
     """Logit adjustment, `tau * log(share of the records)`; None without tau.
 
     Args:
-        counts: `[num_classes]` integer, training records of each class; a
-            class without any counts as one with a single record.
+        counts: `[num_classes]` integer, training records of each class.
     """
     if not tau:
         return None
-    counts = np.maximum(counts, 1)
-    shares = counts / counts.sum()
-    return tf.constant(tau * np.log(shares), tf.float32)
+    return tf.constant(tau * post_hoc.log_shares(counts), tf.float32)
 
 
 # === On features ===

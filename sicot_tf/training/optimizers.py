@@ -78,10 +78,14 @@ def make_optimizer(
 def make_row_optimizer(
     train_config: config.TrainConfig,
 ) -> row_optimizers.RowOptimizer:
-    """The same rule for the class rows."""
+    """The same rule for the class rows, or for their lengths alone."""
     if train_config.optimizer == "adamw":
-        return row_optimizers.RowAdamW()
-    return row_optimizers.RowSGD(train_config.momentum)
+        optimizer = row_optimizers.RowAdamW()
+    else:
+        optimizer = row_optimizers.RowSGD(train_config.momentum)
+    if train_config.second_stage == "lws":
+        return row_optimizers.RowScale(optimizer)
+    return optimizer
 
 
 class StreamsOptimizer:

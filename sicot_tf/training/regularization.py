@@ -47,16 +47,21 @@ class FeatureDropout:
         self._collectives = collectives
 
     def outputs(
-        self, inputs: dict[str, tf.Tensor], step: tf.Tensor
+        self,
+        inputs: dict[str, tf.Tensor],
+        step: tf.Tensor,
+        training: bool = True,
     ) -> dict[str, tf.Tensor]:
-        """As `streams(inputs, training=True)`; step: scalar int64."""
+        """As `streams(inputs, training)`; step: scalar int64."""
         others = dict(inputs)
-        x_v = self._visual_stream({"image": others.pop("image")}, training=True)
+        x_v = self._visual_stream(
+            {"image": others.pop("image")}, training=training
+        )
         x_v *= tf.cast(self.factors(x_v.shape, step), x_v.dtype)
         outputs = {"x_v": x_v}
         if self._after_visual_stream is not None:
             outputs |= self._after_visual_stream(
-                [x_v, *others.values()], training=True
+                [x_v, *others.values()], training=training
             )
         return outputs
 

@@ -7,9 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import class_balance
+from sicot_tf import config
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.model import sicot
+from sicot_tf.model.classifier import post_hoc
+from sicot_tf.model.classifier.block_softmax import Block
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import runs
@@ -77,20 +81,48 @@ def checkpoint_contents(
     return variables, slices
 
 
+def kept_by_second_stage(
+    variables: list[Any],
+    slices: list[row_slices.RowSlice],
+    trainer: ClassifierTrainer,
+    optimizer: keras.optimizers.Optimizer,
+    second_stage: str,
+) -> tuple[list[Any], list[row_slices.RowSlice]]:
+    """What of `checkpoint_contents` comes from the first stage.
+
+    Optimizers start anew, and for `crt` the class rows do, too.
+    """
+    anew = {each.path for each in optimizer.variables}
+    anew |= {each.name for each in trainer.slices()}
+    anew -= {each.name for each in trainer.layer.slices()}
+    if second_stage == "crt":
+        anew |= {f"{trainer.layer.name}/{each}" for each in Block._fields}
+    return (
+        [each for each in variables if each.path not in anew],
+        [each for each in slices if each.name not in anew],
+    )
+
+
 def restore_visual(
     run: runs.Run,
+    changes: config.PostHocConfig = config.PostHocConfig(),
 ) -> tuple[keras.Model, ClassShardedDense, int]:
     """The visual stream and the classifier of a run's last checkpoint.
 
     The other streams are not even built; rows that end in words become plain
     ones.
 
+    Args:
+        changes: of the classifier; by default it is as it was trained.
+
     Returns:
         A model from `image` to `x_v`, the classifier, and the step.
 
     Raises:
-        ValueError: if the run has no checkpoint.
+        ValueError: if the run has no checkpoint, or its training makes up for
+            rare classes as the changes do.
     """
+    class_balance.check_post_hoc(changes, run.train)
     model_config = dataclasses.replace(
         run.model, streams="visual", backbone_weights="none"
     )
@@ -121,6 +153,8 @@ def restore_visual(
         (kernel,) = classifier.kernels
         projection = streams.get_layer("word_rows").kernel
         word_rows.fold(kernel.value, words, scale * projection.value)
+    if changes.given():
+        post_hoc.apply(classifier, changes, run.train_counts)
     return stream, classifier, step
 
 

@@ -65,6 +65,8 @@ class TrainingStep:
         optimizer: of all the rest.
         is_head: `[num_classes]` float32, 1 for head classes.
         clip_norm: longest gradient; 0: not clipped.
+        is_fixed: whether the streams, none of which is then trainable, run as
+            in inference.
         collectives: of the job.
         feature_dropout: on x_v, or None.
     """
@@ -75,6 +77,7 @@ class TrainingStep:
     losses: Losses
     is_head: tf.Tensor
     clip_norm: float = 0.0
+    is_fixed: bool = False
     collectives: Collectives = dataclasses.field(default_factory=Collectives)
     feature_dropout: regularization.FeatureDropout | None = None
 
@@ -175,12 +178,16 @@ class TrainingStep:
             for name in self.streams.input
         }
         if self.feature_dropout is None:
-            return self.streams(inputs, training=True)
-        return self.feature_dropout.outputs(inputs, step)
+            return self.streams(inputs, training=not self.is_fixed)
+        return self.feature_dropout.outputs(
+            inputs, step, training=not self.is_fixed
+        )
 
     @property
     def _statistics(self) -> list[Any]:
         """Of BatchNormalization; their mean over the workers is kept."""
+        if self.is_fixed:
+            return []
         return [
             each
             for each in self.streams.non_trainable_variables

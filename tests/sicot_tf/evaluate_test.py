@@ -7,11 +7,13 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import config
 from sicot_tf import evaluate
 from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import tfrecords
 from sicot_tf.evaluation import accuracy
+from sicot_tf.training import runs
 from tests.helpers import tiny_road
 
 
@@ -133,6 +135,61 @@ class EvaluateTest(tf.test.TestCase):
         page = (output / "report.html").read_text()
         self.assertIn("Left out: 3 of 24 records", page)
         self.assertIn("not on 0123456789ab", page)
+
+    def test_adjusted_after_training(self):
+        """Breaks if an adjusted evaluation overwrites the plain one, does not
+        say that it is one, or divides by anything but the shares.
+
+        Scores are proportional to exp(logit): divided by the shares and made
+        to add up to 1 again, the plain ones are the adjusted ones. Of five
+        scores a record, those of classes that are among the best in both are
+        compared by their quotients.
+        """
+        evaluate.main(
+            [
+                *("--run_dir", str(self.run_dir), "--logit_adjustment", "1"),
+                *("--compare_to", str(tiny_road.trained("visual"))),
+            ]
+        )
+        output = self.run_dir / "evaluation-test-logit_adjustment-1.0"
+        metrics = json.loads((output / "metrics.json").read_text())
+        self.assertEqual(metrics["post_hoc"], {"logit_adjustment": 1.0})
+        self.assertNotIn("post_hoc", self.metrics)
+        self.assertIn("logit_adjustment 1.0", metrics["notes"][-1])
+        counts = np.array(runs.load(self.run_dir).train_counts)
+        plain, adjusted = (
+            dict(np.load(each / "predictions.npz"))
+            for each in (self.output, output)
+        )
+        num_compared = 0
+        for record in range(24):
+            before, after = (
+                dict(
+                    zip(each["top_labels"][record], each["top_scores"][record])
+                )
+                for each in (plain, adjusted)
+            )
+            both = sorted(set(before) & set(after))
+            quotients = np.log(
+                [after[each] * counts[each] / before[each] for each in both]
+            )
+            self.assertAllClose(quotients, quotients[:1].repeat(len(both)))
+            num_compared += len(both) - 1
+        self.assertGreater(num_compared, 24)
+
+    def test_changes_that_do_not_go_with_the_training(self):
+        """Breaks if rare classes are lifted twice, or only after a model was
+        built the mistake is seen."""
+        folder = pathlib.Path(self.get_temp_dir()) / "trained"
+        shutil.copytree(self.run_dir, folder)
+        described = json.loads((folder / "config.json").read_text())
+        described["train"]["sampling"] = "balanced"
+        (folder / "config.json").write_text(json.dumps(described))
+        shutil.rmtree(folder / "checkpoints")
+        with self.assertRaisesRegex(ValueError, "together they do it twice"):
+            accuracy.measure(
+                folder, changes=config.PostHocConfig(weight_normalization=0.5)
+            )
 
     def test_report_and_plots(self):
         """Breaks if the page misses the comparison, plots or photos."""

@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from sicot_tf import config
+from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.training import exporting
@@ -97,6 +99,28 @@ class ExportTest(tf.test.TestCase):
         )
         self.assertEqual(other.name, "2")
 
+    def test_changes_after_training(self):
+        """Breaks if a version hides what was changed in it, or every call
+        with the same change makes another."""
+        output = pathlib.Path(self.get_temp_dir()) / "changed"
+        run_dir = tiny_road.trained("visual")
+        versions = [
+            exporting.export(
+                run_dir, output, changes=config.PostHocConfig(**changes)
+            )
+            for changes in (
+                {"logit_adjustment": 1.0},
+                {"logit_adjustment": 1.0},
+                {"logit_adjustment": 0.5},
+            )
+        ]
+        self.assertEqual([each.name for each in versions], ["1", "1", "2"])
+        for version, tau in (("1", 1.0), ("2", 0.5)):
+            info = files.read_json(
+                output / version / "assets.extra" / "export.json"
+            )
+            self.assertEqual(info["post_hoc"], {"logit_adjustment": tau})
+
     def test_what_it_was_made_from(self):
         """Breaks if a served model can't be traced to its run."""
         info = json.loads(
@@ -105,6 +129,7 @@ class ExportTest(tf.test.TestCase):
         self.assertEqual(info["dataset"], tiny_road.generation().name)
         self.assertEqual(info["step"], 60)
         self.assertEqual(info["model"]["backbone"], "SmallCNN")
+        self.assertNotIn("post_hoc", info)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import files
+from sicot_tf.data import annotations
 from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.data.record_sampling import RecordSampling
 from sicot_tf.data.schedule import Schedule
 from sicot_tf.data.schedule import num_steps_per_epoch
 from tests.helpers import tiny_road
@@ -230,6 +232,54 @@ class DatasetTest(tf.test.TestCase):
         self.assertGreater(np.mean(different), 0.5)
         # The same titles, each as often, on other pictures.
         self.assertEqual(self._titles(plain), self._titles(shuffled))
+
+    def test_sampled_records(self):
+        """Breaks if a sampled run can't be resumed or shared exactly, begins
+        in another epoch, or shows a record that is drawn again unchanged.
+
+        3 steps an epoch; sampling begins with the second.
+        """
+        labels = annotations.read(self.files).labels
+        sampling = {
+            "sampling": RecordSampling.of_labels(
+                labels, "balanced", seed=0, from_epoch=1
+            )
+        }
+        plain = _training(self.files)
+        whole = _training(self.files, **sampling)
+        self._assert_equal(plain[:3], whole[:3])
+        self._assert_equal(
+            whole[5:], _training(self.files, first_step=5, **sampling)
+        )
+        parts = [
+            _training(
+                self.files, num_workers=2, worker_index=worker, **sampling
+            )
+            for worker in range(2)
+        ]
+        for step, batch in enumerate(whole):
+            for name, expected in batch.items():
+                rows = np.stack([part[step][name] for part in parts], 1)
+                self.assertAllEqual(
+                    expected, rows.reshape(-1, *rows.shape[2:]), msg=name
+                )
+        # Equally many steps, and the same places pad.
+        self.assertAllEqual(
+            *(
+                np.concatenate([each["weight"] for each in batches])
+                for batches in (plain, whole)
+            )
+        )
+        # Of a class with a single record, no picture twice.
+        rarest = int(np.argmin(np.bincount(labels)))
+        pictures = [
+            batch["image"][i].tobytes()
+            for batch in whole[3:]
+            for i in np.flatnonzero(batch["label"] == rarest)
+        ]
+        # 7 batches of 12, an eighth of them.
+        self.assertGreater(len(pictures), 4)
+        self.assertLen(set(pictures), len(pictures))
 
     def _titles(self, batches):
         """The titles of the first epoch, sorted."""

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.model import sicot
+from sicot_tf.model.backbones.batch_normalization import BatchNormalization
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training.losses import FeatureLoss
 from sicot_tf.training.losses import make_losses
@@ -522,6 +523,51 @@ class TrainingStepTest(tf.test.TestCase):
         self.assertTrue(sums["is_finite"])
         self.assertEqual(sums["num_head"] + sums["num_tail"], 5)
         for old, variable in zip(before, training.rows(), strict=True):
+            self.assertNotAllEqual(old, variable)
+
+    def test_fixed_streams(self):
+        """Breaks if a second stage changes more than the classifier.
+
+        Batch normalization has moving averages that training would change,
+        and normalises by them in inference alone, so the loss tells.
+        """
+        backbone = keras.Sequential(
+            [
+                keras.layers.Conv2D(4, 3, activation="relu"),
+                BatchNormalization(name="norm"),
+                keras.layers.GlobalAveragePooling2D(),
+            ],
+            name="backbone",
+        )
+        image = keras.Input((16, 16, 3), name="image")
+        streams = keras.Model({"image": image}, {"x_v": backbone(image)})
+        streams.trainable = False
+        classifier = sicot.build_classifier(5, 4)
+        train_config = config.TrainConfig(second_stage="crt")
+        losses = make_losses(train_config, np.ones(5, int))
+        trainer = ClassifierTrainer(
+            classifier,
+            make_row_optimizer(train_config),
+            loss=losses.of_logits,
+        )
+        step = TrainingStep(
+            *(streams, trainer, StreamsOptimizer(streams, train_config, 10)),
+            *(losses, tf.ones([5])),
+            is_fixed=True,
+        ).compiled(tf.distribute.get_strategy())
+        before = [each.numpy() for each in streams.variables]
+        rows = [each.numpy() for each in classifier.weights]
+        batch = _batch(0)
+        features = streams({"image": batch["image"]}, training=False)["x_v"]
+        expected = classifier.loss(features, batch["label"])
+        results = step(
+            batch, tf.constant(5.0), tf.constant(0, tf.int64), tf.constant(0.0)
+        )
+        # The last row pads.
+        self.assertAllClose(results["loss"], tf.reduce_mean(expected[:5]))
+        for old, variable in zip(before, streams.variables, strict=True):
+            self.assertAllEqual(old, variable, msg=variable.path)
+        for old, variable in zip(rows, classifier.weights, strict=True):
             self.assertNotAllEqual(old, variable)
 
     def test_attention_entropy(self):

@@ -89,6 +89,67 @@ class RowOptimizersTest(parameterized.TestCase, tf.test.TestCase):
         )
         self.check(history, expected)
 
+    @parameterized.product(
+        name=("sgd", "adamw"),
+        weight_decay=(0.0, _WEIGHT_DECAY),
+        jit_compile=(False, True),
+    )
+    def test_scale(self, name, weight_decay, jit_compile):
+        """Breaks if a row leaves its direction, or its length is not learned
+        as a Keras optimizer learns a factor of the initial row.
+
+        Row 2 is 0 and has none. By the chain rule the gradient of a factor
+        is <gradient, initial row>.
+        """
+        self.value[2] = 0.0
+        factors = keras.Variable(np.ones([7, 1], np.float32), name="factors")
+        if name == "sgd":
+            inner = row_optimizers.RowSGD(0.9)
+            optimizer = keras.optimizers.SGD(momentum=0.9)
+        else:
+            inner = row_optimizers.RowAdamW()
+            optimizer = keras.optimizers.AdamW(weight_decay=weight_decay)
+        optimizer.build([factors])
+        history = self.rows(
+            row_optimizers.RowScale(inner), weight_decay, jit_compile
+        )
+        for step, (rows, initial, *_) in enumerate(history):
+            by_factor = np.sum(
+                self.gradients[step] * self.value, axis=1, keepdims=True
+            )
+            if name == "sgd":
+                by_factor += weight_decay * factors.numpy()
+            optimizer.learning_rate = _LEARNING_RATES[step]
+            optimizer.apply([tf.constant(by_factor)], [factors])
+            self.assertAllEqual(initial, self.value)
+            self.assertAllClose(
+                rows, factors.numpy() * self.value, rtol=1e-5, atol=1e-5
+            )
+
+    def test_scale_of_biases_and_late_rows(self):
+        """Breaks if biases learn, or rows that a first step did not see
+        (`--sample_rate`) have lost their direction."""
+        scale = row_optimizers.RowScale(row_optimizers.RowSGD(0.9))
+        arguments = (tf.constant(0.1), tf.constant(7, tf.int64), 0.0)
+        bias, zeros = tf.constant(self.value[:, 0]), tf.zeros([7])
+        gradient = tf.constant(self.gradients[0])
+        unchanged, slots = scale.update(
+            bias, gradient[:, 0], (zeros, zeros), *arguments
+        )
+        self.assertAllEqual(unchanged, bias)
+        self.assertAllEqual(slots, [zeros, zeros])
+        rows, (initial, _) = scale.update(
+            tf.constant(self.value),
+            gradient,
+            (tf.zeros([7, 3]), tf.zeros([7, 3])),
+            *arguments,
+        )
+        self.assertAllEqual(initial, self.value)
+        factors = 1 - 0.1 * np.sum(
+            self.gradients[0] * self.value, axis=1, keepdims=True
+        )
+        self.assertAllClose(rows, factors * self.value)
+
     def check(self, history, expected):
         for step, pairs in enumerate(zip(history, expected)):
             for actual, wanted in zip(*pairs):

@@ -5,7 +5,7 @@ library it loads gRPC and protobuf only, not TensorFlow:
 
     with client.Client("localhost:8500", model_name="sicot") as server:
         [best, *others] = server.recognize([pathlib.Path("photo.jpg")])[0]
-        print(best.sku_id, best.score)
+        print(best.sku_id, best.score, best.recognised)
 """
 
 import argparse

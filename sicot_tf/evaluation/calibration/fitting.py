@@ -15,6 +15,7 @@ from sicot_tf.evaluation.calibration import page
 from sicot_tf.evaluation.calibration import reliability
 from sicot_tf.evaluation.calibration import temperature as temperatures
 from sicot_tf.evaluation.calibration import threshold as thresholds
+from sicot_tf.pages import pieces
 from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -211,8 +212,8 @@ def _note_on_threshold(calibration: calibrations.Calibration) -> str:
     note = (
         f"No threshold is shown to reach a precision of {100 * wanted:g} % on "
         f"these {calibration.num_records:,} validation records. It takes "
-        f"{fewest:,} photos on which the run is sure and always right, or "
-        "more with some wrong. "
+        f"{pieces.count(fewest, 'photo')} on which the run is sure and always "
+        "right, or more with some wrong. "
     )
     if calibration.num_records < fewest:
         return note + "Validate on more photos, or ask for a lower --precision."

@@ -5,7 +5,7 @@ library it loads gRPC and protobuf only, not TensorFlow:
 
     with client.Client("localhost:8500", model_name="sicot") as server:
         [best, *others] = server.recognize([pathlib.Path("photo.jpg")])[0]
-        print(best.sku_id, best.score)
+        print(best.sku_id, best.score, best.recognised)
 """
 
 import argparse
@@ -54,6 +54,7 @@ _MESSAGES = {
         ("tensor_content", 4, "bytes"),
         ("float_val", 5, "float*"),
         ("string_val", 8, "bytes*"),
+        ("bool_val", 11, "bool*"),
     ],
     # An entry of a map is a message with a key and a value.
     "Tensor": [("key", 1, "string"), ("value", 2, "TensorProto")],
@@ -95,6 +96,8 @@ _SERVICE_CONFIG = {
         }
     ],
 }
+# One line with the photo: others read the output by its lines.
+_NOT_RECOGNISED = "not recognised; what comes closest:"
 _EXAMPLES = """\
 Exit code 1 if a photo could not be recognised; the others are still tried.
 
@@ -109,10 +112,15 @@ http_proxy and https_proxy are not used; grpc_proxy is, but for localhost.
 
 @dataclasses.dataclass(frozen=True)
 class Recognition:
-    """One answer: a SKU and its softmax score."""
+    """One answer: a SKU and its softmax score.
+
+    recognised: whether the model is sure enough of the picture, which is the
+    same for all its answers; models of old exports always are.
+    """
 
     sku_id: str
     score: float
+    recognised: bool = True
 
 
 class Client:
@@ -237,9 +245,8 @@ class Client:
         files = [_encode(image) for image in images]
         if not files:
             return []
-        request = _messages()["PredictRequest"](
-            model_spec=self._model_spec, output_filter=["sku_id", "score"]
-        )
+        # No output_filter: not every model answers with `recognised`.
+        request = _messages()["PredictRequest"](model_spec=self._model_spec)
         tensor = request.inputs.add(key="image_bytes").value
         tensor.dtype = _DT_STRING
         tensor.tensor_shape.dim.add(size=len(files))
@@ -247,20 +254,12 @@ class Client:
         response = next(self._calls)(
             request, timeout=self._timeout if timeout is None else timeout
         )
-        answers = self._read(response)
-        num_answers = len(answers) // len(files)
-        if not num_answers or len(answers) % len(files):
-            raise ValueError(
-                f"Model {self._model_spec.name!r} gave {len(answers)} answers "
-                f"for {len(files)} pictures."
-            )
-        return [
-            answers[start : start + min(num_answers, top_k)]
-            for start in range(0, len(answers), num_answers)
-        ]
+        return [answers[:top_k] for answers in self._read(response, len(files))]
 
-    def _read(self, response: typing.Any) -> list[Recognition]:
-        """The answers for all pictures, one after the other."""
+    def _read(
+        self, response: typing.Any, num_pictures: int
+    ) -> list[list[Recognition]]:
+        """The answers for each picture."""
         outputs = {item.key: item.value for item in response.outputs}
         if not {"sku_id", "score"} <= outputs.keys():
             raise ValueError(
@@ -272,9 +271,27 @@ class Client:
         # Servers may be told to send numbers as tensor_content.
         content = outputs["score"].tensor_content
         scores = outputs["score"].float_val or memoryview(content).cast("f")
+        recognised = [True] * num_pictures
+        if tensor := outputs.get("recognised"):
+            content = memoryview(tensor.tensor_content).cast("?")
+            recognised = tensor.bool_val or content
+        num_answers = len(sku_ids) // num_pictures
+        if (
+            not num_answers
+            or len(sku_ids) % num_pictures
+            or len(recognised) != num_pictures
+        ):
+            raise ValueError(
+                f"Model {self._model_spec.name!r} gave {len(sku_ids)} answers "
+                f"for {num_pictures} pictures."
+            )
+        answers = zip(sku_ids, scores, strict=True)
         return [
-            Recognition(sku_id.decode("utf-8"), score)
-            for sku_id, score in zip(sku_ids, scores, strict=True)
+            [
+                Recognition(sku_id.decode("utf-8"), score, bool(is_sure))
+                for sku_id, score in itertools.islice(answers, num_answers)
+            ]
+            for is_sure in recognised
         ]
 
 
@@ -380,7 +397,8 @@ def main(argv: list[str] | None = None) -> None:
                 _log.error("%s: %s", photo, error)
                 num_failed += 1
                 continue
-            print(photo)
+            is_sure = all(item.recognised for item in recognitions)
+            print(photo if is_sure else f"{photo}: {_NOT_RECOGNISED}")
             for item in recognitions:
                 sku_ids.add(item.sku_id)
                 name = names.get(item.sku_id, "")

@@ -19,8 +19,11 @@ examples:
   # Rare classes win more often, without training again:
   python -m sicot_tf.export --run_dir runs/cotrain --logit_adjustment 1
 
-The version is one more than the highest; a run that is exported already is
-not exported again.
+  # The same weights, more careful:
+  python -m sicot_tf.export --run_dir runs/cotrain --threshold 0.8
+
+The version is one more than the highest; a run that is exported already with
+the same settings is not exported again.
 """
 
 
@@ -45,6 +48,24 @@ def _make_parser() -> command_line.ArgumentParser:
         help="SKUs in an answer (default: %(default)s)",
     )
     config.add_arguments(parser, config.PostHocConfig)
+    calibration = parser.add_mutually_exclusive_group()
+    calibration.add_argument(
+        "--calibration",
+        type=pathlib.Path,
+        help="a file of sicot_tf.calibrate (default: the run's own, if it is "
+        "of this checkpoint)",
+    )
+    calibration.add_argument(
+        "--no_calibration",
+        action="store_true",
+        help="leave the scores as they are",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        help="least score that counts as recognised, 0 to 1 (default: that of "
+        "the calibration; 0 without one)",
+    )
     return parser
 
 
@@ -61,6 +82,9 @@ def main(argv: list[str] | None = None) -> None:
         arguments.output,
         top_k=arguments.top_k,
         changes=changes,
+        calibration=arguments.calibration,
+        use_calibration=not arguments.no_calibration,
+        threshold=arguments.threshold,
     )
     print(f"SavedModel: {directory}")
     print(

@@ -12,6 +12,8 @@ from sicot_tf.data import generations
 from sicot_tf.evaluation import known_classes
 from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import prediction
+from sicot_tf.evaluation.calibration import reliability
+from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
 
@@ -28,6 +30,7 @@ class Measured:
         tables: by name of a run, see `metrics.accuracy_table`.
         comparison: see `metrics.compare`; None for one run.
         changes: of the trained classifiers.
+        calibration: see `reliability.measure`; None for a run without one.
         notes: sentences on what the accuracies do not cover.
     """
 
@@ -39,6 +42,7 @@ class Measured:
     tables: dict[str, Any]
     comparison: dict[str, Any] | None
     changes: config.PostHocConfig
+    calibration: dict[str, Any] | None
     notes: list[str]
 
     @property
@@ -113,6 +117,7 @@ def measure(
         tables=tables,
         comparison=comparison,
         changes=changes,
+        calibration=_measure_calibration(run, found[run.path.name]),
         notes=[note for note in notes if note],
     )
 
@@ -164,14 +169,36 @@ def _predict(
     batches = dataset.make_evaluation_dataset(
         files, image_size=run.model.image_size, batch_size=batch_size
     )
+    calibration = calibrations.find(run, visual_stream, classifier)
     found = prediction.predict_records(
-        prediction.make_predict(visual_stream, classifier),
+        prediction.make_predict(
+            visual_stream,
+            classifier,
+            temperature=calibration.temperature if calibration else None,
+        ),
         batches,
         description=run.path.name,
     )
     found["labels"] = classes.run_labels[found["labels"]]
     kept = np.flatnonzero(found["labels"] >= 0)
     return {name: each[kept] for name, each in found.items()} | {"kept": kept}
+
+
+def _measure_calibration(
+    run: runs.Run, found: dict[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """How a calibration of validation records does on these."""
+    if "calibrated_scores" not in found:
+        return None
+    labels, best = found["labels"], found["top_labels"][:, 0]
+    return reliability.measure(
+        calibrations.read(run.path / calibrations.FILE),
+        labels=labels,
+        right=labels == best,
+        before=found["top_scores"][:, 0],
+        after=found["calibrated_scores"],
+        is_head=run.train_counts[labels] >= run.dataset["head_threshold"],
+    )
 
 
 def _tables(

@@ -32,6 +32,7 @@ def write(output: pathlib.Path, measured: accuracy.Measured) -> None:
         dataset_facts=_dataset_facts(measured),
         tables=measured.tables,
         comparison=measured.comparison,
+        calibration=measured.calibration,
         plots=_write_plots(output, measured),
         examples=_examples(measured),
         settings={
@@ -63,6 +64,7 @@ def _numbers(measured: accuracy.Measured) -> dict[str, Any]:
         "runs": measured.tables,
         "comparison": measured.comparison,
         **({"post_hoc": changes} if changes else {}),
+        "calibration": measured.calibration,
     }
 
 

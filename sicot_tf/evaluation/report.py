@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sicot_tf.evaluation import metrics
+from sicot_tf.evaluation.calibration import page as calibration_page
 from sicot_tf.pages import page
 from sicot_tf.pages import pieces
 
@@ -37,6 +38,7 @@ def write_report(
     examples: Sequence[Mapping[str, Any]] | None,
     settings: Mapping[str, Any],
     notes: Sequence[str] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report of an evaluation.
 
@@ -52,6 +54,7 @@ def write_report(
         settings: of the run, or names of runs to theirs: then one column
             for each, and what differs is marked.
         notes: sentences on what the accuracies do not cover.
+        calibration: of `reliability.measure`, if the run has one.
 
     Raises:
         ValueError: if a picture would have to be loaded from elsewhere, or a
@@ -69,6 +72,7 @@ def write_report(
         accuracies=_accuracy_rows(tables),
         comparison=comparison,
         differences=_difference_rows(comparison) if comparison else [],
+        calibration=calibration_page.tables(calibration) if calibration else [],
         plots=plots,
         examples=examples or [],
         facts={"Data": _facts(dataset_facts), "Settings": _facts(settings)},

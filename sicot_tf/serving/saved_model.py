@@ -45,6 +45,7 @@ def write(
     sku_ids: Sequence[str],
     image_size: int,
     top_k: int = 5,
+    threshold: float = 0.0,
     export_info: dict[str, Any],
     warmup_image: bytes,
 ) -> None:
@@ -52,7 +53,8 @@ def write(
 
     Signature `serving_default`: `image_bytes` `[batch]` string to `sku_id`
     `[batch, k]` string and `score` `[batch, k]` float32, softmax, best first,
-    `k = min(top_k, number of classes)`. `serving_pixels`: the same for
+    `k = min(top_k, number of classes)`, and `recognised` `[batch]` bool,
+    whether the best score reaches the threshold. `serving_pixels`: the same for
     `image` `[batch, image_size, image_size, 3]` uint8. `embedding`:
     `image_bytes` to `embedding` `[batch, dim]` float32.
 
@@ -64,6 +66,7 @@ def write(
         sku_ids: name of each class, in the order of the logits.
         image_size: side of the square the model sees, in pixels.
         top_k: answers for each picture.
+        threshold: 0 to 1; kept as the variable `threshold`.
         export_info: kept as `assets.extra/export.json`.
         warmup_image: a server tries it before it answers anyone.
 
@@ -85,6 +88,7 @@ def write(
             sku_ids=sku_ids,
             image_size=image_size,
             top_k=min(top_k, len(sku_ids)),
+            threshold=threshold,
         )
         _check_core_ops(temporary)
         _write_warmup_requests(
@@ -177,9 +181,13 @@ def _write_graph(
     sku_ids: Sequence[str],
     image_size: int,
     top_k: int,
+    threshold: float,
 ) -> None:
     """The SavedModel proper: three signatures over one set of weights."""
     square = (image_size, image_size, 3)
+    least_score = tf.Variable(
+        threshold, trainable=False, dtype=tf.float32, name="threshold"
+    )
 
     def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.map_fn(
@@ -198,6 +206,7 @@ def _write_graph(
         return {
             "sku_id": label_table.lookup(tf.cast(labels, tf.int64)),
             "score": scores,
+            "recognised": scores[:, 0] >= least_score,
         }
 
     # A tensor of the wrong rank aborts the whole server inside oneDNN's

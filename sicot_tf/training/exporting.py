@@ -1,6 +1,6 @@
 """From the last checkpoint of a run to a SavedModel of its visual stream."""
 
-import hashlib
+import logging
 import pathlib
 from typing import Any
 
@@ -11,8 +11,11 @@ import sicot_tf
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.serving import saved_model
+from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
+
+_log = logging.getLogger(__name__)
 
 
 def export(
@@ -21,6 +24,9 @@ def export(
     *,
     top_k: int = 5,
     changes: config.PostHocConfig = config.PostHocConfig(),
+    calibration: pathlib.Path | None = None,
+    use_calibration: bool = True,
+    threshold: float | None = None,
 ) -> pathlib.Path:
     """Writes `output/<version>/` from the last checkpoint of a run.
 
@@ -29,20 +35,42 @@ def export(
         output: the model's folder; its name is the model's name.
         top_k: how many SKUs an answer holds.
         changes: of the trained classifier.
+        calibration: its file; None for the run's own, if it is there and of
+            this checkpoint.
+        use_calibration: False leaves the scores as they are.
+        threshold: the least score that counts as recognised; None for that of
+            the calibration, 0 without one.
 
     Returns:
         The folder of the version, new or the one that holds this very
-        checkpoint already.
+        checkpoint with the same settings already.
 
     Raises:
         ValueError: if `run_dir` has no checkpoint, `output` is no place for
-            versions, or the changes do not go with the training.
+            versions, the changes do not go with the training, or
+            `calibration` is one of other weights.
         OSError: if it can't be written.
     """
     if top_k < 1:
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ValueError(
+            f"Expected a threshold of 0 to 1, received {threshold}."
+        )
     run = runs.load(run_dir)
     visual_stream, classifier, step = restoring.restore_visual(run, changes)
+    weights = calibrations.weights_digest(visual_stream, classifier)
+    temperature = 1.0
+    if use_calibration:
+        found = calibrations.find(run, visual_stream, classifier, calibration)
+        if found:
+            temperature = found.temperature
+            threshold = found.threshold if threshold is None else threshold
+            if threshold is None:
+                _log.warning(
+                    "The calibration found no threshold, so every product "
+                    "counts as recognised. Give one: --threshold 0.9"
+                )
     info = {
         "sicot_tf": sicot_tf.__version__,
         "tensorflow": tf.__version__,
@@ -50,17 +78,20 @@ def export(
         "dataset": run.dataset["generation"],
         "step": step,
         "top_k": top_k,
-        "weights_sha256": _digest(visual_stream.variables)
-        + _digest(classifier.variables),
+        "weights_sha256": weights,
+        "temperature": temperature,
+        "threshold": threshold or 0.0,
     }
     # Versions without any are described as before there were some.
     if changes.given():
         info["post_hoc"] = changes.given()
+    _log.info("Temperature %(temperature)g, threshold %(threshold)g", info)
     version = saved_model.next_version(output)
     newest = output / str(version - 1)
     info_path = newest / "assets.extra" / "export.json"
     if info_path.exists() and files.read_json(info_path) == info:
         return newest
+    calibrations.divide_logits(classifier, temperature)
     try:
         _write(run, output / str(version), visual_stream, classifier, info)
     except tf.errors.ResourceExhaustedError as error:
@@ -84,17 +115,10 @@ def _write(
         sku_ids=[each["sku_id"] for each in run.classes],
         image_size=run.model.image_size,
         top_k=info["top_k"],
+        threshold=info["threshold"],
         export_info=info,
         warmup_image=_warmup_image(run.model.image_size),
     )
-
-
-def _digest(variables: list) -> str:
-    """Short hash of variables' values in order."""
-    digest = hashlib.sha256()
-    for variable in variables:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _warmup_image(image_size: int) -> bytes:

@@ -26,6 +26,8 @@ IMAGE_SIZE = 16
 EMBEDDING_DIM = 6
 # Labels are plain UTF-8 lines: one is not ASCII, two have spaces.
 SKU_IDS = ("sku-a", "sku-b", "可乐 330 ml", "sku-d", "sku e", "sku-f", "sku-g")
+# Between the best scores of pictures 1 (0.31) and 2 (0.996).
+THRESHOLD = 0.5
 EXPORT_INFO = {"run": "tiny", "note": "可乐"}
 PROJECT_DIR = pathlib.Path(__file__).parents[2]
 # A machine that does much else besides is slow.
@@ -73,6 +75,7 @@ def write_saved_model(directory: pathlib.Path, **overrides: object) -> None:
         "classifier": classifier,
         "sku_ids": SKU_IDS,
         "image_size": IMAGE_SIZE,
+        "threshold": THRESHOLD,
         "export_info": EXPORT_INFO,
         "warmup_image": make_jpeg(0),
     }

@@ -74,6 +74,8 @@ class ClientTest(tf.test.TestCase):
             self.assertAllClose(
                 [a.score for a in answers], scores[:3], 1e-6, 1e-6
             )
+            # Picture 1 has a low score (tiny_server.THRESHOLD).
+            self.assertEqual([a.recognised for a in answers], [seed == 2] * 3)
         self.assertEqual(self.tiny.recognize([]), [])
         with self.assertRaises(grpc.RpcError) as raised:
             self.tiny.recognize([b"x"])
@@ -122,7 +124,11 @@ class ClientTest(tf.test.TestCase):
             missing, self.root / "1.jpg", bad, self.root / "2.jpg"
         )
         self.assertEqual(code, 1)
-        self.assertEqual(out.count(".jpg\n"), 2)
+        # Two lines of photos, one of which is not recognised.
+        self.assertStartsWith(
+            out, f"{self.root / '1.jpg'}: not recognised; what comes closest:\n"
+        )
+        self.assertIn(f"\n{self.root / '2.jpg'}\n", out)
         self.assertIn(f"{missing}: No such file or directory\n", err)
         self.assertIn(
             f"{bad}: INVALID_ARGUMENT: assertion failed: [Expected a JPEG", err
@@ -162,7 +168,7 @@ class ClientTest(tf.test.TestCase):
         self.assertEqual((code, err), (0, ""))
         self.assertEqual(
             out,
-            f"{photo}\n"
+            f"{photo}: not recognised; what comes closest:\n"
             f"  {scores[0]:6.1%}  {best}\n"
             f"  {scores[1]:6.1%}  {second}  a b c\n",
         )
@@ -214,6 +220,8 @@ class ScriptedService(prediction_service_pb2_grpc.PredictionServiceServicer):
         score = response.outputs["score"]
         if self.as_content:
             score.tensor_content = np.full([size.size], 0.5, "<f4").tobytes()
+            recognised = response.outputs["recognised"]
+            recognised.tensor_content = (np.arange(size.size) > 0).tobytes()
         else:
             score.float_val.extend([0.5] * size.size)
         return response
@@ -329,11 +337,18 @@ class ScriptedServiceTest(tf.test.TestCase):
             client.Client(self.address, num_channels=0)
 
     def test_scores_as_tensor_content(self):
-        """Breaks with --enable_serialization_as_tensor_content."""
+        """Breaks with --enable_serialization_as_tensor_content.
+
+        Only the second picture is recognised. Models without this answer, as
+        all others here, recognise every picture.
+        """
         self.service.as_content = True
         self.assertEqual(
             self.recognize(images=[b"x", b"y"]),
-            [[client.Recognition("a", 0.5)]] * 2,
+            [
+                [client.Recognition("a", 0.5, recognised=False)],
+                [client.Recognition("a", 0.5, recognised=True)],
+            ],
         )
 
 

@@ -39,6 +39,7 @@ assert not [m for m in sys.modules if m.startswith("sicot_tf")]
 print(json.dumps({
     "sku_id": [[s.decode() for s in row] for row in answer["sku_id"].numpy()],
     "score": answer["score"].numpy().tolist(),
+    "recognised": answer["recognised"].numpy().tolist(),
     "unknown_ops": sorted(
         op for op in ops - functions if not hasattr(tf.raw_ops, op)),
     "text": [w for w in ("word", "title", "attention") if w in names],
@@ -82,6 +83,7 @@ class ExportTest(tf.test.TestCase):
         self.assertAllClose(
             answer["score"], found["top_scores"][:, :3], atol=1e-5
         )
+        self.assertEqual(answer["recognised"], [True] * len(files))
         self.assertEqual(
             [row[0] for row in answer["sku_id"]],
             [classes[i]["sku_id"] for i in found["top_labels"][:, 0]],
@@ -130,6 +132,8 @@ class ExportTest(tf.test.TestCase):
         self.assertEqual(info["step"], 60)
         self.assertEqual(info["model"]["backbone"], "SmallCNN")
         self.assertNotIn("post_hoc", info)
+        # Without a calibration, scores stay and all are recognised.
+        self.assertEqual((info["temperature"], info["threshold"]), (1.0, 0.0))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ print(json.dumps({
     "sku_id": [[item.decode() for item in row] for row in
                best["sku_id"].numpy().tolist()],
     "score": best["score"].numpy().tolist(),
+    "recognised": best["recognised"].numpy().tolist(),
     "embedding": embedding.numpy().tolist(),
     "unknown_ops": [op for op in sorted(ops) if not hasattr(tf.raw_ops, op)],
     "graph_variables": sorted(
@@ -116,6 +117,7 @@ class SavedModelTest(tf.test.TestCase):
         best = {
             "sku_id": ["string", [None, 5]],
             "score": ["float32", [None, 5]],
+            "recognised": ["bool", [None]],
         }
         self.assertEqual(
             self.loaded["signatures"],
@@ -160,6 +162,12 @@ class SavedModelTest(tf.test.TestCase):
             self.loaded["sku_id"],
             [[tiny_server.SKU_IDS[label] for label in row] for row in best],
         )
+        # By the best score alone; picture 1 is the one that is not.
+        self.assertEqual(
+            self.loaded["recognised"],
+            (scores.max(axis=1) >= tiny_server.THRESHOLD).tolist(),
+        )
+        self.assertEqual(self.loaded["recognised"], [False, True, True])
 
     def test_rare_formats_are_served_as_they_are_stored(self):
         """Else a palette is nearly white and a phone's photo lies there.
@@ -216,12 +224,14 @@ class SavedModelTest(tf.test.TestCase):
                 "normalization/gamma",
                 "normalization/moving_mean",
                 "normalization/moving_variance",
+                "threshold",
             ],
         )
-        # Kernel 3 x 3 x 3 x 6 and bias, normalisation, kernel 6 x 7 and bias.
+        # Kernel 3 x 3 x 3 x 6 and bias, normalisation, kernel 6 x 7 and bias,
+        # threshold.
         self.assertCountEqual(
             self.loaded["stored_shapes"],
-            [[3, 3, 3, 6], [6], [6], [6], [6], [6], [6, 7], [7]],
+            [[3, 3, 3, 6], [6], [6], [6], [6], [6], [6, 7], [7], []],
         )
 
     def test_what_lies_beside_the_graph(self):

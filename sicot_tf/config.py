@@ -437,16 +437,14 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "image_size": 64,
         },
         # Fine-tuning an ImageNet backbone on 2,000 pictures wants a slow
-        # backbone; no mirror images, for letters on badges read one way, and
-        # large crops, for they stand near the border.
+        # backbone, and no mirror images, for letters read one way.
         "TrainConfig": {
             "global_batch_size": 32,
             "epochs": 5,
-            "decay_rate": 0.6,
             "backbone_learning_rate_factor": 0.1,
             "weight_decay": 5e-4,
             "augmentation": "crop",
-            "min_crop_area": 0.7,
+            "min_crop_area": 0.5,
         },
         "WorkersConfig": {},
     },

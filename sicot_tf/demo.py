@@ -42,7 +42,7 @@ _SHOP = (
 )
 # Over the presets. A frozen backbone needs a layer that can learn from words.
 _QUICK = (
-    *("--freeze_backbone", "--neck_dim", "256"),
+    *("--freeze_backbone", "--cached_views", "2", "--neck_dim", "256"),
     *("--epochs", "5", "--learning_rate", "0.05"),
 )
 _GENERATED = (
@@ -292,25 +292,28 @@ def _recognize(photos: list[dict[str, str]], address: str, road: _Road) -> None:
     print(f"$ python {shown}   # and {len(photos) - 1} more photos\n")
     num_right = 0
     answers = _read_answers(finished.stdout.decode())
-    for photo, (answer, *products) in zip(photos, answers, strict=True):
+    for photo, (path, answer, *products) in zip(photos, answers, strict=True):
         score, sku_id, name = answer.split(None, 2)
+        # Behind the path stands what speaks against the answer.
+        doubt = path.removeprefix(photo["image"]).partition(";")[0].lstrip(":")
         right = sku_id == photo["sku_id"]
         num_right += right
         print(f"{photo['record_id']}: {photo['sku_name']}")
-        print(f"  {score:>6} {name}, {'right' if right else 'wrong'}")
+        verdict = "right" if right else "wrong"
+        print(f"  {score:>6} {name}, {verdict}{doubt and f',{doubt}'}")
         for product in products:
             print(f"         {product}")
     print(f"{num_right} of {len(photos)} right", flush=True)
 
 
 def _read_answers(output: str) -> list[list[str]]:
-    """What the client printed below the path of each photo."""
+    """What the client printed of each photo, its path first."""
     answers = []
     for line in output.splitlines():
         if line.startswith(" "):
             answers[-1].append(line.strip())
         else:
-            answers.append([])
+            answers.append([line])
     return answers
 
 

@@ -125,8 +125,8 @@ class DemoTest(tf.test.TestCase):
         self.assertEqual(
             demo._read_answers(output),
             [
-                ["87.3%  sku-1  red cup", "Red cup [cup]"],
-                ["40.0%  sku-2  blue cup", "no product"],
+                ["a b.jpg", "87.3%  sku-1  red cup", "Red cup [cup]"],
+                ["c.jpg", "40.0%  sku-2  blue cup", "no product"],
             ],
         )
 

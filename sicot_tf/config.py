@@ -440,7 +440,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         # backbone, and no mirror images, for letters read one way.
         "TrainConfig": {
             "global_batch_size": 32,
-            "epochs": 5,
+            "epochs": 6,
             "backbone_learning_rate_factor": 0.1,
             "weight_decay": 5e-4,
             "augmentation": "crop",

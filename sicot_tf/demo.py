@@ -43,7 +43,7 @@ _SHOP = (
 # Over the presets. A frozen backbone needs a layer that can learn from words.
 _QUICK = (
     *("--freeze_backbone", "--cached_views", "2", "--neck_dim", "256"),
-    *("--epochs", "5", "--learning_rate", "0.05"),
+    *("--epochs", "12", "--decay_epochs", "4", "--learning_rate", "0.01"),
 )
 _GENERATED = (
     "This shop is generated: no such product, brand or title exists. Figures "
@@ -199,13 +199,17 @@ def _print_outcome(road: _Road) -> None:
 
 def _format_accuracies(tables: Mapping[str, Mapping[str, Any]]) -> str:
     """Macro top-1 of runs as aligned text, percent with 95 % intervals."""
-    groups = next(iter(tables.values()))["groups"]
-    lines = [f"{'macro top-1, %':<14}" + "".join(f"{g:>22}" for g in groups)]
-    counts = "".join(f"{g['num_classes']:>22,}" for g in groups.values())
-    lines.append(f"{'classes':<14}" + counts)
+    from sicot_tf.evaluation import metrics
+
+    lines = [
+        f"{'macro top-1, %':<14}" + "".join(f"{g:>22}" for g in metrics.GROUPS)
+    ]
+    groups = tables[_TRAININGS[0].name]["groups"]
+    counts = [groups[group]["num_classes"] for group in metrics.GROUPS]
+    lines.append(f"{'classes':<14}" + "".join(f"{n:>22,}" for n in counts))
     for training in _TRAININGS:
         line = f"{training.name:<14}"
-        for group in groups:
+        for group in metrics.GROUPS:
             cell = tables[training.name]["groups"][group]["top1"]["macro"]
             value, low, high = (
                 100 * cell[name] for name in ("value", "low", "high")

@@ -1,4 +1,4 @@
-## make demo    the whole road on real pictures, from raw records to a
+## make demo    the whole road on a generated shop, from raw records to a
 ##              recognised product (QUICK=1: about 3 minutes, frozen backbone)
 ## make test    installs what is missing and runs the tests
 ## make flink-test   the build job on a local Flink (needs java and mvn): the

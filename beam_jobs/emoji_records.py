@@ -28,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the flags, writes the records, prints what came of it."""
     arguments = _make_parser().parse_args(argv)
     from beam_jobs.readers import emoji
+    from beam_jobs.readers import emoji_long_tail
 
     output = arguments.output
     records_path = emoji.build(
@@ -43,7 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Records: {records_path} (licences: {output / 'LICENSES.md'})")
     print(
         f"Next: python -m beam_jobs.build_dataset --input {records_path} "
-        f"--output {output.parent / 'dataset'}"
+        f"--output {output.parent / 'dataset'} "
+        f"--head_threshold {emoji_long_tail.MIN_HEAD_DRAWINGS}"
     )
 
 

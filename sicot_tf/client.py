@@ -24,7 +24,9 @@ import ssl
 import threading
 import typing
 import urllib.parse
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 
 from sicot_tf import command_line
 from sicot_tf import protos
@@ -33,6 +35,8 @@ from sicot_tf import protos
 if typing.TYPE_CHECKING:
     import grpc
     import PIL.Image
+
+    from sicot_tf.catalogue import product_index
 
 _log = logging.getLogger(__name__)
 # TensorFlow Serving's messages, as far as they are used here. Importing
@@ -67,6 +71,8 @@ _MESSAGES = {
 }
 _DT_STRING = 7
 _PROBE_SECONDS = 3
+# Products of a recognised SKU that the command shows.
+_MAX_PRODUCTS = 3
 # How gRPC writes addresses that are not host:port.
 _SCHEMES = ("unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds")
 _METHOD = "/tensorflow.serving.PredictionService/Predict"
@@ -105,6 +111,7 @@ examples:
   python -m sicot_tf.client photo.jpg --model_name sicot
   python -m sicot_tf.client *.jpg --server localhost:8500 --top_k 3 \\
       --product_names runs/cotrain/classes.jsonl
+  python -m sicot_tf.client photo.jpg --product_index index
 
 http_proxy and https_proxy are not used; grpc_proxy is, but for localhost.
 """
@@ -384,11 +391,14 @@ def main(argv: list[str] | None = None) -> None:
         names = read_product_names(arguments.product_names)
     num_failed = 0
     sku_ids = set()
-    with Client(
-        arguments.server,
-        model_name=arguments.model_name,
-        timeout=arguments.timeout,
-    ) as server:
+    with (
+        _open_index(arguments.product_index) as lines_of_products,
+        Client(
+            arguments.server,
+            model_name=arguments.model_name,
+            timeout=arguments.timeout,
+        ) as server,
+    ):
         _wait_until_ready(server, arguments)
         for photo in arguments.photos:
             try:
@@ -404,6 +414,8 @@ def main(argv: list[str] | None = None) -> None:
                 name = names.get(item.sku_id, "")
                 line = f"  {item.score:6.1%}  {item.sku_id}  {name}"
                 print(line.rstrip())
+                for line in lines_of_products(item.sku_id):
+                    print(f"          {line}")
     if sku_ids and arguments.product_names and not sku_ids & names.keys():
         _log.warning(
             "%s knows none of these products. Take the classes.jsonl of the "
@@ -412,6 +424,37 @@ def main(argv: list[str] | None = None) -> None:
         )
     if num_failed:
         raise SystemExit(1)
+
+
+@contextlib.contextmanager
+def _open_index(
+    path: pathlib.Path | None,
+) -> Iterator[Callable[[str], list[str]]]:
+    """From a SKU id to a line for each of its products, the newest first."""
+    if path is None:
+        yield lambda sku_id: []
+        return
+    from sicot_tf.catalogue import product_index
+
+    with product_index.ProductIndex(path) as index:
+        yield (
+            lambda sku_id: (
+                [
+                    _describe(product)
+                    for product in index.products_of(sku_id, _MAX_PRODUCTS)
+                ]
+                or ["no product in the index"]
+            )
+        )
+
+
+def _describe(product: "product_index.Product") -> str:
+    """Title and tags in a line."""
+    line = " ".join(product.title.split()) or product.product_id
+    if product.tags:
+        line += f" [{', '.join(product.tags)}]"
+    # As the catalogue of a generated shop says of itself.
+    return line + " (generated)" * bool(product.attributes.get("generated"))
 
 
 def _wait_until_ready(server: Client, arguments: argparse.Namespace) -> None:
@@ -541,6 +584,13 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--product_names",
         type=pathlib.Path,
         help="JSON Lines with sku_id and sku_name, to print names",
+    )
+    parser.add_argument(
+        "--product_index",
+        type=pathlib.Path,
+        metavar="INDEX",
+        help="what beam_jobs.build_product_index wrote, to print title and "
+        f"tags of each product's newest {_MAX_PRODUCTS}",
     )
     parser.add_argument(
         "--timeout", type=float, default=10.0, help="seconds a photo (10)"

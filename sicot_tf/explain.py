@@ -1,8 +1,9 @@
 """Shows which words of a title the attention trusts (Fig. 7 of the paper).
 
 Writes a page with the picture, its words by falling weight, the three most
-important green and the three least important red. Titles are tokenised by
-the same function as in the Beam job.
+important green and the three least important red, or, with --noise_words,
+known words of promotion. Titles are tokenised by the same function as in the
+Beam job.
 """
 
 import argparse
@@ -21,7 +22,11 @@ examples:
 
   # Certain records:
   python -m sicot_tf.explain --run_dir runs/cotrain \\
-      --record_id noto/1F34C fluent3d/1F34C
+      --record_id sku-000017/train-0 sku-000023/train-2
+
+  # A generated shop (beam_jobs.shop_records) knows its words of promotion:
+  python -m sicot_tf.explain --run_dir runs/cotrain \\
+      --noise_words shop/noise_words.txt
 """
 
 
@@ -30,40 +35,54 @@ def explain(arguments: argparse.Namespace) -> pathlib.Path:
     command_line.import_tensorflow()
     from sicot_tf.data import generations
     from sicot_tf.evaluation import attention_page
+    from sicot_tf.evaluation import noise_words
     from sicot_tf.training import restoring
     from sicot_tf.training import runs
 
     run = runs.load(arguments.run_dir)
-    legend = attention_page.make_legend(run.model, run.train)
+    noise = arguments.noise_words and noise_words.read(arguments.noise_words)
+    legend = attention_page.make_legend(
+        run.model, run.train, knows_noise_words=bool(noise)
+    )
     titles = [attention_page.Title(each) for each in arguments.title]
-    if arguments.record_id or not titles:
+    explains_records = bool(arguments.record_id or not titles)
+    attention = restoring.restore_attention(run)
+    findings = []
+    if explains_records or noise:
         generation = generations.resolve_generation(
             arguments.dataset or pathlib.Path(run.dataset["path"])
         )
+        if generation.name != run.dataset["generation"]:
+            legend.append(
+                f"The records are of generation {generation.name}; the run "
+                f"was trained on {run.dataset['generation']}."
+            )
+    if explains_records:
         names = {each["sku_id"]: each["sku_name"] for each in run.classes}
         titles += attention_page.read_records(
             generation, arguments.record_id, names
         )
-        if generation.name != run.dataset["generation"]:
-            legend.append(
-                f"The pictures are of generation {generation.name}; the run "
-                f"was trained on {run.dataset['generation']}."
-            )
+    if noise:
+        weight = noise_words.measure(attention, run, generation, noise)
+        findings.append(weight.sentence())
     explained = attention_page.explain_titles(
-        restoring.restore_attention(run),
-        run.row_names["words"],
-        run.model.max_words,
-        titles,
+        attention, run.row_names["words"], run.model.max_words, titles
     )
     output = arguments.output or arguments.run_dir / "attention.html"
     attention_page.write_page(
-        output, explained, run_name=run.path.name, legend=legend
+        output,
+        explained,
+        run_name=run.path.name,
+        legend=legend,
+        findings=findings,
+        noise_words=noise,
     )
     for each in explained:
-        pairs = zip(each.words, each.weights)
-        words = [f"{word} {weight:.3f}" for word, weight in pairs]
-        words += [f"({word})" for word in each.unread]
+        words = [f"{word.label} {word.weight:.3f}" for word in each.words]
+        words += [f"({word.label})" for word in each.unread]
         print(f"{each.title.text}\n  {' '.join(words) or 'no words'}")
+    for finding in findings:
+        print(finding)
     return output
 
 
@@ -85,6 +104,13 @@ def main(argv: list[str] | None = None) -> None:
         nargs="+",
         default=[],
         help="training records to explain (default: the first eight)",
+    )
+    parser.add_argument(
+        "--noise_words",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="known words of promotion, one a line: they are red, and what "
+        "weight they have over all training titles is printed",
     )
     parser.add_argument(
         "--dataset",

@@ -1,1 +1,1 @@
-"""Data sets of others, and the demo's, to raw records."""
+"""Data sets of others, and drawings of emoji, to raw records."""

@@ -1,4 +1,4 @@
-"""The demo's raw records: drawings of emoji with words of annotators."""
+"""Raw records of emoji: drawings with words of annotators."""
 
 import collections
 import json

@@ -1,4 +1,4 @@
-"""Which classes and drawings of the demo are kept: a long tail by choice."""
+"""Which emoji and drawings of them are kept: a long tail by choice."""
 
 import collections
 import random

@@ -1,4 +1,4 @@
-"""The npm packages of the demo: what is in them, by whom, under what licence.
+"""The npm packages of emoji: what is in them, by whom, under what licence.
 
 fetch_packages -> emoji_sources reads them -> licenses_text
 """
@@ -159,7 +159,7 @@ def fetch_packages(cache: pathlib.Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError(
-            "npm is missing. The drawings and words of the demo are npm "
+            "npm is missing. The drawings and their words are npm "
             f"packages, and {len(missing)} of {len(PACKAGES)} "
             f"are not in {cache} yet. npm comes with Node.js 18 or later: "
             "https://nodejs.org, or `apt-get install npm`."

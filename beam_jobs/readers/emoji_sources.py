@@ -1,4 +1,4 @@
-"""Reads the npm packages that hold the drawings and the words of the demo.
+"""Reads the npm packages that hold the drawings of emoji and their words.
 
     node_modules -> read_classes -> read_drawings -> read_titles
                                  |-> write_images

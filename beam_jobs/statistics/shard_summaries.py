@@ -37,7 +37,7 @@ _FEATURES = {
     name: records.ALL_FEATURES[name]
     for name in (
         *("record_id", "image", "sku_id", "label"),
-        *("title", "words", "word_ids"),
+        *("title", "words", "word_ids", "source"),
     )
 }
 
@@ -287,6 +287,7 @@ def _sample_row(record: Mapping[str, Any]) -> dict[str, Any]:
         "sku_id": record["sku_id"].decode(),
         "label": int(record["label"]),
         "title": record["title"].decode(),
+        "source": record["source"].decode(),
         "words": [word.decode() for word in record["words"]],
         "known": known.tolist(),
         "thumbnail": _thumbnail(record["image"]),

@@ -1,13 +1,16 @@
 """The attention page: which words of a title the model trusts (Fig. 7).
 
 A picture, its words by falling weight, the three most important green and
-the three least important red. Titles are tokenised by the same function as in
-the Beam job.
+the three least important red, or known words of promotion. Titles are
+tokenised by the same function as in the Beam job.
 """
 
+import collections
 import dataclasses
 import itertools
 import pathlib
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -35,6 +38,27 @@ class Title:
     # JPEG.
     image: bytes = b""
     caption: str = ""
+    # Where the record says that it comes from.
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A word of a title.
+
+    Attributes:
+        times: how often the title repeats it.
+        weight: of all of them together.
+    """
+
+    text: str
+    times: int = 1
+    weight: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """As the page shows it."""
+        return f"{self.text} × {self.times}" if self.times > 1 else self.text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +71,8 @@ class ExplainedTitle:
     """
 
     title: Title
-    words: list[str]
-    weights: list[float]
-    unread: list[str]
+    words: list[Word]
+    unread: list[Word]
 
 
 def read_records(
@@ -74,15 +97,16 @@ def read_records(
         record = tf.io.parse_single_example(
             files.read(index), records.ALL_FEATURES
         )
-        record_id, sku_id, text = (
+        record_id, sku_id, text, source = (
             record[name].numpy().decode()
-            for name in ("record_id", "sku_id", "title")
+            for name in ("record_id", "sku_id", "title", "source")
         )
         if not record_ids or record_id in record_ids:
             found[record_id] = Title(
                 text,
                 record["image"].numpy(),
                 f"{sku_names.get(sku_id) or sku_id} ({record_id})",
+                source,
             )
     missing = sorted(set(record_ids) - set(found))
     if missing:
@@ -135,14 +159,23 @@ def _explain(
     # As `dataset.pad_word_ids` cuts.
     is_read = is_known & (np.cumsum(is_known) <= len(weights))
     # The padding behind the last word has no word to stand beside it.
-    pairs = zip(weights.tolist(), itertools.compress(words, is_read))
-    read = sorted(pairs, key=lambda pair: -pair[0])
+    read = _group(itertools.compress(words, is_read), weights.tolist())
     return ExplainedTitle(
         title=title,
-        words=[word for _, word in read],
-        weights=[weight for weight, _ in read],
-        unread=list(itertools.compress(words, ~is_read)),
+        words=sorted(read, key=lambda word: -word.weight),
+        unread=_group(itertools.compress(words, ~is_read)),
     )
+
+
+def _group(
+    words: Iterable[str], weights: Iterable[float] = itertools.repeat(0.0)
+) -> list[Word]:
+    """Words in the order of their first places, repeated ones once."""
+    times, sums = collections.Counter(), collections.Counter()
+    for word, weight in zip(words, weights):
+        times[word] += 1
+        sums[word] += weight
+    return [Word(word, times[word], sums[word]) for word in times]
 
 
 def write_page(
@@ -151,25 +184,43 @@ def write_page(
     *,
     run_name: str,
     legend: Sequence[str] = (),
+    findings: Sequence[str] = (),
+    noise_words: Collection[str] | None = None,
 ) -> None:
-    """Writes the attention page; `legend` says how to read it."""
+    """Writes the attention page.
+
+    Args:
+        legend: how to read it.
+        findings: what was measured of many titles.
+        noise_words: known words of promotion, which are red instead of the
+            least important ones; None: they are not known.
+    """
     page.write_page(
         path,
         template=_TEMPLATE,
         title=f"{run_name}: what the attention trusts",
         explained=explained,
+        findings=findings,
         legend=legend,
+        noise_words=noise_words,
         num_coloured=_NUM_COLOURED,
     )
 
 
 def make_legend(
-    model_config: config.ModelConfig, train_config: config.TrainConfig
+    model_config: config.ModelConfig,
+    train_config: config.TrainConfig,
+    *,
+    knows_noise_words: bool = False,
 ) -> list[str]:
     """How to read the weights of a run, in sentences."""
     sentences = [
         f"Words by falling weight; the {_NUM_COLOURED} most important green, "
-        f"the {_NUM_COLOURED} least important red.",
+        + (
+            "but known words of promotion red."
+            if knows_noise_words
+            else f"the {_NUM_COLOURED} least important red."
+        ),
         "Grey words have no weight: the model does not know them, or they "
         f"stand behind the first {model_config.max_words} that it knows.",
         "The weights of each title's other words are numbers from 0 to 1 by "

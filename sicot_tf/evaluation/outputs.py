@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf import files
+from sicot_tf.data import dataset
 from sicot_tf.data import records
 from sicot_tf.evaluation import accuracy
 from sicot_tf.evaluation import metrics
@@ -118,9 +119,17 @@ def _dataset_facts(measured: accuracy.Measured) -> dict[str, Any]:
         "head from": f"{run.dataset['head_threshold']} training images",
         "training images": int(run.train_counts.sum()),
         f"{tested.split} images": len(tested),
+        "the first of them from": _first_source(tested),
         unknown: measured.num_left_out,
         "words in the vocabulary": run.dataset["vocabulary_size"],
     }
+
+
+def _first_source(tested: dataset.RecordFiles) -> str:
+    """Where the first record says that it comes from."""
+    feature = {"source": records.ALL_FEATURES["source"]}
+    first = tf.io.parse_single_example(tested.read(0), feature)
+    return first["source"].numpy().decode() or "-"
 
 
 def _examples(measured: accuracy.Measured) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tests of the demo's raw records: classes, long tail, drawings, titles."""
+"""Tests of raw records of emoji: classes, long tail, drawings, titles."""
 
 import contextlib
 import io

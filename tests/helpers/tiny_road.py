@@ -126,6 +126,7 @@ def generation() -> pathlib.Path:
         *("--input", records(), "--output", output),
         # The shapes are so plain that many pictures are nearly equal.
         *("--word_vector_dim", 16, "--duplicates", "keep"),
+        *("--head_threshold", 5),
     )
     return generations.resolve_generation(output)
 

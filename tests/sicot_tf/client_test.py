@@ -19,7 +19,9 @@ from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf import client
+from sicot_tf.catalogue import product_index
 from tests.helpers import tiny_server
+from tests.sicot_tf.catalogue import product_index_test
 
 
 class ClientTest(tf.test.TestCase):
@@ -175,6 +177,36 @@ class ClientTest(tf.test.TestCase):
         names.write_text('{"sku_id": "x", "sku_name": "of another run"}\n')
         _, _, err = self.run_main(photo, *flags)
         self.assertIn("knows none of these products", err)
+
+    def test_main_prints_products(self):
+        """Breaks if a recognised SKU is shown with another one's products, or
+        one without products looks like a failure."""
+        index = self.root / "index"
+        [best, second, *_], _ = self.expected(1)
+        products = [(str(i), best, f"Cola {i}") for i in range(4)]
+        product_index_test.write_generation(index, "2026-01-01-aa", products)
+        photo = self.root / "1.jpg"
+        flags = ("--top_k", 2, "--product_index", index)
+        code, out, err = self.run_main(photo, *flags)
+        self.assertEqual((code, err), (0, ""))
+        _, of_best, *lines, of_second, nothing = out.splitlines()
+        self.assertEndsWith(of_best, best)
+        self.assertEqual(
+            [line.strip() for line in lines],
+            # Three of the four, the newest first.
+            ["Cola 0 [drink]", "Cola 1 [drink]", "Cola 2 [drink]"],
+        )
+        self.assertEndsWith(of_second, second)
+        self.assertEqual(nothing.strip(), "no product in the index")
+        code, out, err = self.run_main(photo, "--product_index", self.root)
+        self.assertEqual((code, out), (2, ""))
+
+    def test_a_generated_product(self):
+        """Breaks if a product that does not exist is shown as a real one."""
+        product = product_index.Product(
+            *("shop/1", "cola", "", [], [], None, {"generated": True}, None)
+        )
+        self.assertEqual(client._describe(product), "shop/1 (generated)")
 
     def test_urls_of_photos(self):
         """Breaks if file:// is not read, or https:// gives a puzzle."""

@@ -154,7 +154,9 @@ class ConfigTest(tf.test.TestCase, parameterized.TestCase):
         parser = argparse.ArgumentParser()
         config.add_arguments(parser, config.ModelConfig)
         text = " ".join(parser.format_help().split())
-        self.assertIn("(default: ResNet50; demo: EfficientNetLite0)", text)
+        self.assertIn(
+            "demo: EfficientNetLite0; recommended: EfficientNetLite0)", text
+        )
 
 
 if __name__ == "__main__":

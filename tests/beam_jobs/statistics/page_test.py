@@ -87,6 +87,7 @@ class PageTest(absltest.TestCase):
             "record_id": text,
             "sku_id": text,
             "title": text,
+            "source": text,
             "words": [text, "new"],
             "known": [True, False],
             "thumbnail": image,
@@ -151,7 +152,7 @@ class PageTest(absltest.TestCase):
         # Title of window and page 2, word 1, script 1, letters 1; class 2 and
         # missing picture 1; record 2 with picture 1, title 1 and word 1;
         # reason 1; settings 6.
-        html_pages.assert_harmless(self, text, times=20)
+        html_pages.assert_harmless(self, text, times=21)
 
     def test_nothing_there(self):
         """Breaks if a dataset without words, rejects or examples fails."""

@@ -23,6 +23,10 @@ def _explain(run, *texts):
     )
 
 
+def _texts(words):
+    return [word.text for word in words]
+
+
 class AttentionPageTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -39,16 +43,52 @@ class AttentionPageTest(tf.test.TestCase):
             self.trained, "New arrival: RED zeppelin circle!", "", long_title
         )
         self.assertEqual(
-            sorted(found[0].words), ["arrival", "circle", "new", "red"]
+            sorted(_texts(found[0].words)), ["arrival", "circle", "new", "red"]
         )
-        self.assertEqual(found[0].unread, ["zeppelin"])
-        self.assertAllClose(sum(found[0].weights), 1.0)
-        self.assertEqual(
-            found[0].weights, sorted(found[0].weights, reverse=True)
-        )
+        self.assertEqual(_texts(found[0].unread), ["zeppelin"])
+        weights = [word.weight for word in found[0].words]
+        self.assertAllClose(sum(weights), 1.0)
+        self.assertEqual(weights, sorted(weights, reverse=True))
         self.assertEqual(found[1].words, [])
         self.assertLen(found[2].words, 8)
-        self.assertEqual(found[2].unread, ["circle"])
+        self.assertEqual(_texts(found[2].unread), ["circle"])
+
+    def test_repeated_words(self):
+        """Breaks if a word stands there twice, or its weights are lost.
+
+        All places of a word weigh the same; of 9 known words the model reads
+        8, so the last "red" has no weight.
+        """
+        (found,) = _explain(
+            self.trained,
+            "red x1 new red x2 x1 circle red free free free red",
+        )
+        times = {word.text: word.times for word in found.words}
+        self.assertEqual(times, {"red": 3, "new": 1, "circle": 1, "free": 3})
+        self.assertAllClose(sum(word.weight for word in found.words), 1.0)
+        (red,) = (word for word in found.words if word.text == "red")
+        # By the attention itself, place by place.
+        ids = [
+            self.trained.row_names["words"].index(w)
+            for w in (
+                "red",
+                "new",
+                "red",
+                "circle",
+                "red",
+                "free",
+                "free",
+                "free",
+            )
+        ]
+        weights = restoring.restore_attention(self.trained)(
+            {"title_ids": tf.constant([ids])}
+        )
+        self.assertAllClose(red.weight, float(weights[0, 0]) * 3, rtol=1e-5)
+        self.assertEqual(red.label, "red × 3")
+        self.assertEqual(
+            [word.label for word in found.unread], ["x1 × 2", "x2", "red"]
+        )
 
     def test_unknown_words_take_no_place(self):
         """Breaks if explain cuts a title before unknown words leave it:
@@ -57,8 +97,7 @@ class AttentionPageTest(tf.test.TestCase):
         mixed = "x1 x2 " + known.replace("blue", "x3 blue") + " x4 free"
         plain, found = _explain(self.trained, known, mixed)
         self.assertEqual(found.words, plain.words)
-        self.assertAllClose(found.weights, plain.weights)
-        self.assertEqual(found.unread, ["x1", "x2", "x3", "x4", "free"])
+        self.assertEqual(_texts(found.unread), ["x1", "x2", "x3", "x4", "free"])
 
     def test_legend(self):
         """Breaks if the page says "sum to 1" of weights that do not."""
@@ -96,9 +135,9 @@ class AttentionPageTest(tf.test.TestCase):
         ]
         noise, telling = [], []
         for each in _explain(self.trained, *titles):
-            for word, weight in zip(each.words, each.weights):
-                is_noise = word in tiny_road.NOISE_WORDS
-                (noise if is_noise else telling).append(weight)
+            for word in each.words:
+                is_noise = word.text in tiny_road.NOISE_WORDS
+                (noise if is_noise else telling).append(word.weight)
         self.assertGreater(np.mean(telling), np.mean(noise))
 
     def test_records(self):
@@ -122,7 +161,12 @@ class AttentionPageTest(tf.test.TestCase):
     def _write(self, title, words, unread, **changes):
         path = pathlib.Path(self.get_temp_dir()) / "attention.html"
         explained = attention_page.ExplainedTitle(
-            title, words, [1 / (i + 2) for i in range(len(words))], unread
+            title,
+            [
+                attention_page.Word(word, weight=1 / (i + 2))
+                for i, word in enumerate(words)
+            ],
+            [attention_page.Word(word) for word in unread],
         )
         attention_page.write_page(
             path, [explained], **({"run_name": "test"} | changes)
@@ -151,18 +195,43 @@ class AttentionPageTest(tf.test.TestCase):
         page = self._write(attention_page.Title("!"), [], [])
         self.assertIn("no words", page)
 
+    def test_known_noise_words(self):
+        """Breaks if a word of promotion looks trusted, or an unimportant word
+        of the product looks like promotion."""
+        page = self._write(
+            attention_page.Title("a b c d e f"),
+            list("abcdef"),
+            ["g"],
+            noise_words=frozenset("bdg"),
+            findings=["0.5 times"],
+        )
+        for word, kind in (
+            *(("a", "most"), ("b", "least"), ("c", "most")),
+            *(("d", "least"), ("e", ""), ("f", ""), ("g", "unread")),
+        ):
+            self.assertIn(f'<span class="word {kind}">{word}<', page)
+        self.assertIn('<p class="finding">0.5 times</p>', page)
+        legend = attention_page.make_legend(
+            self.trained.model, self.trained.train, knows_noise_words=True
+        )
+        self.assertIn("known words of promotion red", legend[0])
+
     def test_escapes_everything(self):
         """Breaks if a product's title runs as a script in a browser."""
         attack = html_pages.ATTACK
         page = self._write(
-            attention_page.Title(attack, b"JPEG", f"{attack} ({attack})"),
+            attention_page.Title(
+                attack, b"JPEG", f"{attack} ({attack})", attack
+            ),
             [attack],
             [attack],
             run_name=attack,
             legend=[attack],
+            findings=[attack],
         )
-        # Title of the window and the page, legend, caption, title, words.
-        html_pages.assert_harmless(self, page, times=8)
+        # Title of the window and the page, finding, legend, caption, source,
+        # title, words.
+        html_pages.assert_harmless(self, page, times=10)
 
 
 if __name__ == "__main__":

@@ -160,19 +160,18 @@ def _overall(results: Results) -> Table:
     rows = []
     for name, (base, method, base3, method3) in _PAPER_OVERALL.items():
         rows.append(
-            [f"{name} (paper)", "co-training", _from_to(base, method)]
-            + [_signed(method - base), *[_NOT_MEASURED] * 3]
+            [_paper_row(name), _from_to(base, method), _signed(method - base)]
+            + [_NOT_MEASURED] * 3
             + [_from_to(base3, method3), _signed(method3 - base3)]
         )
     for name in results.arms:
         control = results.controls.get(name)
         rows.append(
-            [results.experiment.name, name]
-            + [percent(results.cell(name, "accuracy"))]
+            [name, percent(results.cell(name, "accuracy"))]
             + [points(results.cell(name, "gain"))]
-            + [points(results.cell(control, "gain")) if control else "-"]
             + [points(results.cell(name, "own_gain"))]
             + [share(results.cell(name, "surviving_share"))]
+            + [points(results.cell(control, "gain")) if control else "-"]
             + [percent(results.cell(name, "accuracy", metric="top3"))]
             + [points(results.cell(name, "gain", metric="top3"))]
         )
@@ -180,11 +179,11 @@ def _overall(results: Results) -> Table:
     return Table(
         "table_2",
         "Table 2: all classes, accuracy in percent, gains in points",
-        ["data set", "method", "top-1", "gain", "gain of its control"]
-        + ["gain over its control", "survives", "top-3", "gain in top-3"],
+        ["method", "top-1", "gain", "gain over its control", "survives"]
+        + ["gain of its control", "top-3", "gain in top-3"],
         rows,
         [
-            f"Baseline of {results.experiment.name}: {baseline}. Control: the "
+            f"Baseline: {baseline}. Control: the "
             "same training with every picture's title exchanged for another "
             "record's. Survives: the share of the gain over the baseline that "
             "the control does not have.",
@@ -236,7 +235,7 @@ def _encoders(results: Results) -> Table:
 def _head_and_tail(results: Results) -> Table:
     rows = []
     for name in _PAPER_HEAD:
-        row = [f"{name} (paper)", "co-training"]
+        row = [_paper_row(name)]
         for base, method, base3, method3 in (
             _PAPER_HEAD[name],
             _PAPER_TAIL[name],
@@ -245,7 +244,7 @@ def _head_and_tail(results: Results) -> Table:
             row += [_NOT_MEASURED, _from_to(base3, method3)]
         rows.append(row)
     for name in results.arms:
-        row = [results.experiment.name, name]
+        row = [name]
         for group in ("head", "tail"):
             row += [
                 percent(results.cell(name, "accuracy", group)),
@@ -254,7 +253,7 @@ def _head_and_tail(results: Results) -> Table:
                 percent(results.cell(name, "accuracy", group, "top3")),
             ]
         rows.append(row)
-    header = ["data set", "method"]
+    header = ["method"]
     for group in ("head", "tail"):
         header += [f"{group}: {name}" for name in ("top-1", "gain")]
         header += [f"{group}: gain over its control", f"{group}: top-3"]
@@ -364,6 +363,10 @@ def _markdown(table: Table) -> str:
     lines.append("|" + "---|" * len(table.header))
     lines += map(line, table.rows)
     return "\n".join([*lines, "", *table.notes, ""])
+
+
+def _paper_row(dataset: str) -> str:
+    return f"co-training, {dataset} (paper)"
 
 
 def _from_to(baseline: float, method: float) -> str:

@@ -129,9 +129,8 @@ class ReportTest(tf.test.TestCase):
         )
         markdown = (self.experiment.output / "tables.md").read_text("utf-8")
         self.assertIn(
-            "| Alibaba 1M (paper) | co-training | 88.25 to 90.25 |", markdown
+            "| co-training, Alibaba 1M (paper) | 88.25 to 90.25 |", markdown
         )
-
         # === The page ===
         # The description, and both classes of each of the mistakes.
         num_mistakes = len(self._table("confusions"))

@@ -124,8 +124,7 @@ def twin(trial: Trial) -> Trial | None:
 def has_attention(trial: Trial) -> bool:
     """Whether words have weights that can be looked at."""
     model = run_config(trial.settings).model
-    encoder = getattr(model, "title_encoder", "bilinear")
-    return model.streams == "cotrain" and encoder == "bilinear"
+    return model.streams == "cotrain" and model.title_encoder == "bilinear"
 
 
 def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
@@ -146,8 +145,7 @@ def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
             )
         )
     found = config.RunConfig(*made)
-    if hasattr(config, "check_together"):
-        config.check_together(found)
+    config.check_together(found)
     return found
 
 
@@ -184,10 +182,10 @@ def _choices(
 
 def _reads_titles(settings: Mapping[str, Any]) -> bool:
     made = run_config(settings)
-    return made.model.streams == "cotrain" or any(
-        getattr(each, name, 0) > 0
-        for each in (made.model, made.train)
-        for name in ("word_loss_weight", "word_rows_scale")
+    return (
+        made.model.streams == "cotrain"
+        or made.train.word_loss_weight > 0
+        or made.train.word_rows_scale > 0
     )
 
 

@@ -201,8 +201,7 @@ def _encoders(results: Results) -> Table:
         settings = results.trials[name].settings
         model = arms.run_config(settings).model
         if model.streams == "cotrain" and not results.trials[name].evaluate:
-            encoder = getattr(model, "title_encoder", "bilinear")
-            found.setdefault(encoder, []).append(name)
+            found.setdefault(model.title_encoder, []).append(name)
     base = _PAPER_ENCODER_BASELINE
     rows = [["visual baseline", f"{base:.2f}", "", "", "", "", ""]]
     baseline = results.experiment.baseline

@@ -7,10 +7,12 @@ import tempfile
 import tensorflow as tf
 from absl.testing import parameterized
 
+from sicot_tf.experiments import experiment_file
 from sicot_tf.experiments import planning
 from sicot_tf.experiments.experiment_file import Arm
 from sicot_tf.experiments.experiment_file import Experiment
 
+_EXPERIMENTS = pathlib.Path(__file__).parents[3] / "experiments"
 _GENERATION = pathlib.Path("dataset/0123456789ab")
 
 
@@ -157,6 +159,19 @@ class PlanningTest(tf.test.TestCase, parameterized.TestCase):
         ]
         place = job.command.index("--init_from")
         self.assertEqual(job.command[place + 1], str(first))
+
+    @parameterized.parameters(
+        *sorted(path.name for path in _EXPERIMENTS.glob("*.toml"))
+    )
+    def test_files_of_this_project(self, name):
+        """Breaks if a setting is renamed and a file still has the old one."""
+        experiment = experiment_file.read(
+            _EXPERIMENTS / name, output=self.output
+        )
+        plan = planning.make_plan(experiment, _GENERATION)
+        for arm in plan.chosen.values():
+            self.assertEqual(arm.reads_titles, arm.arm in plan.twins)
+        self.assertNotEmpty(plan.twins)
 
     def test_baseline_reads_no_titles(self):
         """Breaks if gains are taken over a text method."""

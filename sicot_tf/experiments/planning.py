@@ -159,7 +159,7 @@ def _add(
     training = _add_training(
         plan, experiment, generation, trial, seed, is_certain
     )
-    folder = finished.evaluation_folder(run_dir, split, trial.evaluate)
+    folder = finished.evaluation_folder(run_dir, split, arms.post_hoc(trial))
     suffix = folder.name.removeprefix(f"evaluation-{split}")
     job = Job(
         name=f"{split} {run_dir.name}{suffix}",
@@ -251,7 +251,7 @@ def _accuracy(experiment: Experiment, trial: Trial) -> float | None:
     found = []
     for seed in experiment.choose_seeds:
         folder = finished.evaluation_folder(
-            trial.run_dir(experiment, seed), "val", trial.evaluate
+            trial.run_dir(experiment, seed), "val", arms.post_hoc(trial)
         )
         if not finished.is_evaluated(folder):
             return None

@@ -128,8 +128,9 @@ class ArmsTest(tf.test.TestCase):
                 {"streams": "visual", "word_dropout": 0.5},
                 "Arm 'a': --word_dropout leaves out words",
             ),
+            ({"logit_adjustment": 1.0}, "Arm 'a': .* do it twice"),
         ):
-            arm = Arm("a", settings)
+            arm = Arm("a", settings, {"logit_adjustment": 0.5})
             with self.assertRaisesRegex(ValueError, message):
                 arms.candidates(_experiment(arm), arm, {})
 

@@ -5,6 +5,7 @@
     output = "runs/shop"      default: runs/<name of the file>
     baseline = "visual"       the arm that differences are taken against
     seeds = [0, 1, 2]
+    calibrate = true          default: false; fits each run's calibration
 
     [train]                   settings of `sicot_tf.train` for all arms
     [choose]                  seeds = "first" (default) or "all"
@@ -39,7 +40,7 @@ _OWN_SETTINGS = {
 }
 _ARM_KEYS = ("init_from", "of", "combines", "reads_titles", "evaluate")
 _TOP_KEYS = (
-    *("description", "dataset", "output", "baseline", "seeds"),
+    *("description", "dataset", "output", "baseline", "seeds", "calibrate"),
     *("train", "choose", "arms"),
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -82,6 +83,7 @@ class Experiment:
     train: dict[str, Any]
     choose_on: str
     arms: dict[str, Arm]
+    calibrate: bool = False
 
     @property
     def choose_seeds(self) -> tuple[int, ...]:
@@ -156,6 +158,7 @@ def _experiment(
             name: _arm(name, table)
             for name, table in _get(values, "arms", dict, {}).items()
         },
+        calibrate=_get(values, "calibrate", bool, False),
     )
     _check_arms(experiment)
     return experiment

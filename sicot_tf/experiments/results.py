@@ -64,6 +64,10 @@ class Results:
         twins = self.controls.values()
         return [name for name in self.trials if name not in twins]
 
+    def folder(self, name: str, seed: int) -> pathlib.Path:
+        """Of the evaluation on test records."""
+        return _folder(self.experiment, self.trials[name], seed)
+
     def cell(
         self,
         name: str,

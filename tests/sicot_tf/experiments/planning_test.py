@@ -1,5 +1,6 @@
 """What runs next, by literal folders of runs."""
 
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -141,6 +142,23 @@ class PlanningTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(
             [name for name in plan.jobs if name.startswith("train")],
             ["train visual-seed0", "train visual-seed1"],
+        )
+
+    def test_calibrate(self):
+        """Breaks if test records are looked at before a run is calibrated."""
+        experiment = dataclasses.replace(
+            self._experiment(Arm("visual", {"streams": "visual"})),
+            calibrate=True,
+        )
+        runs = [self._train(f"visual-seed{seed}") for seed in (0, 1)]
+        self.assertEqual(
+            self._ready(experiment),
+            ["calibrate visual-seed0", "calibrate visual-seed1"],
+        )
+        for run_dir in runs:
+            (run_dir / "calibration.json").write_text("")
+        self.assertEqual(
+            self._ready(experiment), ["test visual-seed0", "test visual-seed1"]
         )
 
     def test_init_from(self):

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from sicot_tf import class_balance
 from sicot_tf import config
 from sicot_tf.experiments.experiment_file import Arm
 from sicot_tf.experiments.experiment_file import Experiment
@@ -96,9 +97,11 @@ def candidates(
                     evaluate=evaluate_now,
                 )
             try:
-                reads = arm.reads_titles or _reads_titles(trial.settings)
+                made = run_config(trial.settings)
+                class_balance.check_post_hoc(post_hoc(trial), made.train)
             except ValueError as error:
                 raise ValueError(f"Arm {arm.name!r}: {error}") from error
+            reads = arm.reads_titles or _reads_titles(made)
             reads |= any(chosen[each].reads_titles for each in arm.stands_on)
             found.append(dataclasses.replace(trial, reads_titles=reads))
     return found
@@ -124,8 +127,7 @@ def twin(trial: Trial) -> Trial | None:
 def has_attention(trial: Trial) -> bool:
     """Whether words have weights that can be looked at."""
     model = run_config(trial.settings).model
-    encoder = getattr(model, "title_encoder", "bilinear")
-    return model.streams == "cotrain" and encoder == "bilinear"
+    return model.streams == "cotrain" and model.title_encoder == "bilinear"
 
 
 def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
@@ -146,9 +148,19 @@ def run_config(settings: Mapping[str, Any]) -> config.RunConfig:
             )
         )
     found = config.RunConfig(*made)
-    if hasattr(config, "check_together"):
-        config.check_together(found)
+    config.check_together(found)
     return found
+
+
+def post_hoc(trial: Trial) -> config.PostHocConfig:
+    """What is changed after training."""
+    # Whole numbers, too, stand as `1.0` in the names of folders.
+    return config.PostHocConfig(
+        **{
+            key: float(value) if type(value) is int else value
+            for key, value in trial.evaluate.items()
+        }
+    )
 
 
 def flags(settings: Mapping[str, Any]) -> list[str]:
@@ -182,12 +194,11 @@ def _choices(
     ]
 
 
-def _reads_titles(settings: Mapping[str, Any]) -> bool:
-    made = run_config(settings)
-    return made.model.streams == "cotrain" or any(
-        getattr(each, name, 0) > 0
-        for each in (made.model, made.train)
-        for name in ("word_loss_weight", "word_rows_scale")
+def _reads_titles(made: config.RunConfig) -> bool:
+    return (
+        made.model.streams == "cotrain"
+        or made.train.word_loss_weight > 0
+        or made.train.word_rows_scale > 0
     )
 
 

@@ -5,6 +5,7 @@
     output = "runs/shop"      default: runs/<name of the file>
     baseline = "visual"       the arm that differences are taken against
     seeds = [0, 1, 2]
+    calibrate = true          default: false; fits each run's calibration
 
     [train]                   settings of `sicot_tf.train` for all arms
     [choose]                  seeds = "first" (default) or "all"
@@ -27,7 +28,9 @@ from typing import Any
 
 from sicot_tf import config
 
-_EVALUATE_FLAGS = {"logit_adjustment": float, "weight_normalization": float}
+_POST_HOC = tuple(
+    field.name for field in dataclasses.fields(config.PostHocConfig)
+)
 # The experiment sets these itself.
 _OWN_SETTINGS = {
     "seed": "List the `seeds` on top of the file",
@@ -37,7 +40,7 @@ _OWN_SETTINGS = {
 }
 _ARM_KEYS = ("init_from", "of", "combines", "reads_titles", "evaluate")
 _TOP_KEYS = (
-    *("description", "dataset", "output", "baseline", "seeds"),
+    *("description", "dataset", "output", "baseline", "seeds", "calibrate"),
     *("train", "choose", "arms"),
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -80,6 +83,7 @@ class Experiment:
     train: dict[str, Any]
     choose_on: str
     arms: dict[str, Arm]
+    calibrate: bool = False
 
     @property
     def choose_seeds(self) -> tuple[int, ...]:
@@ -154,6 +158,7 @@ def _experiment(
             name: _arm(name, table)
             for name, table in _get(values, "arms", dict, {}).items()
         },
+        calibrate=_get(values, "calibrate", bool, False),
     )
     _check_arms(experiment)
     return experiment
@@ -286,12 +291,10 @@ def _settings(
 
 
 def _evaluate_settings(table: dict[str, Any]) -> dict[str, Any]:
-    _expect_known("[evaluate]", table, tuple(_EVALUATE_FLAGS))
-    for key, value in table.items():
-        if value == []:
-            raise ValueError(f"Expected at least one value of {key!r}.")
-        for each in value if isinstance(value, list) else [value]:
-            _expect_kind("[evaluate]", key, each, _EVALUATE_FLAGS[key])
+    """Post hoc settings; `arms.candidates` checks their values."""
+    _expect_known("[evaluate]", table, _POST_HOC)
+    if [] in table.values():
+        raise ValueError(f"Expected at least one value in {table}.")
     return dict(table)
 
 
@@ -319,12 +322,10 @@ def _get(table: dict[str, Any], key: str, kind: type, default: Any) -> Any:
 
 
 def _expect_kind(where: str, key: str, value: Any, kind: type) -> None:
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
+    if type(value) is not kind:
         names = {
             str: "a text",
             bool: "true or false",
-            float: "a number",
             list: "a list",
             dict: "a table",
         }

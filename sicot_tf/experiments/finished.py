@@ -32,15 +32,11 @@ def is_evaluated(folder: pathlib.Path) -> bool:
 
 
 def evaluation_folder(
-    run_dir: pathlib.Path, split: str, evaluate: dict[str, Any]
+    run_dir: pathlib.Path, split: str, changes: config.PostHocConfig
 ) -> pathlib.Path:
-    """Where `sicot_tf.evaluate` writes with these post hoc settings."""
-    changes = [
-        f"{name}-{float(evaluate[name])}"
-        for name in ("logit_adjustment", "weight_normalization")
-        if evaluate.get(name)
-    ]
-    return run_dir / "-".join(["evaluation", split, *changes])
+    """Where `sicot_tf.evaluate` writes with these changes after training."""
+    given = [f"{name}-{value}" for name, value in changes.given().items()]
+    return run_dir / "-".join(["evaluation", split, *given])
 
 
 def macro_top1(folder: pathlib.Path) -> float:

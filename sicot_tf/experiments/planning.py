@@ -7,6 +7,8 @@ trained: the test records.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from sicot_tf.experiments import arms
 from sicot_tf.experiments import finished
@@ -19,7 +21,7 @@ class Job:
     """A command of the project.
 
     Attributes:
-        name: `train`, `val`, `explain` or `test`, and of which run.
+        name: `train`, `val`, `explain`, `calibrate` or `test`, and which run.
         command: module and flags.
         needs: names of the jobs that come before it.
         is_done: as the run's folder says.
@@ -112,31 +114,31 @@ def make_plan(experiment: Experiment, generation: pathlib.Path) -> Plan:
     plan = Plan()
     for arm in experiment.arms.values():
         is_certain = not plan.undecided.intersection(arm.stands_on)
+        add = _Jobs(plan.jobs, experiment, generation, is_certain)
         tried = arms.candidates(experiment, arm, plan.chosen)
         best = tried[0]
         if len(tried) > 1:
             for trial in tried:
                 for seed in experiment.choose_seeds:
-                    _add(plan, experiment, generation, trial, seed, is_certain)
-            choice = Choice(
-                arm.name,
-                tried,
-                [_accuracy(experiment, each) for each in tried],
-            )
+                    add.evaluation("val", trial, seed)
+            accuracies = [_accuracy(experiment, each) for each in tried]
+            choice = Choice(arm.name, tried, accuracies)
             plan.choices.append(choice)
             best = choice.best or tried[0]
-            is_certain &= choice.best is not None
+            add.is_certain &= choice.best is not None
         plan.chosen[arm.name] = best
-        if not is_certain:
+        if not add.is_certain:
             plan.undecided.add(arm.name)
         if arms.has_attention(best):
-            _add_explanation(plan, experiment, generation, best, is_certain)
+            add.page("explain", "attention.html", best, experiment.seeds[0])
         for trial in filter(None, (best, arms.twin(best))):
             for seed in experiment.seeds:
-                _add(
-                    *(plan, experiment, generation, trial, seed, is_certain),
-                    split="test",
-                )
+                before = ()
+                if experiment.calibrate and not trial.evaluate:
+                    # The evaluation also says how calibrated it is.
+                    file = "calibration.json"
+                    before = (add.page("calibrate", file, trial, seed),)
+                add.evaluation("test", trial, seed, before)
     if plan.chosen[experiment.baseline].reads_titles:
         raise ValueError(
             f"The baseline {experiment.baseline!r} reads titles in training. "
@@ -145,105 +147,87 @@ def make_plan(experiment: Experiment, generation: pathlib.Path) -> Plan:
     return plan
 
 
-def _add(
-    plan: Plan,
-    experiment: Experiment,
-    generation: pathlib.Path,
-    trial: Trial,
-    seed: int,
-    is_certain: bool,
-    split: str = "val",
-) -> None:
-    """Adds an evaluation, and the training before it."""
-    run_dir = trial.run_dir(experiment, seed)
-    training = _add_training(
-        plan, experiment, generation, trial, seed, is_certain
-    )
-    folder = finished.evaluation_folder(run_dir, split, trial.evaluate)
-    suffix = folder.name.removeprefix(f"evaluation-{split}")
-    job = Job(
-        name=f"{split} {run_dir.name}{suffix}",
-        command=(
-            *("sicot_tf.evaluate", "--run_dir", str(run_dir)),
-            *("--dataset", str(generation), "--split", split),
-            *arms.flags(trial.evaluate),
-        ),
-        needs=(training,),
-        is_done=finished.is_evaluated(folder),
-        is_certain=is_certain,
-        trial=trial,
-        seed=seed,
-        run_dir=run_dir,
-    )
-    plan.jobs.setdefault(job.name, job)
+@dataclasses.dataclass
+class _Jobs:
+    """Adds jobs, each with those before it; methods return a job's name."""
 
+    jobs: dict[str, Job]
+    experiment: Experiment
+    generation: pathlib.Path
+    is_certain: bool
 
-def _add_explanation(
-    plan: Plan,
-    experiment: Experiment,
-    generation: pathlib.Path,
-    trial: Trial,
-    is_certain: bool,
-) -> None:
-    """Adds the page of word weights, of the first seed."""
-    seed = experiment.seeds[0]
-    run_dir = trial.run_dir(experiment, seed)
-    training = _add_training(
-        plan, experiment, generation, trial, seed, is_certain
-    )
-    job = Job(
-        name=f"explain {run_dir.name}",
-        command=(
-            *("sicot_tf.explain", "--run_dir", str(run_dir)),
-            *("--dataset", str(generation)),
-        ),
-        needs=(training,),
-        is_done=(run_dir / "attention.html").exists(),
-        is_certain=is_certain,
-        trial=trial,
-        seed=seed,
-        run_dir=run_dir,
-    )
-    plan.jobs.setdefault(job.name, job)
-
-
-def _add_training(
-    plan: Plan,
-    experiment: Experiment,
-    generation: pathlib.Path,
-    trial: Trial,
-    seed: int,
-    is_certain: bool,
-) -> str:
-    """Adds a training, and before it the one that it starts from; its name."""
-    run_dir = trial.run_dir(experiment, seed)
-    needs, init_from = (), ()
-    if trial.init_from:
-        start = trial.init_from
-        needs = (
-            _add_training(
-                plan, experiment, generation, start, seed, is_certain
-            ),
+    def evaluation(
+        self, split: str, trial: Trial, seed: int, before: tuple[str, ...] = ()
+    ) -> str:
+        """Accuracy on the records of a split."""
+        run_dir = trial.run_dir(self.experiment, seed)
+        folder = finished.evaluation_folder(
+            run_dir, split, arms.post_hoc(trial)
         )
-        init_from = ("--init_from", str(start.run_dir(experiment, seed)))
-    job = Job(
-        name=f"train {run_dir.name}",
-        command=(
-            *("sicot_tf.train", "--dataset", str(generation)),
-            *("--run_dir", str(run_dir), "--seed", str(seed), *init_from),
-            *arms.flags(trial.settings),
-            *(("--shuffle_titles",) if trial.is_twin else ()),
-        ),
-        needs=needs,
-        is_done=finished.is_trained(run_dir, trial.settings),
-        is_certain=is_certain,
-        trial=trial,
-        seed=seed,
-        run_dir=run_dir,
-        init_from=pathlib.Path(init_from[1]).name if init_from else "",
-    )
-    plan.jobs.setdefault(job.name, job)
-    return job.name
+        changes = folder.name.removeprefix(f"evaluation-{split}")
+        return self._add(
+            f"{split} {run_dir.name}{changes}",
+            ("sicot_tf.evaluate", "--split", split),
+            arms.flags(trial.evaluate),
+            needs=(self.training(trial, seed), *before),
+            is_done=finished.is_evaluated(folder),
+            trial=trial,
+            seed=seed,
+        )
+
+    def page(self, kind: str, file: str, trial: Trial, seed: int) -> str:
+        """`sicot_tf.<kind>`, which leaves a file in the run's folder."""
+        run_dir = trial.run_dir(self.experiment, seed)
+        return self._add(
+            f"{kind} {run_dir.name}",
+            (f"sicot_tf.{kind}",),
+            needs=(self.training(trial, seed),),
+            is_done=(run_dir / file).exists(),
+            trial=trial,
+            seed=seed,
+        )
+
+    def training(self, trial: Trial, seed: int) -> str:
+        """A run, behind the one that it starts from."""
+        run_dir = trial.run_dir(self.experiment, seed)
+        start, needs, flags = trial.init_from, (), []
+        init_from = ""
+        if start:
+            needs = (self.training(start, seed),)
+            start_dir = start.run_dir(self.experiment, seed)
+            init_from = start_dir.name
+            flags += ["--init_from", str(start_dir)]
+        flags += ["--seed", str(seed), *arms.flags(trial.settings)]
+        flags += ["--shuffle_titles"] if trial.is_twin else []
+        return self._add(
+            f"train {run_dir.name}",
+            ("sicot_tf.train",),
+            flags,
+            needs=needs,
+            is_done=finished.is_trained(run_dir, trial.settings),
+            trial=trial,
+            seed=seed,
+            init_from=init_from,
+        )
+
+    def _add(
+        self,
+        name: str,
+        module: tuple[str, ...],
+        flags: Sequence[str] = (),
+        **facts: Any,
+    ) -> str:
+        run_dir = facts["trial"].run_dir(self.experiment, facts["seed"])
+        places = ("--run_dir", str(run_dir), "--dataset", str(self.generation))
+        job = Job(
+            name=name,
+            command=(*module, *places, *flags),
+            is_certain=self.is_certain,
+            run_dir=run_dir,
+            **facts,
+        )
+        self.jobs.setdefault(name, job)
+        return name
 
 
 def _accuracy(experiment: Experiment, trial: Trial) -> float | None:
@@ -251,7 +235,7 @@ def _accuracy(experiment: Experiment, trial: Trial) -> float | None:
     found = []
     for seed in experiment.choose_seeds:
         folder = finished.evaluation_folder(
-            trial.run_dir(experiment, seed), "val", trial.evaluate
+            trial.run_dir(experiment, seed), "val", arms.post_hoc(trial)
         )
         if not finished.is_evaluated(folder):
             return None

@@ -9,6 +9,7 @@ import numpy as np
 
 from sicot_tf import files
 from sicot_tf.evaluation import metrics
+from sicot_tf.experiments import arms
 from sicot_tf.experiments import comparison
 from sicot_tf.experiments import finished
 from sicot_tf.experiments.arms import Trial
@@ -62,6 +63,10 @@ class Results:
         """The arms without their twins, in the order of the file."""
         twins = self.controls.values()
         return [name for name in self.trials if name not in twins]
+
+    def folder(self, name: str, seed: int) -> pathlib.Path:
+        """Of the evaluation on test records."""
+        return _folder(self.experiment, self.trials[name], seed)
 
     def cell(
         self,
@@ -159,7 +164,7 @@ def _reason(
 
 def _folder(experiment: Experiment, trial: Trial, seed: int) -> pathlib.Path:
     return finished.evaluation_folder(
-        trial.run_dir(experiment, seed), "test", trial.evaluate
+        trial.run_dir(experiment, seed), "test", arms.post_hoc(trial)
     )
 
 
@@ -170,23 +175,25 @@ def _numbers(
 ) -> dict[str, Any]:
     """See `Results.numbers`."""
     found: dict[str, Any] = {}
-    for group, arms in resampled.items():
-        for name, arm in arms.items():
-            control = arms.get(controls.get(name))
+    for group, found_arms in resampled.items():
+        for name, arm in found_arms.items():
+            control = found_arms.get(controls.get(name))
             cells = found.setdefault(name, {}).setdefault(group, {})
             for metric in metrics.METRICS:
                 for average in metrics.AVERAGES:
                     at = (average, metric)
                     cells.setdefault(metric, {})[average] = {
                         "accuracy": comparison.accuracy(arm, *at),
-                        "gain": comparison.difference(arm, arms[baseline], *at)
+                        "gain": comparison.difference(
+                            arm, found_arms[baseline], *at
+                        )
                         if name != baseline
                         else None,
                         "own_gain": comparison.difference(arm, control, *at)
                         if control
                         else None,
                         "surviving_share": comparison.surviving_share(
-                            arm, arms[baseline], control, *at
+                            arm, found_arms[baseline], control, *at
                         )
                         if control
                         else None,

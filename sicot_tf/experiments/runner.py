@@ -144,6 +144,8 @@ def _start(experiment: Experiment, job: Job, num_processes: int) -> _Process:
         # What was measured before more epochs is not of this run any more.
         for folder in job.run_dir.glob("evaluation-*"):
             shutil.rmtree(folder)
+        for name in ("calibration.json", "attention.html"):
+            (job.run_dir / name).unlink(missing_ok=True)
         job.run_dir.mkdir(parents=True, exist_ok=True)
         files.write_json(
             job.run_dir / "experiment.json", {"init_from": job.init_from}

@@ -75,6 +75,8 @@ class ArmsTest(tf.test.TestCase):
             _VISUAL,
             Arm("cotrain"),
             Arm("flagged", {"streams": "visual"}, reads_titles=True),
+            Arm("words", {"streams": "visual", "word_loss_weight": 0.1}),
+            Arm("rows", {"streams": "visual", "word_rows_scale": 0.1}),
             Arm("later", {"streams": "visual"}, init_from="cotrain"),
             Arm("after", of="cotrain", evaluate={"logit_adjustment": 1}),
             Arm("plain_after", of="visual", evaluate={"logit_adjustment": 1}),
@@ -86,7 +88,8 @@ class ArmsTest(tf.test.TestCase):
             (chosen[arm.name],) = arms.candidates(experiment, arm, chosen)
         readers = [name for name, each in chosen.items() if each.reads_titles]
         self.assertEqual(
-            readers, ["cotrain", "flagged", "later", "after", "both"]
+            readers,
+            ["cotrain", "flagged", "words", "rows", "later", "after", "both"],
         )
         for name, trial in chosen.items():
             self.assertEqual(arms.twin(trial) is not None, name in readers)
@@ -117,10 +120,19 @@ class ArmsTest(tf.test.TestCase):
         )
 
     def test_values_that_do_not_fit(self):
-        """Breaks if a wrong value is found when its run begins."""
-        arm = Arm("a", {"epochs": [2, 0]})
-        with self.assertRaisesRegex(ValueError, "Arm 'a': Expected --epochs"):
-            arms.candidates(_experiment(arm), arm, {})
+        """Breaks if a wrong value, or settings that mean nothing together,
+        are found when a run begins."""
+        for settings, message in (
+            ({"epochs": [2, 0]}, "Arm 'a': Expected --epochs"),
+            (
+                {"streams": "visual", "word_dropout": 0.5},
+                "Arm 'a': --word_dropout leaves out words",
+            ),
+            ({"logit_adjustment": 1.0}, "Arm 'a': .* do it twice"),
+        ):
+            arm = Arm("a", settings, {"logit_adjustment": 0.5})
+            with self.assertRaisesRegex(ValueError, message):
+                arms.candidates(_experiment(arm), arm, {})
 
 
 if __name__ == "__main__":

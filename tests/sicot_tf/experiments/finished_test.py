@@ -77,15 +77,17 @@ class FinishedTest(tf.test.TestCase):
     def test_evaluation_folder(self):
         """Breaks if evaluations with other post hoc settings share a folder,
         or lie elsewhere than `sicot_tf.evaluate` writes them."""
-        for evaluate, name in (
+        for changes, name in (
             ({}, "evaluation-val"),
-            ({"logit_adjustment": 0}, "evaluation-val"),
+            ({"logit_adjustment": 0.0}, "evaluation-val"),
             (
-                {"weight_normalization": 0.5, "logit_adjustment": 1},
-                "evaluation-val-logit_adjustment-1.0-weight_normalization-0.5",
+                {"weight_normalization": 0.5},
+                "evaluation-val-weight_normalization-0.5",
             ),
         ):
-            folder = finished.evaluation_folder(self.run_dir, "val", evaluate)
+            folder = finished.evaluation_folder(
+                self.run_dir, "val", config.PostHocConfig(**changes)
+            )
             self.assertEqual(folder.name, name)
 
 

@@ -1,5 +1,6 @@
 """What runs next, by literal folders of runs."""
 
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -7,10 +8,12 @@ import tempfile
 import tensorflow as tf
 from absl.testing import parameterized
 
+from sicot_tf.experiments import experiment_file
 from sicot_tf.experiments import planning
 from sicot_tf.experiments.experiment_file import Arm
 from sicot_tf.experiments.experiment_file import Experiment
 
+_EXPERIMENTS = pathlib.Path(__file__).parents[3] / "experiments"
 _GENERATION = pathlib.Path("dataset/0123456789ab")
 
 
@@ -141,6 +144,23 @@ class PlanningTest(tf.test.TestCase, parameterized.TestCase):
             ["train visual-seed0", "train visual-seed1"],
         )
 
+    def test_calibrate(self):
+        """Breaks if test records are looked at before a run is calibrated."""
+        experiment = dataclasses.replace(
+            self._experiment(Arm("visual", {"streams": "visual"})),
+            calibrate=True,
+        )
+        runs = [self._train(f"visual-seed{seed}") for seed in (0, 1)]
+        self.assertEqual(
+            self._ready(experiment),
+            ["calibrate visual-seed0", "calibrate visual-seed1"],
+        )
+        for run_dir in runs:
+            (run_dir / "calibration.json").write_text("")
+        self.assertEqual(
+            self._ready(experiment), ["test visual-seed0", "test visual-seed1"]
+        )
+
     def test_init_from(self):
         """Breaks if a second stage begins before the first has ended, or from
         another seed."""
@@ -157,6 +177,19 @@ class PlanningTest(tf.test.TestCase, parameterized.TestCase):
         ]
         place = job.command.index("--init_from")
         self.assertEqual(job.command[place + 1], str(first))
+
+    @parameterized.parameters(
+        *sorted(path.name for path in _EXPERIMENTS.glob("*.toml"))
+    )
+    def test_files_of_this_project(self, name):
+        """Breaks if a setting is renamed and a file still has the old one."""
+        experiment = experiment_file.read(
+            _EXPERIMENTS / name, output=self.output
+        )
+        plan = planning.make_plan(experiment, _GENERATION)
+        for arm in plan.chosen.values():
+            self.assertEqual(arm.reads_titles, arm.arm in plan.twins)
+        self.assertNotEmpty(plan.twins)
 
     def test_baseline_reads_no_titles(self):
         """Breaks if gains are taken over a text method."""

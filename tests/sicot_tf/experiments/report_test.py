@@ -79,6 +79,7 @@ class ReportTest(tf.test.TestCase):
             record_ids=np.array([f"r{each}" for each in range(48)]),
             top_labels=np.stack([best, *others], axis=-1),
         )
+        (folder / "metrics.json").write_text('{"calibration": null}')
         (folder / "report.html").write_text("")
 
     def _write(self):
@@ -129,9 +130,8 @@ class ReportTest(tf.test.TestCase):
         )
         markdown = (self.experiment.output / "tables.md").read_text("utf-8")
         self.assertIn(
-            "| Alibaba 1M (paper) | co-training | 88.25 to 90.25 |", markdown
+            "| co-training, Alibaba 1M (paper) | 88.25 to 90.25 |", markdown
         )
-
         # === The page ===
         # The description, and both classes of each of the mistakes.
         num_mistakes = len(self._table("confusions"))
@@ -149,20 +149,24 @@ class ReportTest(tf.test.TestCase):
         """Breaks if what a run has is left out."""
         run_dir = self.experiment.output / "runs" / "worse-seed1"
         (run_dir / "attention.html").write_text("")
+        sure = {"value": 0.95, "low": 0.9, "high": 1.0}
+        none = dict.fromkeys(("value", "low", "high"))
         calibration = {
             "temperature": 1.5,
-            "threshold": None,
+            "threshold": 0.0,
             "wanted_precision": 0.95,
-            "precision": None,
-            "coverage": 0.0,
+            "errors": {"equal_width": {"before": sure, "after": none}},
+            "groups": {"overall": {"precision": none, "coverage": sure}},
         }
-        (run_dir / "calibration.json").write_text(json.dumps(calibration))
+        path = run_dir / "evaluation-test" / "metrics.json"
+        path.write_text(json.dumps({"calibration": calibration}))
         page = self._write().read_text("utf-8")
         self.assertTrue('href="runs/worse-seed1/attention.html"' in page)
         (row,) = self._table("calibration")
         self.assertEqual(
             list(row.values()),
-            ["worse", "1", "1.5", "-", "95.0 %", "-", "0.0 %"],
+            ["worse", "1", "1.5", "95.0 [90.0, 100.0]", "-", "-", "95.0 %"]
+            + ["-", "95.0 [90.0, 100.0]"],
         )
 
     def test_incomplete(self):

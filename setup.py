@@ -98,6 +98,8 @@ setuptools.setup(
             "sicot-plan = sicot_tf.plan:main",
             "sicot-train = sicot_tf.train:main",
             "sicot-evaluate = sicot_tf.evaluate:main",
+            "sicot-calibrate = sicot_tf.calibrate:main",
+            "sicot-experiment = sicot_tf.experiment:main",
             "sicot-explain = sicot_tf.explain:main",
             "sicot-export = sicot_tf.export:main",
             "sicot-serve = sicot_tf.serve:main",

@@ -250,7 +250,7 @@ def _check_arms(experiment: Experiment) -> None:
 def _settings(
     where: str, table: dict[str, Any], may_choose: bool
 ) -> dict[str, Any]:
-    """Settings by the names of their fields."""
+    """Settings by the names of their fields; `arms` checks the values."""
     fields = {
         name: field.name
         for config_class in config.RunConfig.__annotations__.values()
@@ -268,22 +268,19 @@ def _settings(
                 f"{where}: expected one value of {key!r}, received {value!r}."
                 " Choices stand in arms and name at least one value."
             )
-        name = fields.get(key, key)
-        if key in fields:
-            pass  # `arms.candidates` checks values, which hang together.
-        elif key == "preset":
+        if key == "preset":
             if value not in config.PRESETS or where != "[train]":
                 raise ValueError(
                     f"{where}: expected `preset` in [train], one of "
                     f"{sorted(config.PRESETS)}, received {value!r}."
                 )
-        else:
+        elif key not in fields:
             names = [*fields, "preset", *_ARM_KEYS]
             raise ValueError(
-                f"{where}: unknown setting {key!r}. "
-                f"{_nearest(key, names)}All of them: "
-                "python -m sicot_tf.train --help"
+                f"{where}: unknown setting {key!r}. {_nearest(key, names)}All "
+                "of them: python -m sicot_tf.train --help"
             )
+        name = fields.get(key, key)
         if name in found:
             raise ValueError(f"{where} sets {name!r} twice.")
         found[name] = value

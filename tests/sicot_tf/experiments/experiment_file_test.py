@@ -65,6 +65,8 @@ class ExperimentFileTest(tf.test.TestCase, parameterized.TestCase):
             "Arm 'a': unknown setting 'learning_rat'. Did you mean "
             "'learning_rate'",
         ),
+        (_TOP + "train.preset = 'papr'" + _VISUAL, "expected `preset`"),
+        (_TOP + _VISUAL + "[arms.a]\npreset = 'paper'", "expected `preset`"),
         (_TOP + _VISUAL + "[arms.a]\nepochs = []", "Arm 'a': expected one"),
         (_TOP + "train.epochs = [1, 2]" + _VISUAL, "Choices stand in arms"),
         (

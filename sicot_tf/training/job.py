@@ -23,8 +23,6 @@ from sicot_tf.model.classifier import costs
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
-from sicot_tf.training import shared_words
-from sicot_tf.training import word_rows
 from sicot_tf.training.batches import Batches
 from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
@@ -32,6 +30,8 @@ from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
 from sicot_tf.training.regularization import FeatureDropout
 from sicot_tf.training.step import TrainingStep
+from sicot_tf.training.title_words import shared_words
+from sicot_tf.training.title_words import word_rows
 from sicot_tf.training.validation import CountRight
 from sicot_tf.training.validation import make_count_right
 from sicot_tf.workers.collectives import Collectives

@@ -17,7 +17,7 @@ from sicot_tf.model.classifier.block_softmax import Block
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
 from sicot_tf.training import runs
-from sicot_tf.training import word_rows
+from sicot_tf.training.title_words import word_rows
 
 
 def load_word_vectors(streams: keras.Model, word_vectors: np.ndarray) -> None:

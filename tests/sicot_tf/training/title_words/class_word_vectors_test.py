@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf.data.annotations import Annotations
-from sicot_tf.training import class_word_vectors
-from sicot_tf.training import shared_words
+from sicot_tf.training.title_words import class_word_vectors
+from sicot_tf.training.title_words import shared_words
 
 # Words 1 and 2 are of two classes each, word 3 of class 0 alone, word 4 of
 # class 3 alone, word 5 is cut off, word 6 is in all titles.

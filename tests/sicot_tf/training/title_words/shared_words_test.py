@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf.data.annotations import Annotations
-from sicot_tf.training import shared_words
+from sicot_tf.training.title_words import shared_words
 from tests.helpers import worker_processes
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sicot_tf.data.annotations import Annotations
-from sicot_tf.training.shared_words import WordCounts
+from sicot_tf.training.title_words.shared_words import WordCounts
 
 # Classes that are made at once, and words whose vectors are looked up at once.
 _CLASSES = 16_384

@@ -15,10 +15,10 @@ from sicot_tf import files
 from sicot_tf.checkpoints import row_slices
 from sicot_tf.data import dataset
 from sicot_tf.model.classifier.class_sharded_dense import ClassShardedDense
-from sicot_tf.training import class_word_vectors
 from sicot_tf.training import runs
-from sicot_tf.training import shared_words
 from sicot_tf.training.batches import Batches
+from sicot_tf.training.title_words import class_word_vectors
+from sicot_tf.training.title_words import shared_words
 from sicot_tf.workers.collectives import Collectives
 
 _VECTORS = "word_vectors.npy"

@@ -1,0 +1,1 @@
+"""What a training makes of all titles before its first step."""

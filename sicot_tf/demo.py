@@ -157,7 +157,12 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
         ("--run_dir", road.runs / "cotrain", "--noise_words", noise_words),
     )
     yield _Station(
-        "6. Export the visual stream",
+        "6. Calibrate: scores that are probabilities, and a threshold",
+        "sicot_tf.calibrate",
+        ("--run_dir", recommended, "--precision", "0.9"),
+    )
+    yield _Station(
+        "6b. Export the visual stream",
         "sicot_tf.export",
         ("--run_dir", recommended, "--output", road.model),
     )
@@ -191,6 +196,7 @@ def _print_outcome(road: _Road) -> None:
     print(f"The data        {road.statistics / 'statistics.html'}")
     print(f"Report          {recommended / 'evaluation-test/report.html'}")
     print(f"Attention page  {cotrain / 'attention.html'}")
+    print(f"Calibration     {recommended / 'calibration.html'}")
     print(f"TensorBoard     tensorboard --logdir {road.runs}")
     print(f"SavedModel      {road.model}")
     print(f"Product index   {road.index}")

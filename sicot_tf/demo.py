@@ -179,6 +179,8 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
 
 def _print_outcome(road: _Road) -> None:
     """The accuracies of all runs, and where everything lies."""
+    # Reports are written beside what needs it.
+    command_line.import_tensorflow()
     from sicot_tf.evaluation import report
 
     _headline("What came of it")

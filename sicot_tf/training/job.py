@@ -21,6 +21,7 @@ from sicot_tf.data import dataset
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier import costs
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
+from sicot_tf.training import regularization
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
 from sicot_tf.training.batches import Batches
@@ -28,7 +29,6 @@ from sicot_tf.training.losses import Losses
 from sicot_tf.training.losses import make_losses
 from sicot_tf.training.optimizers import StreamsOptimizer
 from sicot_tf.training.optimizers import make_row_optimizer
-from sicot_tf.training.regularization import FeatureDropout
 from sicot_tf.training.step import TrainingStep
 from sicot_tf.training.title_words import shared_words
 from sicot_tf.training.title_words import word_rows
@@ -93,16 +93,13 @@ def build(
         streams, settings.train, batches.schedule.steps_per_epoch
     )
     is_head = tf.constant(batches.is_head)
-    dropout, seed = settings.train.dropout, settings.train.seed
     step = TrainingStep(
         *(streams, trainer, optimizer, losses, is_head),
         clip_norm=settings.train.clip_norm,
         is_fixed=settings.train.second_stage != "none",
         collectives=collectives,
-        feature_dropout=(
-            FeatureDropout(streams, dropout, seed, collectives)
-            if dropout
-            else None
+        feature_dropout=regularization.make_feature_dropout(
+            streams, settings.train, collectives
         ),
     )
 
@@ -117,18 +114,6 @@ def build(
     if predicted is not None:
         words = [row_names["words"][each] for each in predicted.ids]
         column_names["predicted_words"] = words
-    # A layer that is dropped in the end learns its words anew.
-    starts_from = (
-        [each for each in variables if "predicted_words" not in each.path],
-        slices,
-    )
-    if settings.train.second_stage != "none":
-        starts_from = restoring.kept_by_second_stage(
-            *starts_from,
-            trainer,
-            optimizer.keras_optimizer,
-            settings.train.second_stage,
-        )
     return Job(
         layout=layout,
         collectives=collectives,
@@ -147,7 +132,9 @@ def build(
         ),
         restore_from=functools.partial(
             _restore_from,
-            *starts_from,
+            *_taken_from_another(
+                *(variables, slices, trainer, optimizer, settings)
+            ),
             settings,
             new_row_names=row_names,
             collectives=collectives,
@@ -254,6 +241,26 @@ def _build_classifier(
         seed=settings.train.seed,
     )
     return trainer, layout
+
+
+def _taken_from_another(
+    variables: list[Any],
+    slices: list[row_slices.RowSlice],
+    trainer: ClassifierTrainer,
+    optimizer: StreamsOptimizer,
+    settings: config.RunConfig,
+) -> tuple[list[Any], list[row_slices.RowSlice]]:
+    """Variables and rows that `--init_from` restores."""
+    # A layer that is dropped in the end learns its words anew.
+    variables = [
+        each for each in variables if "predicted_words" not in each.path
+    ]
+    stage = settings.train.second_stage
+    if stage == "none":
+        return variables, slices
+    return restoring.kept_by_second_stage(
+        *(variables, slices, trainer, optimizer.keras_optimizer, stage)
+    )
 
 
 def _restore_from(

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sicot_tf import config
 from sicot_tf.model import sicot
 from sicot_tf.model.classifier.classifier_trainer import ClassifierStep
 from sicot_tf.model.classifier.classifier_trainer import ClassifierTrainer
@@ -76,6 +77,19 @@ class FeatureDropout:
             ),
         )[self._collectives.worker_index :: num_workers]
         return tf.cast(noise >= self._rate, tf.float32) / (1.0 - self._rate)
+
+
+def make_feature_dropout(
+    streams: keras.Model,
+    train_config: config.TrainConfig,
+    collectives: Collectives,
+) -> FeatureDropout | None:
+    """What the settings ask for; None without `--dropout`."""
+    if not train_config.dropout:
+        return None
+    return FeatureDropout(
+        streams, train_config.dropout, train_config.seed, collectives
+    )
 
 
 def classify(

@@ -38,6 +38,9 @@ TRAIN_FLAGS = (
     *("--global_batch_size", "8", "--learning_rate", "0.05"),
     *("--augmentation", "crop", "--min_crop_area", "0.7"),
     *("--log_steps", "1", "--decay_epochs", "10", "--lambda", "1"),
+    # So that the demo's preset may change.
+    *("--decay_rate", "0.8", "--backbone_learning_rate_factor", "0.1"),
+    *("--weight_decay", "5e-4"),
 )
 
 

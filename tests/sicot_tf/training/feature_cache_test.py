@@ -15,10 +15,8 @@ from sicot_tf.workers.collectives import Collectives
 from tests.helpers import tiny_road
 
 _FLAGS = (
-    *("--dataset", tiny_road.generation(), "--epochs", "2"),
-    *tiny_road.TRAIN_FLAGS[:-8],
+    *(*tiny_road.TRAIN_FLAGS, "--epochs", "2"),
     *("--augmentation", "none", "--frozen_until", "conv2"),
-    *("--log_steps", "1", "--learning_rate", "0.05"),
 )
 
 
@@ -44,7 +42,9 @@ class FeatureCacheTest(tf.test.TestCase):
             ("features", ("--cached_views", "1")),
         ):
             tiny_road.run_command(
-                "sicot_tf.train", "--run_dir", folder / name, *_FLAGS, *flags
+                "sicot_tf.train",
+                *("--dataset", tiny_road.generation()),
+                *("--run_dir", folder / name, *_FLAGS, *flags),
             )
             curves.append(runs.read_curve(folder / name / "metrics.jsonl"))
         for one, other in zip(*curves, strict=True):

@@ -21,6 +21,7 @@ _PAGES = (
     "docs/product_index.md",
     "docs/public_datasets.md",
     "docs/raw_records.md",
+    "docs/results.md",
     "docs/rows_from_words.md",
     "docs/runners.md",
     "docs/serving.md",

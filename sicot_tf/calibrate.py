@@ -25,12 +25,7 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser(
         "sicot_tf.calibrate", __doc__, _EXAMPLES
     )
-    parser.add_argument(
-        "--run_dir",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/cotrain"),
-        help="a training run (default: %(default)s)",
-    )
+    parser.add_run_dir()
     parser.add_argument(
         "--precision",
         type=float,
@@ -76,11 +71,8 @@ def main(argv: list[str] | None = None) -> None:
         print(note)
     print(f"Calibration: {path}")
     print(f"Page: {html}")
-    flags = [f" --{name} {each}" for name, each in changes.given().items()]
-    print(
-        f"Next: python -m sicot_tf.export --run_dir {arguments.run_dir}"
-        + "".join(flags)
-    )
+    command = f"python -m sicot_tf.export --run_dir {arguments.run_dir}"
+    print(f"Next: {command} {changes.flags()}".rstrip())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import linecache
 import logging
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,15 @@ class ArgumentParser(argparse.ArgumentParser):
             default="info",
             help="what is logged; debug also shows TensorFlow's own messages "
             "(default: %(default)s)",
+        )
+
+    def add_run_dir(self, what: str = "a training run") -> None:
+        """The flag that commands about a run have in common."""
+        self.add_argument(
+            "--run_dir",
+            type=pathlib.Path,
+            default=pathlib.Path("runs/cotrain"),
+            help=f"{what} (default: %(default)s)",
         )
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

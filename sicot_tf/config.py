@@ -379,6 +379,12 @@ class PostHocConfig:
         """The settings that change something."""
         return {name: each for name, each in to_dict(self).items() if each}
 
+    def flags(self) -> str:
+        """The settings that change something, as they are given."""
+        return " ".join(
+            f"--{name} {each}" for name, each in self.given().items()
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class WorkersConfig:

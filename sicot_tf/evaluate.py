@@ -11,6 +11,7 @@ import pathlib
 from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf.data import generations
+from sicot_tf.evaluation import folders
 
 _EXAMPLES = """
 examples:
@@ -30,12 +31,7 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser(
         "sicot_tf.evaluate", __doc__, _EXAMPLES
     )
-    parser.add_argument(
-        "--run_dir",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/cotrain"),
-        help="a training run (default: %(default)s)",
-    )
+    parser.add_run_dir()
     parser.add_argument(
         "--compare_to",
         type=pathlib.Path,
@@ -80,10 +76,8 @@ def main(argv: list[str] | None = None) -> None:
         batch_size=arguments.batch_size,
         changes=changes,
     )
-    # Evaluations that differ in the changes lie beside each other.
-    output = arguments.run_dir / "-".join(
-        ["evaluation", arguments.split]
-        + [f"{name}-{value}" for name, value in changes.given().items()]
+    output = folders.evaluation_folder(
+        arguments.run_dir, arguments.split, changes
     )
     output.mkdir(exist_ok=True)
     outputs.write(output, measured)
@@ -94,11 +88,8 @@ def main(argv: list[str] | None = None) -> None:
         print(note)
     print(f"Report: {output / 'report.html'}")
     print(f"Numbers: {output / 'metrics.json'}")
-    flags = [f" --{name} {each}" for name, each in changes.given().items()]
-    print(
-        f"Next: python -m sicot_tf.export --run_dir {arguments.run_dir}"
-        + "".join(flags)
-    )
+    command = f"python -m sicot_tf.export --run_dir {arguments.run_dir}"
+    print(f"Next: {command} {changes.flags()}".rstrip())
 
 
 if __name__ == "__main__":

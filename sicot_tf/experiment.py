@@ -15,6 +15,7 @@ from sicot_tf.data import generations
 from sicot_tf.experiments import experiment_file
 from sicot_tf.experiments import planning
 from sicot_tf.experiments import runner
+from sicot_tf.workers import local_workers
 
 _EXAMPLES = """
 examples:
@@ -49,7 +50,7 @@ def _make_parser() -> command_line.ArgumentParser:
     parser.add_argument(
         "--num_processes",
         type=int,
-        default=max(1, runner.num_cores() // 2),
+        default=max(1, local_workers.num_cores() // 2),
         help="jobs at once (default: half of the cores, here %(default)s)",
     )
     parser.add_argument(

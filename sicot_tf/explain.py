@@ -90,12 +90,7 @@ def explain(arguments: argparse.Namespace) -> pathlib.Path:
 def main(argv: list[str] | None = None) -> None:
     """`python -m sicot_tf.explain`."""
     parser = command_line.ArgumentParser("sicot_tf.explain", __doc__, _EXAMPLES)
-    parser.add_argument(
-        "--run_dir",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/cotrain"),
-        help="a co-training run (default: %(default)s)",
-    )
+    parser.add_run_dir("a co-training run")
     parser.add_argument(
         "--title", nargs="+", default=[], help="titles to explain"
     )

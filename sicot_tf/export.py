@@ -29,12 +29,7 @@ the same settings is not exported again.
 
 def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser("sicot_tf.export", __doc__, _EXAMPLES)
-    parser.add_argument(
-        "--run_dir",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/cotrain"),
-        help="a training run (default: %(default)s)",
-    )
+    parser.add_run_dir()
     parser.add_argument(
         "--output",
         type=pathlib.Path,

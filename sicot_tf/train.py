@@ -55,12 +55,7 @@ def _make_parser() -> command_line.ArgumentParser:
         required=True,
         help="what beam_jobs.build_dataset wrote",
     )
-    parser.add_argument(
-        "--run_dir",
-        type=pathlib.Path,
-        default=pathlib.Path("runs/cotrain"),
-        help="folder of this run (default: %(default)s)",
-    )
+    parser.add_run_dir("folder of this run")
     parser.add_argument(
         "--init_from",
         type=pathlib.Path,

@@ -31,14 +31,6 @@ def is_evaluated(folder: pathlib.Path) -> bool:
     return (folder / "report.html").exists()
 
 
-def evaluation_folder(
-    run_dir: pathlib.Path, split: str, changes: config.PostHocConfig
-) -> pathlib.Path:
-    """Where `sicot_tf.evaluate` writes with these changes after training."""
-    given = [f"{name}-{value}" for name, value in changes.given().items()]
-    return run_dir / "-".join(["evaluation", split, *given])
-
-
 def macro_top1(folder: pathlib.Path) -> float:
     """Top-1 accuracy of an evaluation, mean over all classes."""
     measured = files.read_json(folder / "metrics.json")["runs"]

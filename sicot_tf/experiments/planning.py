@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from sicot_tf.evaluation import folders
 from sicot_tf.experiments import arms
 from sicot_tf.experiments import finished
 from sicot_tf.experiments.arms import Trial
@@ -161,9 +162,7 @@ class _Jobs:
     ) -> str:
         """Accuracy on the records of a split."""
         run_dir = trial.run_dir(self.experiment, seed)
-        folder = finished.evaluation_folder(
-            run_dir, split, arms.post_hoc(trial)
-        )
+        folder = folders.evaluation_folder(run_dir, split, arms.post_hoc(trial))
         changes = folder.name.removeprefix(f"evaluation-{split}")
         return self._add(
             f"{split} {run_dir.name}{changes}",
@@ -234,7 +233,7 @@ def _accuracy(experiment: Experiment, trial: Trial) -> float | None:
     """Mean over the seeds of [choose] on the validation records."""
     found = []
     for seed in experiment.choose_seeds:
-        folder = finished.evaluation_folder(
+        folder = folders.evaluation_folder(
             trial.run_dir(experiment, seed), "val", arms.post_hoc(trial)
         )
         if not finished.is_evaluated(folder):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sicot_tf import files
+from sicot_tf.evaluation import folders
 from sicot_tf.evaluation import metrics
 from sicot_tf.experiments import arms
 from sicot_tf.experiments import comparison
@@ -163,7 +164,7 @@ def _reason(
 
 
 def _folder(experiment: Experiment, trial: Trial, seed: int) -> pathlib.Path:
-    return finished.evaluation_folder(
+    return folders.evaluation_folder(
         trial.run_dir(experiment, seed), "test", arms.post_hoc(trial)
     )
 

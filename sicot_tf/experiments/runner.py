@@ -10,7 +10,6 @@ import logging
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from sicot_tf.experiments import planning
 from sicot_tf.experiments.experiment_file import Experiment
 from sicot_tf.experiments.planning import Job
 from sicot_tf.experiments.planning import Plan
+from sicot_tf.workers import local_workers
 
 # A training saves a checkpoint when it is asked to end.
 _SECONDS_TO_END = 60
@@ -89,7 +89,7 @@ def run(
     failed: dict[str, pathlib.Path] = {}
     running: list[_Process] = []
     plan = planning.make_plan(experiment, generation)
-    with _signals() as signals, _none_left(running):
+    with local_workers.termination_signals() as signals, _none_left(running):
         with progress.bar(
             description=experiment.name,
             unit="jobs",
@@ -152,10 +152,7 @@ def _start(experiment: Experiment, job: Job, num_processes: int) -> _Process:
         )
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     if num_processes > 1:
-        # Each would start a thread per core.
-        threads = str(max(1, num_cores() // num_processes))
-        environment.setdefault("TF_NUM_INTRAOP_THREADS", threads)
-        environment.setdefault("OMP_NUM_THREADS", threads)
+        local_workers.share_cores(environment, num_processes)
     log = log_path(experiment, job)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -163,7 +160,7 @@ def _start(experiment: Experiment, job: Job, num_processes: int) -> _Process:
         output.flush()
         process = subprocess.Popen(
             # Dies with this process, as no two may write into one run.
-            [sys.executable, "-m", "sicot_tf.workers.local_workers"]
+            [sys.executable, "-m", local_workers.__name__]
             + [str(os.getpid()), *job.command],
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -172,28 +169,6 @@ def _start(experiment: Experiment, job: Job, num_processes: int) -> _Process:
             start_new_session=True,
         )
     return _Process(job, process, time.monotonic())
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Numbers of SIGTERM and SIGINT, as they come in the block."""
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield received
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

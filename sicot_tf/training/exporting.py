@@ -59,18 +59,17 @@ def export(
         )
     run = runs.load(run_dir)
     visual_stream, classifier, step = restoring.restore_visual(run, changes)
-    weights = calibrations.weights_digest(visual_stream, classifier)
-    temperature = 1.0
+    temperature, found = 1.0, None
     if use_calibration:
         found = calibrations.find(run, visual_stream, classifier, calibration)
-        if found:
-            temperature = found.temperature
-            threshold = found.threshold if threshold is None else threshold
-            if threshold is None:
-                _log.warning(
-                    "The calibration found no threshold, so every product "
-                    "counts as recognised. Give one: --threshold 0.9"
-                )
+    if found:
+        temperature = found.temperature
+        threshold = found.threshold if threshold is None else threshold
+        if threshold is None:
+            _log.warning(
+                "The calibration found no threshold, so every product "
+                "counts as recognised. Give one: --threshold 0.9"
+            )
     info = {
         "sicot_tf": sicot_tf.__version__,
         "tensorflow": tf.__version__,
@@ -78,7 +77,10 @@ def export(
         "dataset": run.dataset["generation"],
         "step": step,
         "top_k": top_k,
-        "weights_sha256": weights,
+        # What is found is of these weights, so they were hashed already.
+        "weights_sha256": found.weights_sha256
+        if found
+        else calibrations.weights_digest(visual_stream, classifier),
         "temperature": temperature,
         "threshold": threshold or 0.0,
     }

@@ -196,8 +196,7 @@ def _calibration(
 
 
 def _note_on_changes(changes: config.PostHocConfig) -> str:
-    given = changes.given().items()
-    flags = " ".join(f"--{name} {value}" for name, value in given)
+    flags = changes.flags()
     return f"Fitted with {flags}: export with the same." if flags else ""
 
 

@@ -7,6 +7,7 @@ import tempfile
 import tensorflow as tf
 
 from sicot_tf import config
+from sicot_tf.evaluation import folders
 from sicot_tf.experiments import finished
 
 _SETTINGS = {"epochs": 2, "streams": "visual"}
@@ -85,7 +86,7 @@ class FinishedTest(tf.test.TestCase):
                 "evaluation-val-weight_normalization-0.5",
             ),
         ):
-            folder = finished.evaluation_folder(
+            folder = folders.evaluation_folder(
                 self.run_dir, "val", config.PostHocConfig(**changes)
             )
             self.assertEqual(folder.name, name)

@@ -123,7 +123,7 @@ class LocalWorkersTest(unittest.TestCase):
 
     def test_all_end_well(self):
         """Breaks if workers do not form a cluster, or share all the cores."""
-        cores = local_workers._num_cores()
+        cores = local_workers.num_cores()
         settings = {"CUDA_VISIBLE_DEVICES": "4,6,7", "OMP_NUM_THREADS": "5"}
         with mock.patch.dict(os.environ, settings):
             output = self._output("ends", num_workers=3)

@@ -44,6 +44,9 @@ setuptools.setup(
         "numpy>=2.0,<2.5",
         # What only all records of a data set together decide, out of core.
         "duckdb>=2,<3",
+        # Nearest catalogue pictures.
+        "faiss-cpu>=1.12,<2",
+        "fastapi>=0.130,<1",
         "gensim>=4.4,<5",
         # Checksums of TFRecords; Beam and the reader both need it.
         "google-crc32c>=1.5",
@@ -51,12 +54,17 @@ setuptools.setup(
         "grpcio-health-checking>=1.80,<1.82",
         "grpcio-reflection>=1.80,<1.82",
         "jinja2>=3.1,<4",
+        # Requests a minute.
+        "limits>=5,<6",
         "matplotlib>=3.8",
         "orjson>=3.10,<4",
         "opencv-python-headless>=4.12,<5",
         "Pillow>=12.1.1,<13",
         "prometheus_client>=0.20,<1",
         "pyarrow>=16,<26",
+        "pydantic>=2.12,<3",
+        # Uploads of forms.
+        "python-multipart>=0.0.20",
         "rjieba>=0.2.2,<0.3",
         "starlette>=1,<2",
         "tensorboard>=2.20",
@@ -75,9 +83,12 @@ setuptools.setup(
             # Schemas of Kubernetes inside the wheel.
             "import-linter>=2.5,<3",
             "kubernetes-validate>=1.37",
+            "httpx>=0.28,<1",
             "mlcroissant>=1.1,<2",
             # A client of TensorFlow Serving that is not ours.
             "ovmsclient==2023.1",
+            # Drives the Chromium that is installed; brings none.
+            "playwright>=1.55,<2",
             "pre-commit",
             "pytest>=8",
             "pytest-xdist>=3.6,<4",

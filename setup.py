@@ -80,10 +80,10 @@ setuptools.setup(
         "dev": [
             # Keys and certificates for tests of TLS.
             "cryptography>=42,<51",
-            # Schemas of Kubernetes inside the wheel.
-            "import-linter>=2.5,<3",
-            "kubernetes-validate>=1.37",
             "httpx>=0.28,<1",
+            "import-linter>=2.5,<3",
+            # Schemas of Kubernetes inside the wheel.
+            "kubernetes-validate>=1.37",
             "mlcroissant>=1.1,<2",
             # A client of TensorFlow Serving that is not ours.
             "ovmsclient==2023.1",

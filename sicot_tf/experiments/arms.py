@@ -127,7 +127,10 @@ def twin(trial: Trial) -> Trial | None:
 def has_attention(trial: Trial) -> bool:
     """Whether words have weights that can be looked at."""
     model = run_config(trial.settings).model
-    return model.streams == "cotrain" and model.title_encoder == "bilinear"
+    return model.streams == "cotrain" and model.title_encoder in (
+        "bilinear",
+        "bilstm_attention",
+    )
 
 
 def run_config(settings: Mapping[str, Any]) -> config.RunConfig:

@@ -44,12 +44,9 @@ def _noise(fewest: int, most: int) -> tuple[str, ...]:
 _SHOPS = (
     (_AXES, "plain", ()),
     ((_NOISE,), "noise-0", _noise(0, 0)),
-    ((_NOISE,), "noise-8", _noise(5, 8)),
     ((_NOISE,), "noise-10", _noise(10, 10)),
-    ((_WRONG,), "wrong-25", ("--wrong_title_share", "0.25")),
     ((_WRONG,), "wrong-50", ("--wrong_title_share", "0.5")),
     ((_SHARED,), "own-0", ("--model_word_share", "0")),
-    ((_SHARED,), "own-3", ("--num_model_words", "3")),
     ((_SHARED,), "own-5", ("--num_model_words", "5")),
 )
 _ARMS = ("words", "rows")

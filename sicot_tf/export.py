@@ -2,7 +2,7 @@
 
 The folder runs unchanged under `python -m sicot_tf.serve` and under
 TensorFlow Serving; its signatures are described in saved_models/README.md.
-Titles and their layers stay behind.
+Titles and their layers stay behind, but for the words that --words asks for.
 """
 
 import pathlib
@@ -21,6 +21,9 @@ examples:
 
   # The same weights, more careful:
   python -m sicot_tf.export --run_dir runs/cotrain --threshold 0.8
+
+  # Recognition tells the words that it sees in a picture, too:
+  python -m sicot_tf.export --run_dir runs/words --words
 
 The version is one more than the highest; a run that is exported already with
 the same settings is not exported again.
@@ -61,6 +64,18 @@ def _make_parser() -> command_line.ArgumentParser:
         help="least score that counts as recognised, 0 to 1 (default: that of "
         "the calibration; 0 without one)",
     )
+    parser.add_argument(
+        "--localization_size",
+        type=int,
+        help="side in pixels of the square in which a whole photo is looked "
+        "at for its heat map (default: twice the model's, at least 384)",
+    )
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="signature recognition names the words it sees, too; of a run "
+        "trained with --word_loss_weight, whose dataset is still there",
+    )
     return parser
 
 
@@ -80,6 +95,8 @@ def main(argv: list[str] | None = None) -> None:
         calibration=arguments.calibration,
         use_calibration=not arguments.no_calibration,
         threshold=arguments.threshold,
+        localization_size=arguments.localization_size,
+        words=arguments.words,
     )
     print(f"SavedModel: {directory}")
     print(

@@ -101,6 +101,45 @@ def decode_for_inference(image_bytes: tf.Tensor, image_size: int) -> tf.Tensor:
         `[image_size, image_size, 3]` float32, 0 to 255.
     """
     image, turned = _decode(image_bytes)
+    return _turned_square(image, turned, image_size)
+
+
+def decode_for_localization(
+    image_bytes: tf.Tensor, image_size: int, whole_size: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What the served model sees of a picture, and the whole of it.
+
+    Args:
+        image_bytes: scalar string.
+        image_size: side of the square that `decode_for_inference` gives.
+        whole_size: side of the other square in pixels.
+
+    Returns:
+        The first square; the second, `[whole_size, whole_size, 3]` float32, 0
+        to 255, with the whole picture in its upper left corner, its last rows
+        and columns repeated to the borders; and the shares of the second
+        square's height and width that the picture fills, `[2]` float32.
+    """
+    image, turned = _decode(image_bytes)
+    square = _turned_square(image, turned, image_size)
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    sides = tf.round(shape * (whole_size / tf.reduce_max(shape)))
+    sides = tf.maximum(tf.cast(sides, tf.int32), 1)
+    whole = orientation.turn(
+        tf.image.resize(image, sides, method="bilinear", antialias=True), turned
+    )
+    sides = tf.shape(whole)[:2]
+    for axis in (0, 1):
+        nearest = tf.minimum(tf.range(whole_size), sides[axis] - 1)
+        whole = tf.gather(whole, nearest, axis=axis)
+    whole = tf.ensure_shape(whole, [whole_size, whole_size, 3])
+    return square, whole, tf.cast(sides, tf.float32) / whole_size
+
+
+def _turned_square(
+    image: tf.Tensor, turned: tf.Tensor, image_size: int
+) -> tf.Tensor:
+    """The centred square of what `_decode` gives, as people see it."""
     # Turned last: a whole photo takes longer to turn than to decode. Of an
     # odd border the larger half stays where it is when the picture is upright.
     is_flipped = [

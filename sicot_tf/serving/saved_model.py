@@ -22,12 +22,17 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from sicot_tf import files
 from sicot_tf.data import images
+from sicot_tf.serving import heat_maps
 from sicot_tf.serving.inference import servable
 from sicot_tf.serving.versions import version_folders
 
 # Pictures of one request that are decoded at the same time, as far as there
 # are cores.
 _PARALLEL_DECODES = 16
+# Answers of `recognition`: enough to weigh the SKUs of a category against
+# those of another.
+_NUM_RECOGNITION_SKUS = 100
+_NUM_WORDS = 10
 
 
 def next_version(model_dir: pathlib.Path) -> int:
@@ -46,6 +51,9 @@ def write(
     image_size: int,
     top_k: int = 5,
     threshold: float = 0.0,
+    localization_size: int | None = None,
+    word_classifier: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    words: Sequence[str] = (),
     export_info: dict[str, Any],
     warmup_image: bytes,
 ) -> None:
@@ -56,7 +64,13 @@ def write(
     `k = min(top_k, number of classes)`, and `recognised` `[batch]` bool,
     whether the best score reaches the threshold. `serving_pixels`: the same for
     `image` `[batch, image_size, image_size, 3]` uint8. `embedding`:
-    `image_bytes` to `embedding` `[batch, dim]` float32.
+    `image_bytes` to `embedding` `[batch, dim]` float32. `recognition`: what
+    `serving_default` and `embedding` give in one pass, with `k = min(100,
+    number of classes)`, and with words `word` `[batch, n]` string and
+    `word_probability` `[batch, n]` float32, best first, `n = min(10, number of
+    words)`. `localization`: `image_bytes` to the best `sku_id` `[batch]`, its
+    `score` `[batch]`, and `heat_map` `[batch, rows, columns]` float32, 0 or
+    more, which covers the whole photo as one sees it.
 
     Args:
         directory: `<model>/<version>`; must not exist.
@@ -67,6 +81,11 @@ def write(
         image_size: side of the square the model sees, in pixels.
         top_k: answers for each picture.
         threshold: 0 to 1; kept as the variable `threshold`.
+        localization_size: side of the square of the heat map in pixels; None
+            for `heat_maps.default_size`.
+        word_classifier: layer from `[batch, dim]` to logits `[batch, words]`;
+            None for no words.
+        words: what these logits stand for.
         export_info: kept as `assets.extra/export.json`.
         warmup_image: a server tries it before it answers anyone.
 
@@ -79,7 +98,9 @@ def write(
         raise ValueError(f"Expected top_k of 1 or more, received {top_k}.")
     pixels = _decode_warmup_image(warmup_image, image_size)
     features = image_features({"image": pixels}, training=False)
-    _check_logits(classifier(features), sku_ids)
+    _check_logits(classifier(features), sku_ids, "sku_ids")
+    if word_classifier is not None:
+        _check_logits(word_classifier(features), words, "words")
     with _appearing(directory) as temporary:
         _write_graph(
             temporary,
@@ -89,6 +110,10 @@ def write(
             image_size=image_size,
             top_k=min(top_k, len(sku_ids)),
             threshold=threshold,
+            localization_size=localization_size
+            or heat_maps.default_size(image_size),
+            word_classifier=word_classifier,
+            words=words,
         )
         _check_core_ops(temporary)
         _write_warmup_requests(
@@ -163,12 +188,12 @@ def _decode_warmup_image(image_bytes: bytes, image_size: int) -> tf.Tensor:
     return pixels[tf.newaxis]
 
 
-def _check_logits(logits: tf.Tensor, sku_ids: Sequence[str]) -> None:
-    """Raises unless a picture has one logit for each of the SKU ids."""
-    if logits.shape != (1, len(sku_ids)):
+def _check_logits(logits: tf.Tensor, names: Sequence[str], kind: str) -> None:
+    """Raises unless a picture has one logit for each of the names."""
+    if logits.shape != (1, len(names)):
         raise ValueError(
-            f"Expected logits of shape (1, {len(sku_ids)}), one for each of "
-            f"the sku_ids, received {tuple(logits.shape)}. Take sku_ids and "
+            f"Expected logits of shape (1, {len(names)}), one for each of "
+            f"the {kind}, received {tuple(logits.shape)}. Take {kind} and "
             "model from the same training run."
         )
 
@@ -182,8 +207,11 @@ def _write_graph(
     image_size: int,
     top_k: int,
     threshold: float,
+    localization_size: int,
+    word_classifier: Callable[[tf.Tensor], tf.Tensor] | None,
+    words: Sequence[str],
 ) -> None:
-    """The SavedModel proper: three signatures over one set of weights."""
+    """The SavedModel proper: five signatures over one set of weights."""
     square = (image_size, image_size, 3)
     least_score = tf.Variable(
         threshold, trainable=False, dtype=tf.float32, name="threshold"
@@ -200,9 +228,9 @@ def _write_graph(
     def embed(image: tf.Tensor) -> tf.Tensor:
         return image_features({"image": image}, training=False)
 
-    def recognize(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits = tf.cast(classifier(embed(image)), tf.float32)
-        scores, labels = tf.math.top_k(tf.nn.softmax(logits), top_k)
+    def rank(features: tf.Tensor, num_skus: int) -> dict[str, tf.Tensor]:
+        logits = tf.cast(classifier(features), tf.float32)
+        scores, labels = tf.math.top_k(tf.nn.softmax(logits), num_skus)
         return {
             "sku_id": label_table.lookup(tf.cast(labels, tf.int64)),
             "score": scores,
@@ -212,15 +240,54 @@ def _write_graph(
     # A tensor of the wrong rank aborts the whole server inside oneDNN's
     # convolution; with ensure_shape first it is INVALID_ARGUMENT.
     def serving_default(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return recognize(decode(tf.ensure_shape(image_bytes, [None])))
+        image = decode(tf.ensure_shape(image_bytes, [None]))
+        return rank(embed(image), top_k)
 
     def serving_pixels(image: tf.Tensor) -> dict[str, tf.Tensor]:
         image = tf.ensure_shape(image, [None, *square])
-        return recognize(tf.cast(image, tf.float32))
+        return rank(embed(tf.cast(image, tf.float32)), top_k)
 
     def embedding(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         image = decode(tf.ensure_shape(image_bytes, [None]))
         return {"embedding": tf.cast(embed(image), tf.float32)}
+
+    def recognition(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = embed(decode(tf.ensure_shape(image_bytes, [None])))
+        answer = rank(features, min(_NUM_RECOGNITION_SKUS, len(sku_ids)))
+        answer["embedding"] = tf.cast(features, tf.float32)
+        if word_classifier is not None:
+            # A sigmoid keeps the order of the logits.
+            logits, places = tf.math.top_k(
+                tf.cast(word_classifier(features), tf.float32),
+                min(_NUM_WORDS, len(words)),
+            )
+            answer["word"] = tf.gather(tf.constant(words), places)
+            answer["word_probability"] = tf.sigmoid(logits)
+        return answer
+
+    localize = heat_maps.HeatMaps(image_features, classifier)
+
+    def localization(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        whole_square = (localization_size, localization_size, 3)
+        image, whole, extents = tf.map_fn(
+            lambda encoded: images.decode_for_localization(
+                encoded, image_size, localization_size
+            ),
+            tf.ensure_shape(image_bytes, [None]),
+            parallel_iterations=_PARALLEL_DECODES,
+            fn_output_signature=(
+                tf.TensorSpec(square, tf.float32),
+                tf.TensorSpec(whole_square, tf.float32),
+                tf.TensorSpec([2], tf.float32),
+            ),
+        )
+        labels, scores, weights = localize.recognise(image)
+        heat = heat_maps.heat(localize.features(whole), weights)
+        return {
+            "sku_id": label_table.lookup(labels),
+            "score": scores,
+            "heat_map": heat_maps.cut_padding(heat, extents),
+        }
 
     image_bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     image_spec = tf.TensorSpec([None, *square], tf.uint8, name="image")
@@ -234,7 +301,10 @@ def _write_graph(
             "serving_default", serving_default, [image_bytes_spec]
         )
         archive.add_endpoint("serving_pixels", serving_pixels, [image_spec])
-        archive.add_endpoint("embedding", embedding, [image_bytes_spec])
+        for endpoint in (embedding, recognition, localization):
+            archive.add_endpoint(
+                endpoint.__name__, endpoint, [image_bytes_spec]
+            )
         archive.write_out(str(directory), verbose=False)
 
 
@@ -293,6 +363,8 @@ def _write_warmup_requests(
             ("serving_default", "image_bytes", encoded),
             ("serving_pixels", "image", rounded),
             ("embedding", "image_bytes", encoded),
+            ("recognition", "image_bytes", encoded),
+            ("localization", "image_bytes", encoded),
         ):
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request

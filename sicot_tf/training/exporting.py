@@ -10,10 +10,12 @@ import tensorflow as tf
 import sicot_tf
 from sicot_tf import config
 from sicot_tf import files
+from sicot_tf.serving import heat_maps
 from sicot_tf.serving import saved_model
 from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
+from sicot_tf.training.title_words import predicted_words
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ def export(
     calibration: pathlib.Path | None = None,
     use_calibration: bool = True,
     threshold: float | None = None,
+    localization_size: int | None = None,
+    words: bool = False,
 ) -> pathlib.Path:
     """Writes `output/<version>/` from the last checkpoint of a run.
 
@@ -40,6 +44,9 @@ def export(
         use_calibration: False leaves the scores as they are.
         threshold: the least score that counts as recognised; None for that of
             the calibration, 0 without one.
+        localization_size: side in pixels of the square in which a whole photo
+            is looked at for its heat map; None for the default.
+        words: whether `recognition` names the words it sees, too.
 
     Returns:
         The folder of the version, new or the one that holds this very
@@ -47,8 +54,8 @@ def export(
 
     Raises:
         ValueError: if `run_dir` has no checkpoint, `output` is no place for
-            versions, the changes do not go with the training, or
-            `calibration` is one of other weights.
+            versions, the changes do not go with the training, `calibration`
+            is one of other weights, or the run predicts no words.
         OSError: if it can't be written.
     """
     if top_k < 1:
@@ -58,7 +65,18 @@ def export(
             f"Expected a threshold of 0 to 1, received {threshold}."
         )
     run = runs.load(run_dir)
+    if localization_size is None:
+        localization_size = heat_maps.default_size(run.model.image_size)
+    if localization_size < run.model.image_size:
+        raise ValueError(
+            "Expected a localization_size of at least the model's "
+            f"{run.model.image_size} pixels, received {localization_size}."
+        )
     visual_stream, classifier, step = restoring.restore_visual(run, changes)
+    shown_words = None
+    if words:
+        features_dim = visual_stream.output.shape[-1]
+        shown_words = predicted_words.restore(run, features_dim)
     temperature, found = 1.0, None
     if use_calibration:
         found = calibrations.find(run, visual_stream, classifier, calibration)
@@ -83,6 +101,8 @@ def export(
         else calibrations.weights_digest(visual_stream, classifier),
         "temperature": temperature,
         "threshold": threshold or 0.0,
+        "localization_size": localization_size,
+        "words": words,
     }
     # Versions without any are described as before there were some.
     if changes.given():
@@ -95,7 +115,11 @@ def export(
         return newest
     calibrations.divide_logits(classifier, temperature)
     try:
-        _write(run, output / str(version), visual_stream, classifier, info)
+        _write(
+            *(run, output / str(version), visual_stream, classifier),
+            shown_words,
+            info,
+        )
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" not in error.message:
             raise
@@ -108,6 +132,7 @@ def _write(
     directory: pathlib.Path,
     visual_stream: keras.Model,
     classifier: keras.Layer,
+    shown_words: predicted_words.RestoredWords | None,
     info: dict[str, Any],
 ) -> None:
     saved_model.write(
@@ -118,6 +143,9 @@ def _write(
         image_size=run.model.image_size,
         top_k=info["top_k"],
         threshold=info["threshold"],
+        localization_size=info["localization_size"],
+        word_classifier=shown_words.layer if shown_words else None,
+        words=shown_words.words if shown_words else (),
         export_info=info,
         warmup_image=_warmup_image(run.model.image_size),
     )

@@ -23,6 +23,7 @@ from sicot_tf.serving import serving_config
 from tests.helpers import serving_models
 
 IMAGE_SIZE = 16
+LOCALIZATION_SIZE = 24
 EMBEDDING_DIM = 6
 # Labels are plain UTF-8 lines: one is not ASCII, two have spaces.
 SKU_IDS = ("sku-a", "sku-b", "可乐 330 ml", "sku-d", "sku e", "sku-f", "sku-g")
@@ -76,6 +77,7 @@ def write_saved_model(directory: pathlib.Path, **overrides: object) -> None:
         "sku_ids": SKU_IDS,
         "image_size": IMAGE_SIZE,
         "threshold": THRESHOLD,
+        "localization_size": LOCALIZATION_SIZE,
         "export_info": EXPORT_INFO,
         "warmup_image": make_jpeg(0),
     }

@@ -76,7 +76,13 @@ class ExportTest(tf.test.TestCase):
         self.assertEqual(answer["text"], [])
         self.assertEqual(
             answer["signatures"],
-            ["embedding", "serving_default", "serving_pixels"],
+            [
+                "embedding",
+                "localization",
+                "recognition",
+                "serving_default",
+                "serving_pixels",
+            ],
         )
         found = np.load(tiny_road.evaluated() / "predictions.npz")
         classes = dataset.read_classes(tiny_road.generation() / "classes.jsonl")

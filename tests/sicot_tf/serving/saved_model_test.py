@@ -131,6 +131,24 @@ class SavedModelTest(tf.test.TestCase):
                     image_bytes,
                     {"embedding": ["float32", [None, 6]]},
                 ],
+                "recognition": [
+                    image_bytes,
+                    {
+                        "sku_id": ["string", [None, 7]],
+                        "score": ["float32", [None, 7]],
+                        "recognised": ["bool", [None]],
+                        "embedding": ["float32", [None, 6]],
+                    },
+                ],
+                "localization": [
+                    image_bytes,
+                    {
+                        "sku_id": ["string", [None]],
+                        "score": ["float32", [None]],
+                        # The convolution has no padding.
+                        "heat_map": ["float32", [None, 22, 22]],
+                    },
+                ],
             },
         )
 
@@ -255,6 +273,8 @@ class SavedModelTest(tf.test.TestCase):
                 ("tiny", "serving_default", "image_bytes"),
                 ("tiny", "serving_pixels", "image"),
                 ("tiny", "embedding", "image_bytes"),
+                ("tiny", "recognition", "image_bytes"),
+                ("tiny", "localization", "image_bytes"),
             ],
         )
         info = json.loads((extra / "export.json").read_text("utf-8"))
@@ -287,13 +307,11 @@ class SavedModelTest(tf.test.TestCase):
     def test_ops_outside_tensorflow_are_refused(self):
         """They load here and fail in production."""
         features, classifier = tiny_server.make_model()
-        folded = keras.Model(features.inputs, CaseFold()(features.output))
+        folded = keras.Model(features.input, CaseFold()(features.output))
         with self.assertRaisesRegex(ValueError, "CaseFoldUTF8"):
             tiny_server.write_saved_model(
                 self.root / "text" / "1",
-                image_features=lambda inputs, training: folded(
-                    inputs["image"], training=training
-                ),
+                image_features=folded,
                 classifier=classifier,
             )
 

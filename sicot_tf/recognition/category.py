@@ -17,8 +17,7 @@ Shares = Mapping[str, float]
 # From a SKU id to the shares of its categories: `SkuCategories.of`.
 CategoriesOf = Callable[[str], Shares]
 
-# Also of a SKU whose category nobody voted for: to be wrong about the category
-# may move it down, never out.
+# To be wrong about the category may move a SKU down, never out.
 _LEAST_FACTOR = 0.01
 
 
@@ -89,30 +88,34 @@ def reweight(
 ) -> tuple[list[str], list[float]]:
     """The list again, SKUs of likely categories moved up; none is dropped.
 
-    A score is multiplied by factor^influence, where the factor of a SKU is the
-    share of its category (of several, their mean by its own shares), 0.01 at
-    least. A SKU without category has the factor that is to be expected if its
-    category is as uncertain as the photo's: the sum of the squared shares. The
-    list keeps its sum, so that what is not in it keeps its probability, too.
+    Jeffrey's rule (The Logic of Decision, 1965): a score is multiplied by what
+    its category has now, divided by what the model gave it, so that the SKUs
+    of a category together get the category's share, and what the model said
+    is not counted twice. The factor (of several categories their mean, by the
+    SKU's shares) is 0.01 at least, to the power of the influence; a SKU
+    without category keeps 1. The list keeps its sum, so that what is not in it
+    keeps its probability.
 
     Args:
         sku_ids: `[k]`, best first.
         scores: `[k]`.
-        category: from `fuse`; empty: nothing changes.
-        influence: 0 or more; 0: nothing changes.
+        category: from `fuse`, or what a user has said; empty: nothing changes.
+        influence: 0 to 1; 0: nothing changes.
 
     Returns:
         SKU ids and scores, best first; of equal ones the former first.
     """
     if not category or not influence:
         return list(sku_ids), [float(score) for score in scores]
-    unknown = sum(share**2 for share in category.values())
+    model = by_model(sku_ids, scores, categories_of)
+    # Only a SKU with score 0 can have a category that is not in `model`.
+    ratios = {name: category.get(name, 0.0) / model[name] for name in model}
     changed = []
     for sku_id, score in zip(sku_ids, scores, strict=True):
         own = categories_of(sku_id)
-        factor = unknown
+        factor = 1.0
         if own:
-            factor = sum(own[name] * category.get(name, 0.0) for name in own)
+            factor = sum(own[name] * ratios.get(name, 0.0) for name in own)
         changed.append(score * max(factor, _LEAST_FACTOR) ** influence)
     total = sum(changed)
     scale = sum(scores) / total if total else 0.0

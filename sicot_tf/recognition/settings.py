@@ -18,9 +18,10 @@ class RecognitionSettings:
         category_sharpness: 0 or more; a picture at squared distance d votes
             with exp(-category_sharpness * d).
         num_neighbours: catalogue pictures that vote.
-        category_influence: 0 or more; a SKU's score is multiplied by its
-            category's score to this power, and all scores together stay 1.
-            0 leaves the scores as they are. Never hides a SKU.
+        category_influence: 0 to 1; a SKU's score is multiplied by what its
+            category has, divided by what the model gave it, to this power, and
+            all scores together stay 1. 0 leaves the scores as they are. Never
+            hides a SKU.
         heat_threshold: 0 to 1; cells of the heat map below this share of its
             maximum are no part of an object.
         heat_mass: 0 to 1; a box holds at least this share of the heat of its
@@ -59,7 +60,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "category_search_weight": (float, 0, 1),
     "category_sharpness": (float, 0, math.inf),
     "num_neighbours": (int, 1, math.inf),
-    "category_influence": (float, 0, math.inf),
+    "category_influence": (float, 0, 1),
     "heat_threshold": (float, 0, 1),
     "heat_mass": (float, 0, 1),
     "box_margin": (float, 0, math.inf),

@@ -91,34 +91,57 @@ class CategoryTest(unittest.TestCase):
     def test_reweight(self):
         """Broken: a likely category moves its SKUs down, or by another
         amount than the documentation says."""
-        sku_ids, scores = category.reweight(
-            ["pan", "cola", "cup"],
-            [0.4, 0.3, 0.1],
-            categories_of,
-            {"drink": 0.8, "kitchen": 0.2},
-            2.0,
-        )
-        # Factors 0.2, 0.8 and (0.2 + 0.8) / 2, squared: 0.04, 0.64 and 0.25.
-        products = {"cola": 0.3 * 0.64, "cup": 0.025, "pan": 0.4 * 0.04}
+        given = (["pan", "cola", "cup", "odd"], [0.4, 0.3, 0.1, 0.1])
+        shares = {"drink": 0.8, "kitchen": 0.2}
+        # By the model: drink 0.35 and kitchen 0.45 of 0.8.
+        drink, kitchen = 0.8 / (0.35 / 0.8), 0.2 / (0.45 / 0.8)
+        products = {
+            "cola": 0.3 * drink,
+            "pan": 0.4 * kitchen,
+            "cup": 0.1 * (drink + kitchen) / 2,
+            "odd": 0.1,
+        }
+        sku_ids, scores = category.reweight(*given, categories_of, shares, 1.0)
         self.assertEqual(sku_ids, list(products))
         for score, product in zip(scores, products.values()):
             # The list keeps its sum.
-            self.assertAlmostEqual(score, product * 0.8 / 0.233)
+            self.assertAlmostEqual(
+                score, product * 0.9 / sum(products.values())
+            )
+        sku_ids, scores = category.reweight(*given, categories_of, shares, 0.5)
+        # A ratio to the power of one half is its root.
+        self.assertAlmostEqual(
+            scores[sku_ids.index("cola")] / scores[sku_ids.index("pan")],
+            3 / 4 * (drink / kitchen) ** 0.5,
+        )
+
+    def test_reweight_gives_the_categories_their_shares(self):
+        """Broken: what the model says of the category is counted twice, and
+        scores are surer than they are right."""
+        given = (["pan", "cola", "tea"], [0.5, 0.3, 0.2])
+        shares = {"drink": 0.7, "kitchen": 0.3}
+        changed = category.reweight(*given, categories_of, shares, 1.0)
+        self.assert_shares(category.by_model(*changed, categories_of), shares)
+        model = category.by_model(*given, categories_of)
+        sku_ids, scores = category.reweight(*given, categories_of, model, 1.0)
+        self.assertEqual(sku_ids, given[0])
+        for score, former in zip(scores, given[1]):
+            self.assertAlmostEqual(score, former)
 
     def test_reweight_never_hides(self):
-        """Broken: a wrong category takes the right SKU out of the answer, or
-        a SKU without category is always last."""
+        """Broken: a wrong category takes the right SKU out of the answer."""
         sku_ids, scores = category.reweight(
-            ["pan", "odd", "tea"],
-            [0.98, 0.01, 0.01],
+            ["pan", "odd", "tea", "cola"],
+            [0.96, 0.02, 0.02, 0.0],
             categories_of,
             {"drink": 1.0},
             1.0,
         )
-        # Factors 0.01 in place of 0, 1^2 for the unknown, 1.
-        self.assertEqual(sku_ids, ["odd", "tea", "pan"])
-        self.assertAlmostEqual(sum(scores), 1.0)
-        self.assertAlmostEqual(scores[2], 0.0098 / 0.0298)
+        # tea 0.02 / (0.02 / 0.98), pan 0.01 in place of 0.
+        products = {"tea": 0.98, "odd": 0.02, "pan": 0.0096, "cola": 0.0}
+        self.assertEqual(sku_ids, list(products))
+        for score, product in zip(scores, products.values()):
+            self.assertAlmostEqual(score, product / sum(products.values()))
 
     def test_reweight_changes_nothing(self):
         """Broken: scores change though nobody asked for it."""

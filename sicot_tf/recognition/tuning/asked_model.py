@@ -26,11 +26,13 @@ class Recognised:
     Attributes:
         sku_ids: `[k]`, best first.
         scores: `[k]`, the softmax of these.
+        recognised: whether the best score reaches the model's threshold.
         embedding: `[dim]` float32.
     """
 
     sku_ids: list[str]
     scores: list[float]
+    recognised: bool
     embedding: np.ndarray
 
 
@@ -53,13 +55,14 @@ class AskedModel:
         self, images: Sequence[pathlib.Path]
     ) -> list[Recognised | None]:
         """Answers to pictures; None for one that can't be decoded."""
-        names = ("sku_id", "score", "embedding")
+        names = ("sku_id", "score", "recognised", "embedding")
         return [
             outputs
             and Recognised(
                 [sku_id.decode() for sku_id in outputs[0]],
                 outputs[1].tolist(),
-                outputs[2],
+                bool(outputs[2]),
+                outputs[3],
             )
             for outputs in self._ask("recognition", names, images, _BATCH)
         ]

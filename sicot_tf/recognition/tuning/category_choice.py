@@ -33,12 +33,14 @@ class AnsweredPicture:
         sku_id: the true one.
         sku_ids: `[k]`, the model's, best first.
         scores: `[k]`.
+        recognised: whether the best score reaches the model's threshold.
         neighbours: its nearest catalogue pictures, nearest first.
     """
 
     sku_id: str
     sku_ids: list[str]
     scores: list[float]
+    recognised: bool
     neighbours: list[nearest_pictures.Neighbour]
 
 
@@ -145,6 +147,8 @@ def _choose_influence(
     right = np.zeros((len(INFLUENCES), len(pictures)), bool)
     best_scores = np.zeros(right.shape)
     losses = np.zeros(right.shape)
+    # The threshold is one of the model's own best answer.
+    recognised = np.zeros(right.shape, bool)
     for column, each in enumerate(pictures):
         fused = category.fuse(
             category.by_model(each.sku_ids, each.scores, categories_of),
@@ -156,6 +160,9 @@ def _choose_influence(
                 each.sku_ids, each.scores, categories_of, fused, influence
             )
             right[row, column] = sku_ids[0] == each.sku_id
+            recognised[row, column] = (
+                each.recognised and sku_ids[0] == each.sku_ids[0]
+            )
             best_scores[row, column] = scores[0]
             score = dict(zip(sku_ids, scores)).get(each.sku_id, 0.0)
             losses[row, column] = -math.log(max(score, _LEAST_SCORE))
@@ -170,6 +177,8 @@ def _choose_influence(
             ),
             "mean_score": float(best_scores[row].mean()),
             "log_loss": float(losses[row].mean()),
+            "num_recognised": int(recognised[row].sum()),
+            "num_recognised_right": int((recognised & right)[row].sum()),
         }
         for row, each in enumerate(INFLUENCES)
     ]

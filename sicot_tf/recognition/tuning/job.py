@@ -84,6 +84,7 @@ def _ask(
                     picture.sku_id,
                     recognised.sku_ids,
                     recognised.scores,
+                    recognised.recognised,
                     neighbours,
                 )
             )

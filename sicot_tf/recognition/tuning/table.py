@@ -35,6 +35,14 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             + (" <-" if chosen else "")
         )
     yield _line("  chosen on other SKUs", measured["sku"]["on_other_skus"])
+    yield "recognised by the model's threshold, and still the best SKU"
+    for each in measured["sku"]["candidates"]:
+        if each["influence"] in (0, settings["category_influence"]):
+            yield (
+                f"  influence of the category {each['influence']:<8g}"
+                f"{each['num_recognised']:>7,} pictures, "
+                f"{each['num_recognised_right']:,} right"
+            )
 
 
 def _line(name: str, accuracy: Mapping[str, float]) -> str:

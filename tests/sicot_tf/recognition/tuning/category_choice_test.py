@@ -14,11 +14,13 @@ CATEGORIES = {
 
 
 def picture(sku_id, scores, near):
-    """The model gives `scores`, the search finds one picture of `near`."""
+    """The model gives `scores`, the search finds one picture of `near`; the
+    threshold is 0.6."""
     return category_choice.AnsweredPicture(
         sku_id,
         list(scores),
         list(scores.values()),
+        max(scores.values()) >= 0.6,
         [nearest_pictures.Neighbour("shop/1", "any", near, 0, 0.5)],
     )
 
@@ -65,6 +67,11 @@ class CategoryChoiceTest(unittest.TestCase):
             each["influence"]: each for each in measured["sku"]["candidates"]
         }
         self.assertEqual(candidates[0.0]["right"], 0.5)
+        self.assertEqual(candidates[0.0]["num_recognised"], 4)
+        self.assertEqual(candidates[0.0]["num_recognised_right"], 2)
+        # What the category has changed did not reach the threshold.
+        self.assertEqual(candidates[1.0]["num_recognised"], 2)
+        self.assertEqual(candidates[1.0]["num_recognised_right"], 2)
         # cola 0.48 and pan 0.52, as Jeffrey's rule has it.
         self.assertEqual(candidates[1.0]["right"], 1.0)
         self.assertAlmostEqual(

@@ -4,6 +4,7 @@ import json
 import pathlib
 import tempfile
 
+import PIL.Image
 import tensorflow as tf
 
 from sicot_tf import tune_recognition
@@ -39,6 +40,18 @@ class TinyModel(tf.Module):
             "embedding": numbers,
         }
 
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")]
+    )
+    def localization(self, image_bytes):
+        """As hot as the picture is red."""
+        red = tf.map_fn(
+            lambda data: tf.io.decode_png(data, 3)[:, :, 0],
+            image_bytes,
+            fn_output_signature=tf.TensorSpec([None, None], tf.uint8),
+        )
+        return {"heat_map": tf.cast(red, tf.float32)}
+
 
 class TuneRecognitionTest(tf.test.TestCase):
     def setUp(self):
@@ -47,7 +60,10 @@ class TuneRecognitionTest(tf.test.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         module = TinyModel()
-        for version, signatures in (("2", ("recognition",)), ("1", ())):
+        for version, signatures in (
+            ("2", ("recognition", "localization")),
+            ("1", ()),
+        ):
             tf.saved_model.save(
                 module,
                 str(self.folder / "model" / version),
@@ -114,6 +130,35 @@ class TuneRecognitionTest(tf.test.TestCase):
         self.tune()
         again = json.loads((self.folder / "recognition.json").read_text())
         self.assertEqual(again, found)
+
+    def test_scenes(self):
+        """Broken: boxes are chosen on heat maps of other scenes, or what was
+        chosen does not reach the file."""
+        self.write_records(cola_1="0.9 0.1")
+        rows = []
+        for number, (x, y) in enumerate(((8, 4), (40, 20), (20, 20))):
+            box = (x, y, x + 20, y + 24)
+            scene = PIL.Image.new("RGB", (64, 48))
+            scene.paste((255, 0, 0), box)
+            scene.save(self.folder / f"{number}.png")
+            objects = [{"sku_id": "cola", "box": box}]
+            rows.append(
+                {"split": "val", "image": f"{number}.png", "objects": objects}
+            )
+        (self.folder / "scenes-0.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
+        printed = self.tune("--scenes", str(self.folder / "scenes-*.jsonl"))
+        found = json.loads((self.folder / "recognition.json").read_text())
+        boxes = found["measured"]["boxes"]
+        self.assertEqual(boxes["num_scenes"], 3)
+        self.assertEqual(boxes["num_objects"], 3)
+        # The default's margin of 0.1 leaves at most 1 / 1.2^2 = 0.69 of a box
+        # that fits; all the heat without margin is the object itself.
+        self.assertLess(boxes["default"]["main"], 0.85)
+        self.assertGreater(boxes["chosen"]["main"], 0.85)
+        self.assertEqual(found["settings"]["box_margin"], 0.0)
+        self.assertIn("boxes (3 scenes, 3 objects)", printed)
 
     def test_mistakes(self):
         """Broken: a traceback, or a file of nothing, for a wrong flag."""

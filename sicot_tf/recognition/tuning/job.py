@@ -14,6 +14,7 @@ from sicot_tf.recognition import sku_categories
 from sicot_tf.recognition.tuning import asked_model
 from sicot_tf.recognition.tuning import category_choice
 from sicot_tf.recognition.tuning import labelled_pictures
+from sicot_tf.recognition.tuning import seen_scenes
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ def run(
         answered, sku_categories.SkuCategories(generation).of, settings
     )
     measured["num_left_out"] = len(pictures) - len(answered)
+    if scenes is not None:
+        known = labelled_pictures.read_scenes(scenes, split)
+        settings, measured["boxes"] = _choose_boxes(model, known, settings)
     return {
         "settings": dataclasses.asdict(settings),
         "measured": measured,
@@ -89,3 +93,27 @@ def _ask(
                 )
             )
     return answered
+
+
+def _choose_boxes(
+    model: asked_model.AskedModel,
+    scenes: list[labelled_pictures.Scene],
+    settings: recognition_settings.RecognitionSettings,
+) -> tuple[recognition_settings.RecognitionSettings, dict[str, Any]]:
+    """The settings with those of the boxes, and how well boxes fit."""
+    # Takes OpenCV along, which nothing else here needs.
+    from sicot_tf.recognition import localization
+
+    seen = seen_scenes.look(model, scenes)
+    maps, boxes, sizes = seen.heat_maps, seen.boxes, seen.sizes
+    chosen = localization.choose_localization(maps, boxes, sizes, settings)
+    return chosen, {
+        "num_scenes": len(maps),
+        "num_objects": sum(map(len, boxes)),
+        **{
+            name: dataclasses.asdict(
+                localization.measure(maps, boxes, sizes, each)
+            )
+            for name, each in (("default", settings), ("chosen", chosen))
+        },
+    }

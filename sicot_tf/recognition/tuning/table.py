@@ -43,6 +43,32 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"{each['num_recognised']:>7,} pictures, "
                 f"{each['num_recognised_right']:,} right"
             )
+    if "boxes" in measured:
+        yield from _boxes(measured["boxes"], settings)
+
+
+def _boxes(
+    measured: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Iterator[str]:
+    """How well boxes fit, before and after."""
+    yield (
+        f"boxes ({measured['num_scenes']:,} scenes, "
+        f"{measured['num_objects']:,} objects): mean IoU in %"
+    )
+    for name, numbers in (
+        ("default", ""),
+        (
+            "chosen",
+            f": threshold {settings['heat_threshold']:g}, "
+            f"mass {settings['heat_mass']:g}, "
+            f"margin {settings['box_margin']:g}",
+        ),
+    ):
+        objects, main = measured[name]["objects"], measured[name]["main"]
+        yield (
+            f"  {name + numbers:<48}objects {100 * objects:4.1f}, "
+            f"main {100 * main:4.1f}"
+        )
 
 
 def _line(name: str, accuracy: Mapping[str, float]) -> str:

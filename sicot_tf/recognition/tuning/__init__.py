@@ -1,0 +1,1 @@
+"""Chooses the numbers of the recognition stages on validation pictures."""

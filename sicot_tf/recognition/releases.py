@@ -109,6 +109,37 @@ def publish(
     return release
 
 
+def unpublished(
+    index_generation: pathlib.Path,
+    *,
+    model_base_path: pathlib.Path,
+    model_version: int,
+    settings: RecognitionSettings,
+    model_name: str = "",
+) -> Release:
+    """A pair that stays as it is, without a folder of releases.
+
+    Args:
+        model_base_path: need not be there if the model server is elsewhere.
+        model_name: of the model server; "" for the name of the folder.
+    """
+    base, index = model_base_path.resolve(), index_generation.resolve()
+    return Release(
+        name="fixed",
+        published_at="",
+        before=None,
+        model_name=model_name or base.name,
+        model_base_path=base,
+        model_version=model_version,
+        weights_sha256="",
+        model_identity="",
+        index_generation=index,
+        index_identity="",
+        settings=settings,
+        check={},
+    )
+
+
 def live_name(folder: pathlib.Path) -> str | None:
     """The name in `LIVE`; None if nothing was published yet.
 
@@ -155,10 +186,17 @@ def read(folder: pathlib.Path, name: str) -> Release:
         ) from error
 
 
-def find_fault(release: Release) -> str:
-    """Why a release can't be used any more; empty if it can."""
+def find_fault(release: Release, model_is_elsewhere: bool = False) -> str:
+    """Why a release can't be used any more; empty if it can.
+
+    Args:
+        model_is_elsewhere: the model need not be on this machine; if it is,
+            it is compared all the same.
+    """
+    model = release.model_identity
     try:
-        model = release_check.model_identity(release.model_folder)
+        if not model_is_elsewhere or release.model_folder.exists():
+            model = release_check.model_identity(release.model_folder)
         index = release_check.index_identity(release.index_generation)
     except ValueError as error:
         return str(error)

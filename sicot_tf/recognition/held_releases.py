@@ -83,8 +83,8 @@ class HeldReleases:
                 self._retired.append(self._current)
             self._current = _Held(release)
 
-    def close_unused(self) -> bool:
-        """Closes former releases that no request has; whether there were any.
+    def close_unused(self) -> None:
+        """Closes former releases that no request has.
 
         Those whose time of grace has not passed stay open.
         """
@@ -99,7 +99,6 @@ class HeldReleases:
                 self._retired.remove(each)
         for each in unused:
             each.release.close()
-        return bool(unused)
 
     def close(self) -> None:
         """Ends: what requests still have is closed as they end."""

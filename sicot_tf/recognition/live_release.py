@@ -154,9 +154,9 @@ class LiveRelease:
             self._held.replace(opened, self._grace_seconds)
             self._next = None
         except BaseException:
+            # The next look tells the model server.
             self._next = None
             opened.close()
-            self._tell_versions()
             raise
         self.fault, self._failed = "", ""
         _log.info(
@@ -226,8 +226,8 @@ class LiveRelease:
 
     async def _tidy(self) -> None:
         # To give gigabytes back takes a moment.
-        if await asyncio.to_thread(self._held.close_unused):
-            self._tell_versions()
+        await asyncio.to_thread(self._held.close_unused)
+        self._tell_versions()
 
     def _tell_versions(self) -> None:
         if self._change_versions is None:

@@ -194,7 +194,8 @@ def _print_check(found: "release_check.Check") -> None:
         shown = "" if share is None else f"{share:.1f} %"
         line = f"{title:20} {count:12,} {shown:>8}  {', '.join(sample)}"
         print(line.rstrip())
-    print(f"{'embeddings':20} {found.embeddings:>12}")
+    # Before anything changes, also where stdout is a pipe.
+    print(f"{'embeddings':20} {found.embeddings:>12}", flush=True)
 
 
 def _print_list(folder: pathlib.Path) -> None:

@@ -14,7 +14,6 @@ from sicot_tf import command_line
 if typing.TYPE_CHECKING:
     from sicot_tf.recognition import release_check
     from sicot_tf.recognition import releases
-    from sicot_tf.recognition import settings
 
 _EXAMPLES = """
 examples:
@@ -134,14 +133,17 @@ def _publish(arguments: argparse.Namespace) -> None:
 
     model = release_check.newest_version(arguments.model)
     index = generations.resolve_generation(arguments.product_index)
+    chosen, origin = settings.RecognitionSettings(), "defaults"
     if arguments.settings:
-        chosen = settings.read(arguments.settings)
-    else:
-        chosen = _settings_of_live(arguments.releases)
+        chosen, origin = settings.read(arguments.settings), arguments.settings
+    elif before := releases.live_name(arguments.releases):
+        # So that the daily line keeps what was tuned once.
+        chosen = releases.read(arguments.releases, before).settings
+        origin = f"as in {before}"
     found = release_check.check(model, index)
     print(f"Model          {model}")
     print(f"Product index  {index}")
-    print(f"Settings       {arguments.settings or 'as before'}")
+    print(f"Settings       {origin}")
     _print_check(found)
     faults = found.faults(arguments.max_missing_percent)
     if faults:
@@ -158,19 +160,6 @@ def _publish(arguments: argparse.Namespace) -> None:
         releases.publish(arguments.releases, model, index, chosen, found),
         arguments.releases,
     )
-
-
-def _settings_of_live(
-    folder: pathlib.Path,
-) -> "settings.RecognitionSettings":
-    """Those in use, so that the daily line keeps what was tuned once."""
-    from sicot_tf.recognition import releases
-    from sicot_tf.recognition import settings
-
-    name = releases.live_name(folder)
-    if name is None:
-        return settings.RecognitionSettings()
-    return releases.read(folder, name).settings
 
 
 def _print_check(found: "release_check.Check") -> None:

@@ -123,8 +123,10 @@ class ReleaseTest(unittest.TestCase):
         path = self.folder / "recognition.json"
         path.write_text(json.dumps({"settings": {"max_objects": 2}}))
         self.publish("--settings", str(path))
+        before = releases.live_name(self.releases)
         tiny_releases.write_model(self.model / "2", ["cola", "tea"])
-        self.publish()
+        _, out, _ = self.publish()
+        self.assertIn(f"Settings       as in {before}\n", out)
         self.assertEqual(self.live_version(), 2)
         settings = releases.live(self.releases).settings
         self.assertEqual(settings.max_objects, 2)

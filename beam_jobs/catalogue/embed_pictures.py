@@ -69,10 +69,8 @@ def read_signature(saved_model: pathlib.Path) -> tuple[int, str]:
             f"{sorted(signatures)}. Export it with python -m sicot_tf.export."
         )
     shape = signatures[_SIGNATURE].outputs[_SIGNATURE].tensor_shape
-    lines = []
-    for path in (graph, *sorted(saved_model.glob("variables/*"))):
-        lines.append(f"{path.name} {files.sha256(path)}\n")
-    return shape.dim[-1].size, files.text_sha256("".join(lines))
+    sha256 = product_index.embedding_model_sha256(saved_model)
+    return shape.dim[-1].size, sha256
 
 
 class ReadPicturesFn(beam.DoFn):

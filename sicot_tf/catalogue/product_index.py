@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from sicot_tf import files
 from sicot_tf.data import generations
 
 STORE = "products.sqlite"
@@ -216,3 +217,17 @@ def connect(generation: pathlib.Path) -> sqlite3.Connection:
     )
     connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
     return connection
+
+
+def embedding_model_sha256(saved_model: pathlib.Path) -> str:
+    """SHA-256 of graph and weights, as a manifest names the model it embeds by.
+
+    Embeddings of two models can't be compared.
+    """
+    paths = (
+        saved_model / "saved_model.pb",
+        *sorted(saved_model.glob("variables/*")),
+    )
+    return files.text_sha256(
+        "".join(f"{path.name} {files.sha256(path)}\n" for path in paths)
+    )

@@ -1,0 +1,225 @@
+"""Makes an exported model and a product index live together.
+
+Prints first how they fit: classes of the model without product, SKUs of the
+index without class. A running recognition service takes the new pair within
+seconds, and keeps the old one if the new one can't be opened.
+"""
+
+import argparse
+import pathlib
+import typing
+
+from sicot_tf import command_line
+
+if typing.TYPE_CHECKING:
+    from sicot_tf.recognition import release_check
+    from sicot_tf.recognition import releases
+
+_EXAMPLES = """
+examples:
+  python -m sicot_tf.release --model saved_models/sicot \\
+      --product_index demo/index
+  python -m sicot_tf.release --model saved_models/sicot/2 \\
+      --product_index demo/index --settings recognition.json --check
+
+  python -m sicot_tf.release --list
+  python -m sicot_tf.release --rollback
+
+  # Every day:
+  python -m beam_jobs.build_product_index --input 'catalogue/*.parquet' \\
+      --output index --saved_model saved_models/sicot/2 && \\
+      python -m sicot_tf.release --model saved_models/sicot/2 \\
+      --product_index index
+
+exit codes: 0 live, or checked; 2 refused (the pair does not fit, a folder is
+missing, someone else publishes); 1 another error. What is live stays so unless
+the code is 0.
+"""
+
+
+def _make_parser() -> command_line.ArgumentParser:
+    parser = command_line.ArgumentParser("sicot_tf.release", __doc__, _EXAMPLES)
+    parser.add_argument(
+        "--releases",
+        type=pathlib.Path,
+        default=pathlib.Path("releases"),
+        metavar="DIR",
+        help="folder of the releases; DIR/LIVE names the one in use (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--model",
+        type=pathlib.Path,
+        help="exported model, saved_models/sicot (its newest version) or "
+        "saved_models/sicot/2",
+    )
+    parser.add_argument(
+        "--product_index",
+        type=pathlib.Path,
+        metavar="INDEX",
+        help="index (the generation that its LATEST names) or a generation",
+    )
+    parser.add_argument(
+        "--settings",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="what sicot_tf.tune_recognition has chosen (default: as in the "
+        "release that is live)",
+    )
+    parser.add_argument(
+        "--max_missing_percent",
+        type=float,
+        default=5.0,
+        help="refuse if more of the classes have no product, or more of the "
+        "index's SKUs no class (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="take the pair as it is"
+    )
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--check", action="store_true", help="only tell how the pair fits"
+    )
+    action.add_argument("--list", action="store_true", help="show the releases")
+    action.add_argument(
+        "--rollback",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="make an earlier release live (default: the one live before)",
+    )
+    return parser
+
+
+@command_line.mistakes_in_a_sentence()
+def main(argv: list[str] | None = None) -> None:
+    """`python -m sicot_tf.release`."""
+    parser = _make_parser()
+    arguments = parser.parse_args(argv)
+    if not 0 <= arguments.max_missing_percent <= 100:
+        parser.error(
+            "--max_missing_percent: expected 0 to 100, received "
+            f"{arguments.max_missing_percent}"
+        )
+    pair = (arguments.model, arguments.product_index)
+    if arguments.list or arguments.rollback is not None:
+        if any(pair):
+            parser.error(
+                "--list and --rollback take no --model and --product_index"
+            )
+        # `only_builder` would make the folder.
+        if not arguments.releases.is_dir():
+            parser.error(f"--releases: there is no folder {arguments.releases}")
+    elif not all(pair):
+        parser.error("--model and --product_index are needed")
+    from sicot_tf.recognition import releases
+
+    if arguments.list:
+        _print_list(arguments.releases)
+    elif arguments.rollback is not None:
+        _print_live(
+            releases.roll_back(arguments.releases, arguments.rollback or None),
+            arguments.releases,
+        )
+    else:
+        _publish(arguments)
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    from sicot_tf.data import generations
+    from sicot_tf.recognition import release_check
+    from sicot_tf.recognition import releases
+    from sicot_tf.recognition import settings
+
+    model = release_check.newest_version(arguments.model)
+    index = generations.resolve_generation(arguments.product_index)
+    chosen, origin = settings.RecognitionSettings(), "defaults"
+    if arguments.settings:
+        chosen, origin = settings.read(arguments.settings), arguments.settings
+    elif before := releases.live_name(arguments.releases):
+        # So that the daily line keeps what was tuned once.
+        chosen = releases.read(arguments.releases, before).settings
+        origin = f"as in {before}"
+    found = release_check.check(model, index)
+    print(f"Model          {model}")
+    print(f"Product index  {index}")
+    print(f"Settings       {origin}")
+    _print_check(found)
+    faults = found.faults(arguments.max_missing_percent)
+    if faults:
+        if not arguments.force:
+            raise ValueError(
+                f"{' '.join(faults)} What is live stays so. If the pair is "
+                "meant so, add --force."
+            )
+        print(f"Taken all the same: {' '.join(faults)}")
+    if arguments.check:
+        print("Checked only, nothing was changed. Next: leave --check out.")
+        return
+    _print_live(
+        releases.publish(arguments.releases, model, index, chosen, found),
+        arguments.releases,
+    )
+
+
+def _print_check(found: "release_check.Check") -> None:
+    print(f"{'':20} {'count':>12} {'share':>8}  for example")
+    for title, count, share, sample in (
+        ("classes", found.num_classes, None, ()),
+        (
+            "  without product",
+            found.classes_without_product,
+            found.percent_without_product,
+            found.sample_classes,
+        ),
+        ("SKUs of the index", found.num_skus, None, ()),
+        (
+            "  without class",
+            found.skus_without_class,
+            found.percent_without_class,
+            found.sample_skus,
+        ),
+    ):
+        shown = "" if share is None else f"{share:.1f} %"
+        line = f"{title:20} {count:12,} {shown:>8}  {', '.join(sample)}"
+        print(line.rstrip())
+    # Before anything changes, also where stdout is a pipe.
+    print(f"{'embeddings':20} {found.embeddings:>12}", flush=True)
+
+
+def _print_list(folder: pathlib.Path) -> None:
+    from sicot_tf.recognition import releases
+
+    try:
+        live = releases.live_name(folder)
+    except ValueError as error:
+        live = None
+        print(f"{folder / releases.LIVE} is damaged: {error}")
+    for name, release, fault in releases.history(folder):
+        pair = ""
+        if release:
+            pair = (
+                f"  {release.model_name} {release.model_version}  "
+                f"{release.index_generation.name}"
+            )
+        mark = "  <- LIVE" if name == live else ""
+        print(f"{name}{pair}{mark}")
+        if fault:
+            print(f"  can't be used: {fault}")
+
+
+def _print_live(release: "releases.Release", folder: pathlib.Path) -> None:
+    if release.before:
+        print(
+            f"Go back with: python -m sicot_tf.release --releases {folder} "
+            "--rollback"
+        )
+    print(
+        f"Live: {release.name} (model {release.model_name} version "
+        f"{release.model_version}, index {release.index_generation.name}). "
+        f"Next: python -m sicot_tf.recognize --releases {folder}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -98,6 +98,7 @@ setuptools.setup(
     entry_points={
         "console_scripts": [
             "sicot-build-dataset = beam_jobs.build_dataset:main",
+            "sicot-conversion-report = beam_jobs.conversion_report:main",
             "sicot-build-product-index = beam_jobs.build_product_index:main",
             "sicot-dataset-statistics = beam_jobs.dataset_statistics:main",
             "sicot-dataset-status = beam_jobs.status:main",
@@ -115,6 +116,9 @@ setuptools.setup(
             "sicot-export = sicot_tf.export:main",
             "sicot-serve = sicot_tf.serve:main",
             "sicot-client = sicot_tf.client:main",
+            "sicot-tune-recognition = sicot_tf.tune_recognition:main",
+            "sicot-release = sicot_tf.release:main",
+            "sicot-recognize = sicot_tf.recognize:main",
         ]
     },
 )

@@ -77,7 +77,8 @@ def parse(row: Mapping[str, Any]) -> Event:
     """
     if not isinstance(row, Mapping):
         raise ValueError(
-            f"Expected an event as an object, received {row!r:.40}."
+            "Expected an event as a JSON object, received "
+            f"{type(row).__name__}."
         )
     if (kind := row.get("event")) not in KINDS:
         raise ValueError(

@@ -119,7 +119,7 @@ class ParseTest(parameterized.TestCase):
 
     def test_refuses_no_object(self):
         """Breaks if a list ends in a traceback."""
-        with self.assertRaisesRegex(ValueError, "as an object"):
+        with self.assertRaisesRegex(ValueError, "JSON object, received list"):
             events.parse(["visit"])
 
 

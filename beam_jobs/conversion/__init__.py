@@ -1,0 +1,1 @@
+"""Conversion of the variants of an A/B test, counted by visitors."""

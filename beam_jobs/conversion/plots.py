@@ -15,6 +15,8 @@ _COLORS = (*figures.COLORS, "#000000")
 _MARKERS = "osD^vP"
 # More days than this have no room for a date each.
 _MAX_DATES = 10
+# Longer intervals are cut.
+_MAX_GAIN = 1.0
 
 
 def conversion_by_day(
@@ -55,6 +57,9 @@ def relative_gain(
     _date_axis(axis, [*report["days"], "whole\nperiod"])
     axis.axvline(len(report["days"]) - 0.5, **figures.DOTTED)
     axis.axhline(0, **figures.DASHED)
+    # The few trades of a day may leave ten times as many open.
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, -_MAX_GAIN), min(high, _MAX_GAIN))
     figures.show_percent(axis.yaxis)
     axis.set_ylabel("relative gain")
     axis.set_title(

@@ -91,7 +91,7 @@ def sample_ratio_p_value(
     if any(n and not e for n, e in zip(counts, expected, strict=True)):
         return 0.0
     pairs = [(n, e) for n, e in zip(counts, expected, strict=True) if e]
-    if len(pairs) < 2:
+    if not total or len(pairs) < 2:
         return None
     statistic = sum((n - e) ** 2 / e for n, e in pairs)
     return float(special.chdtrc(len(pairs) - 1, statistic))

@@ -123,7 +123,7 @@ def count(
             "select * from all_days anti join robots using (visitor)"
         )
         database.execute(_VISITORS)
-        (read, once, robots, robot_events) = database.sql(
+        (read, once, robots, robot_events) = database.execute(
             "select (select count(*) from parts), "
             "(select count(*) from once), (select count(*) from robots), "
             "(select coalesce(sum(events), 0)::bigint from all_days) - "
@@ -142,7 +142,7 @@ def count(
 def _number_variants(database: duckdb.DuckDBPyConnection) -> list[str]:
     names = [
         name
-        for (name,) in database.sql(
+        for (name,) in database.execute(
             f"select distinct variant from parts limit {_MAX_VARIANTS + 1}"
         ).fetchall()
     ]

@@ -182,3 +182,27 @@ def _add(group: dict[str, Any], rows: list[dict[str, Any]]) -> None:
                 counts[f"{name}_{kind}s"] += (
                     row["event"] == kind and row.get("recognised") is known
                 )
+
+
+def differences(report: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    """What differs between a report and `count_by_sets`; empty if nothing."""
+    found = []
+    for name in ("events", "duplicates", "robots", "robot_events", "variants"):
+        if report[name] != expected[name]:
+            found.append(f"{name}: {report[name]}, not {expected[name]}.")
+    groups = {"period": (report["period"], expected["period"])}
+    for day in sorted({*report["days"], *expected["days"]}):
+        groups[day] = (
+            report["days"].get(day, {"variants": {}}),
+            expected["days"].get(day, {}),
+        )
+    for group, (described, counts) in groups.items():
+        for variant in sorted({*described["variants"], *counts}):
+            row = described["variants"].get(variant, {})
+            for name, number in counts.get(variant, {}).items():
+                if row.get(name) != number:
+                    found.append(
+                        f"{group} {variant} {name}: {row.get(name)}, not "
+                        f"{number}."
+                    )
+    return found

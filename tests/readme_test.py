@@ -13,6 +13,7 @@ from absl.testing import parameterized
 _ROOT = pathlib.Path(__file__).parent.parent
 _PAGES = (
     "README.md",
+    "docs/conversion.md",
     "docs/dataset_statistics.md",
     "docs/experiments.md",
     "docs/long_tail.md",

@@ -68,7 +68,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
             f"{variant} against {report['baseline']}: conversion "
             f"{_signed(row['gain']['value'])} relative (95 % interval "
             f"{_signed(row['gain']['low'])} to {_signed(row['gain']['high'])}, "
-            f"p = {_p_value(row['p_value'])}): "
+            f"{_equation(row['p_value'])}): "
             + (
                 "a difference, if this is the end that was planned."
                 if sure
@@ -181,6 +181,11 @@ def _gain(cell: Mapping[str, float] | None) -> str:
 
 def _signed(fraction: float) -> str:
     return f"{100 * fraction:+.1f} %"
+
+
+def _equation(p_value: float | None) -> str:
+    text = _p_value(p_value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
 
 
 def _p_value(value: float | None) -> str:

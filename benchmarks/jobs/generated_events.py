@@ -77,17 +77,19 @@ def _session(
 ) -> list[str]:
     """What one visitor does in one go, in any order of times."""
     visitor = rng.randrange(num_visitors)
-    # One in a thousand sessions sees the other variant.
-    is_new = (visitor * 7919 % 1000 < 500) != (rng.random() < 0.001)
+    # One in two hundred sessions sees the other variant.
+    is_new = (visitor * 7919 % 1000 < 500) != (rng.random() < 0.005)
     variant = "new" if is_new else "current"
     robot = visitor % 211 == 0
-    kinds = [("visit", "")] if rng.random() > 0.02 else []
+    visited = rng.random() > 0.02
+    kinds = [("visit", "")] if visited else []
     for _ in range(rng.randrange(4)):
         recognised = rng.choice(("true", "true", "false", ""))
         kinds.append(("impression", recognised))
         if rng.random() < (0.3 if recognised == "true" else 0.1):
             kinds.append(("click", recognised))
-    if rng.random() < CONVERSION[variant]:
+    # Trades without a visit would be too few to be seen.
+    if rng.random() < (CONVERSION[variant] if visited else 0.3):
         kinds.append(("trade", ""))
     return [
         _line(rng, day, f"v{visitor}", kind, variant, recognised, robot, known)
@@ -127,13 +129,14 @@ def count_by_sets(
     """
     events, num_read = {}, 0
     for path in sorted(paths):
-        for place, line in enumerate(path.open(encoding="utf-8")):
-            if line.strip() in _BAD_LINES:
-                continue
-            num_read += 1
-            row = json.loads(line)
-            row["order"] = (row["time"], path.name, place)
-            events.setdefault(row["event_id"], row)
+        with path.open(encoding="utf-8") as file:
+            for place, line in enumerate(file):
+                if line.strip() in _BAD_LINES:
+                    continue
+                num_read += 1
+                row = json.loads(line)
+                row["order"] = (row["time"], path.name, place)
+                events.setdefault(row["event_id"], row)
     by_day = collections.defaultdict(list)
     for row in events.values():
         by_day[row["visitor"], row["time"][:10]].append(row)
@@ -199,7 +202,8 @@ def differences(report: dict[str, Any], expected: dict[str, Any]) -> list[str]:
     for group, (described, counts) in groups.items():
         for variant in sorted({*described["variants"], *counts}):
             row = described["variants"].get(variant, {})
-            for name, number in counts.get(variant, {}).items():
+            nobody = {"visit": 0, "without_visit": 0}
+            for name, number in counts.get(variant, nobody).items():
                 if row.get(name) != number:
                     found.append(
                         f"{group} {variant} {name}: {row.get(name)}, not "

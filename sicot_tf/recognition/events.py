@@ -6,7 +6,6 @@ picture (section 4.4.4 of the paper counts visitors, and needs no more).
 
 import dataclasses
 import datetime
-import ipaddress
 import json
 import logging
 import os
@@ -24,6 +23,8 @@ _log = logging.getLogger(__name__)
 KINDS = ("visit", "impression", "click", "trade")
 # Ids and variants: without `@`, `:` and `/` no e-mail, IPv6 address or URL.
 NAME = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
+# An IPv4 address, also with other signs for its dots.
+_ADDRESS = re.compile(r"(\d{1,3}[-_.~]){3}\d{1,3}")
 _MAX_TEXT = 256
 
 
@@ -122,21 +123,12 @@ def _visitor(row: Mapping[str, Any]) -> str:
             "_, -, . and ~, received something else (an e-mail or network "
             "address is none); send a random id instead."
         )
-    if _is_address(value):
+    if _ADDRESS.fullmatch(value):
         raise ValueError(
             "Expected `visitor` to be an opaque id, received what looks like "
             "a network address; send a random id instead."
         )
     return value
-
-
-def _is_address(text: str) -> bool:
-    """Whether a text is an IPv4 address, also with other signs for dots."""
-    try:
-        ipaddress.IPv4Address(re.sub("[-_~]", ".", text))
-    except ValueError:
-        return False
-    return True
 
 
 def _name(row: Mapping[str, Any], field: str) -> str:

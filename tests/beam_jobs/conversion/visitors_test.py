@@ -86,6 +86,14 @@ class CountTest(absltest.TestCase):
             in_two_variants=1,
         )
 
+    def test_another_variant_each_day(self):
+        """Breaks if a visitor who changed overnight is not told of, or is told
+        of on days with one variant."""
+        counts = self._count(["1 02T10:00 visit v b", "2 03T10:00 visit v a"])
+        self._assert_counts(counts["period"]["b"], visit=1, in_two_variants=1)
+        self._assert_counts(counts["days"]["2026-03-02"]["b"], visit=1)
+        self._assert_counts(counts["days"]["2026-03-03"]["a"], visit=1)
+
     def test_equal_times(self):
         """Breaks if the variant depends on chance where times are equal: the
         first file counts, then the first line."""

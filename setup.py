@@ -66,6 +66,7 @@ setuptools.setup(
         # Uploads of forms.
         "python-multipart>=0.0.20",
         "rjieba>=0.2.2,<0.3",
+        "scipy>=1.15,<2",
         "starlette>=1,<2",
         "tensorboard>=2.20",
         "tqdm>=4.66",

@@ -147,8 +147,8 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         "--saved_model",
         type=pathlib.Path,
         metavar="DIR",
-        help="exported model, for example saved_models/sicot/1: write its "
-        "embedding of every picture",
+        help="exported model, saved_models/sicot (its newest version) or "
+        "saved_models/sicot/1: write its embedding of every picture",
     )
     parser.add_argument(
         "--image_root",
@@ -200,7 +200,11 @@ def _build(
     command_line.import_tensorflow()
     from beam_jobs.catalogue import build
     from beam_jobs.catalogue import identity
+    from sicot_tf.recognition import release_check
 
+    saved_model = arguments.saved_model
+    if saved_model and not (saved_model / "saved_model.pb").is_file():
+        saved_model = release_check.newest_version(saved_model)
     print(f"date {arguments.date}", flush=True)
     generation = build.build(
         arguments.input,
@@ -210,7 +214,7 @@ def _build(
             mode=arguments.mode,
             base=arguments.base,
             labels=arguments.labels,
-            saved_model=arguments.saved_model,
+            saved_model=saved_model,
             image_root=arguments.image_root,
             encoding=arguments.encoding,
         ),

@@ -37,7 +37,7 @@ _NUM_SKUS, _NUM_QUICK_SKUS = 300, 100
 _SHOP = (
     *("--num_types", "36", "--num_brands", "12"),
     *("--val_pictures", "4", "--test_pictures", "6"),
-    *("--num_scenes", "0", "--num_clicks", "0"),
+    *("--num_scenes", "300", "--num_clicks", "0"),
 )
 # Over the presets: two cores train the later layers in a minute.
 _FULL = ("--frozen_until", "block5c_add", "--cached_views", "8")
@@ -99,6 +99,8 @@ class _Road(NamedTuple):
     runs: pathlib.Path
     index: pathlib.Path
     model: pathlib.Path
+    settings: pathlib.Path
+    releases: pathlib.Path
     # For every command.
     log_flags: tuple[str, ...] = ()
 
@@ -165,7 +167,7 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
     yield _Station(
         "6b. Export the visual stream",
         "sicot_tf.export",
-        ("--run_dir", recommended, "--output", road.model),
+        ("--run_dir", recommended, "--output", road.model, "--words"),
     )
     yield _Station(
         "7. The catalogue as an index from classes to products",
@@ -174,6 +176,26 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
             *("--input", road.shop / "catalogue-*.jsonl"),
             *("--output", road.index),
             *("--labels", recommended / "classes.jsonl"),
+            *("--saved_model", road.model),
+        ),
+    )
+    together = ("--model", road.model, "--product_index", road.index)
+    yield _Station(
+        "7b. Choose how photos are read, on validation pictures and scenes",
+        "sicot_tf.tune_recognition",
+        (
+            *together,
+            *("--records", road.shop / "records-*.jsonl"),
+            *("--scenes", road.shop / "scenes-*.jsonl"),
+            *("--output", road.settings),
+        ),
+    )
+    yield _Station(
+        "7c. Model and index go live together",
+        "sicot_tf.release",
+        (
+            *("--releases", road.releases, *together),
+            *("--settings", road.settings),
         ),
     )
 
@@ -204,6 +226,10 @@ def _print_outcome(road: _Road) -> None:
     print(f"SavedModel      {road.model}")
     print(f"Product index   {road.index}")
     print(f"Licences        {road.shop / 'LICENSES.md'}")
+    print(
+        "\nPoint a camera at it: python -m sicot_tf.recognize "
+        f"--releases {road.releases}"
+    )
 
 
 def _format_accuracies(tables: Mapping[str, Mapping[str, Any]]) -> str:
@@ -373,6 +399,8 @@ def main(argv: list[str] | None = None) -> None:
         runs=directory / f"runs{end}",
         index=directory / f"index{end}",
         model=arguments.saved_models / f"sicot{end}",
+        settings=directory / f"recognition{end}.json",
+        releases=directory / f"releases{end}",
         log_flags=(
             ()
             if arguments.verbosity == "info"

@@ -68,7 +68,8 @@ def _make_parser() -> command_line.ArgumentParser:
         "--localization_size",
         type=int,
         help="side in pixels of the square in which a whole photo is looked "
-        "at for its heat map (default: twice the model's, at least 384)",
+        "at for its heat map, best a multiple of 32 plus 1 (default: twice the "
+        "model's, at least 385)",
     )
     parser.add_argument(
         "--words",

@@ -1,9 +1,13 @@
-"""Where in a photo the evidence for a SKU lies, by the network that names it.
+"""Where in a photo the objects lie, by the network that names them.
 
-A class activation map (Zhou et al. 2016, arXiv 1512.04150) weighs the last
-feature map, before it is averaged over its positions, with the class's row of
-the classifier. A small square has few positions, so the same weights run over
-the whole photo at a larger size.
+The length of the last feature map's vectors, before they are averaged over
+their positions, of what is above the photo's own mean: objects stand out from
+what fills the photo. It asks for no class, so it finds every object of a
+photo, and needs no more than the features, whatever stands behind the pooling.
+The class activation map of the best SKU (Zhou et al. 2016, arXiv 1512.04150)
+was tried and is worse where a photo has several objects: docs/localization.md.
+A small square has few positions, so the same weights run over the whole photo
+at a larger size.
 """
 
 from collections.abc import Callable
@@ -11,12 +15,14 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-_LEAST_SIZE = 384
+_LEAST_SIZE = 385
+# Rows and columns of a heat map.
+_NUM_CELLS = 32
 
 
 def default_size(image_size: int) -> int:
     """Side of the square, in pixels, that a whole photo is looked at in."""
-    return max(_LEAST_SIZE, 2 * image_size)
+    return max(_LEAST_SIZE, 2 * image_size // 32 * 32 + 1)
 
 
 class HeatMaps:
@@ -25,7 +31,7 @@ class HeatMaps:
     Args:
         image_features: functional model from `{"image": [batch, side, side,
             3]}` float32 to `[batch, dim]`, with a `GlobalAveragePooling2D`;
-            what stands behind the last one sees no positions any more.
+            the input of the last one is the feature map.
         classifier: from `[batch, dim]` to logits `[batch, classes]`.
 
     Raises:
@@ -38,38 +44,23 @@ class HeatMaps:
         image_features: keras.Model,
         classifier: Callable[[tf.Tensor], tf.Tensor],
     ):
-        self._before, self._after = _split_at_pooling(image_features)
+        self._image_features = image_features
+        self._before = _before_pooling(image_features)
         self._classifier = classifier
 
-    def recognise(
-        self, image: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The best class, its score, and how much each channel is for it.
-
-        The channels' weights are the gradient of the class's logit, less the
-        mean logit, in the pooled features (Selvaraju et al., arXiv 1610.02391).
-        Where only the classifier stands behind the pooling, this is the
-        class's row, less the mean row, and the map is that of Zhou et al. A
-        neck of ReLUs is linear around each picture, so it is exact there, too.
+    def recognise(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The best class and its score.
 
         Args:
             image: `[batch, height, width, 3]` float32, 0 to 255.
 
         Returns:
-            `[batch]` int64, `[batch]` float32, `[batch, channels]` float32.
+            `[batch]` int64 and `[batch]` float32.
         """
-        pooled = tf.reduce_mean(self.features(image), axis=[1, 2])
-        with tf.GradientTape() as tape:
-            tape.watch(pooled)
-            features = self._after(tf.cast(pooled, self._after.input.dtype))
-            logits = tf.cast(self._classifier(features), tf.float32)
-            label = tf.argmax(logits, axis=1)
-            best = tf.gather(logits, label, batch_dims=1)
-            # All rows may share a part, which says nothing for any of them.
-            advantage = best - tf.reduce_mean(logits, axis=1)
-        weights = tape.gradient(advantage, pooled)
+        features = self._image_features({"image": image}, training=False)
+        logits = tf.cast(self._classifier(features), tf.float32)
         scores = tf.nn.softmax(logits)
-        return label, tf.gather(scores, label, batch_dims=1), weights
+        return tf.argmax(scores, axis=1), tf.reduce_max(scores, axis=1)
 
     def features(self, image: tf.Tensor) -> tf.Tensor:
         """`[batch, rows, columns, channels]` float32 of any picture size."""
@@ -77,43 +68,58 @@ class HeatMaps:
         return tf.cast(features, tf.float32)
 
 
-def heat(features: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """`[batch, rows, columns]`, what speaks for the class; else 0.
+def heat(features: tf.Tensor, extents: tf.Tensor) -> tf.Tensor:
+    """`[batch, rows, columns]`, how far features stand out; 0 or more.
 
     Args:
         features: `[batch, rows, columns, channels]`.
-        weights: `[batch, channels]`.
+        extents: `[batch, 2]` float32, as for `cut_padding`; the mean is over
+            the photo alone.
     """
-    return tf.nn.relu(tf.einsum("bhwc,bc->bhw", features, weights))
+    rows, columns = features.shape[1:3]
+    is_photo = (tf.range(rows, dtype=tf.float32) < extents[:, :1] * rows)[
+        :, :, None
+    ] & (tf.range(columns, dtype=tf.float32) < extents[:, 1:] * columns)[
+        :, None
+    ]
+    share = tf.cast(is_photo, tf.float32)[..., None]
+    sums = tf.reduce_sum(features * share, axis=[1, 2], keepdims=True)
+    mean = sums / tf.reduce_sum(share, axis=[1, 2], keepdims=True)
+    return tf.norm(tf.nn.relu(features - mean), axis=-1)
 
 
-def cut_padding(heat_map: tf.Tensor, extents: tf.Tensor) -> tf.Tensor:
-    """The part that covers the photo, in as many cells as the whole had.
+def cut_padding(
+    heat_map: tf.Tensor, extents: tf.Tensor, size: int
+) -> tf.Tensor:
+    """The part that covers the photo, `[batch, 32, 32]`.
+
+    The first cell looks at the square's first pixel, the last at its last one:
+    so it is where each stride pads both sides alike, as the backbones here do
+    at a size of 32 k + 1 (at 32 k half of them see half a cell aside).
 
     Args:
         heat_map: `[batch, rows, columns]` float32 of a square.
         extents: `[batch, 2]` float32, the share of the square's height and
             width that the photo fills, from the corner at the top left.
+        size: side of the square in pixels.
     """
-    rows = _resampling(extents[:, 0], heat_map.shape[1])
-    columns = _resampling(extents[:, 1], heat_map.shape[2])
+    rows = _resampling(extents[:, 0], size, heat_map.shape[1])
+    columns = _resampling(extents[:, 1], size, heat_map.shape[2])
     return tf.einsum("bih,bhw,bjw->bij", rows, heat_map, columns)
 
 
-def _resampling(extent: tf.Tensor, size: int) -> tf.Tensor:
-    """`[batch, size, size]`, from cells to linearly interpolated ones."""
-    middles = tf.range(size, dtype=tf.float32) + 0.5
-    places = extent[:, tf.newaxis] * middles - 0.5
-    places = tf.clip_by_value(places, 0.0, size - 1.0)
-    distance = places[:, :, tf.newaxis] - tf.range(size, dtype=tf.float32)
+def _resampling(extent: tf.Tensor, size: int, cells: int) -> tf.Tensor:
+    """`[batch, 32, cells]`, from cells to linearly interpolated ones."""
+    middles = (tf.range(_NUM_CELLS, dtype=tf.float32) + 0.5) / _NUM_CELLS
+    pixels = extent[:, tf.newaxis] * middles * size - 0.5
+    places = tf.clip_by_value(pixels / (size - 1), 0.0, 1.0) * (cells - 1)
+    distance = places[:, :, tf.newaxis] - tf.range(cells, dtype=tf.float32)
     return tf.nn.relu(1 - tf.abs(distance))
 
 
-def _split_at_pooling(
-    image_features: keras.Model,
-) -> tuple[keras.Model, keras.Model]:
-    """The same layers, at any size: up to the last pooling, and behind it."""
-    poolings, outputs = [], []
+def _before_pooling(image_features: keras.Model) -> keras.Model:
+    """The same layers, at any picture size, up to the last pooling."""
+    feature_maps, outputs = [], []
 
     def call(layer: keras.Layer, *args: object, **kwargs: object) -> object:
         # A model has a fixed input size, its layers have none.
@@ -123,7 +129,7 @@ def _split_at_pooling(
             return outputs[-1]
         outputs.append(layer(*args, **kwargs))
         if isinstance(layer, keras.layers.GlobalAveragePooling2D):
-            poolings.append((args[0], outputs[-1]))
+            feature_maps.append(args[0])
         return outputs[-1]
 
     image = {"image": keras.Input([None, None, 3], name="image")}
@@ -134,19 +140,13 @@ def _split_at_pooling(
             "Expected a backbone whose layers run at any picture size, which "
             f"heat maps need; at another size it fails: {error}"
         ) from error
-    if not poolings:
+    if not feature_maps:
         raise ValueError(
             "Expected image_features with a GlobalAveragePooling2D, whose "
             "input is the feature map that heat maps are made of; received "
             f"layers {[each.name for each in image_features.layers]}."
         )
-    feature_map, pooled = poolings[-1]
-    # Nothing may stand behind the pooling, and a model needs a layer.
-    end = keras.layers.Identity()(outputs[-1])
-    return (
-        keras.Model(image, feature_map, name="before_pooling"),
-        keras.Model(pooled, end, name="after_pooling"),
-    )
+    return keras.Model(image, feature_maps[-1], name="before_pooling")
 
 
 def _copy(

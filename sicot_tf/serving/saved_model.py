@@ -281,12 +281,12 @@ def _write_graph(
                 tf.TensorSpec([2], tf.float32),
             ),
         )
-        labels, scores, weights = localize.recognise(image)
-        heat = heat_maps.heat(localize.features(whole), weights)
+        labels, scores = localize.recognise(image)
+        heat = heat_maps.heat(localize.features(whole), extents)
         return {
             "sku_id": label_table.lookup(labels),
             "score": scores,
-            "heat_map": heat_maps.cut_padding(heat, extents),
+            "heat_map": heat_maps.cut_padding(heat, extents, localization_size),
         }
 
     image_bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")

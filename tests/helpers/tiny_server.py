@@ -23,7 +23,7 @@ from sicot_tf.serving import serving_config
 from tests.helpers import serving_models
 
 IMAGE_SIZE = 16
-LOCALIZATION_SIZE = 24
+LOCALIZATION_SIZE = 25
 EMBEDDING_DIM = 6
 # Labels are plain UTF-8 lines: one is not ASCII, two have spaces.
 SKU_IDS = ("sku-a", "sku-b", "可乐 330 ml", "sku-d", "sku e", "sku-f", "sku-g")

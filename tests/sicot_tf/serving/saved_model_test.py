@@ -145,8 +145,7 @@ class SavedModelTest(tf.test.TestCase):
                     {
                         "sku_id": ["string", [None]],
                         "score": ["float32", [None]],
-                        # The convolution has no padding.
-                        "heat_map": ["float32", [None, 22, 22]],
+                        "heat_map": ["float32", [None, 32, 32]],
                     },
                 ],
             },

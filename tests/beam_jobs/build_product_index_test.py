@@ -579,7 +579,7 @@ class BuildTest(unittest.TestCase):
         self.assertFalse((plain / "embeddings.npy").exists())
         with mistakes.assert_told(self, "has no embeddings of"):
             self.build(*(changes, "--mode", "delta", *flags), date="2026-01-04")
-        with mistakes.assert_told(self, "found no saved_model.pb"):
+        with mistakes.assert_told(self, "found no version in"):
             self.build(catalogue, "--saved_model", self.folder)
 
     def test_finished_pictures_are_not_done_again(self):

@@ -37,9 +37,9 @@ class RecognitionSettings:
     category_sharpness: float = 4.0
     num_neighbours: int = 30
     category_influence: float = 0.0
-    heat_threshold: float = 0.5
+    heat_threshold: float = 0.6
     heat_mass: float = 0.9
-    box_margin: float = 0.1
+    box_margin: float = 0.2
     max_objects: int = 4
 
     def __post_init__(self) -> None:

@@ -5,8 +5,8 @@ Every refusal is an `answers.Refusal`: the right code and one sentence.
 
 import asyncio
 import dataclasses
+import logging
 import pathlib
-from collections.abc import Callable
 from typing import Annotated
 from typing import Any
 
@@ -15,7 +15,6 @@ import pydantic
 import starlette.exceptions
 from fastapi import exceptions
 from fastapi import responses
-from fastapi import staticfiles
 
 import sicot_tf
 from sicot_tf.recognition import answers
@@ -30,6 +29,7 @@ from sicot_tf.recognition import pictures
 from sicot_tf.recognition import pipeline
 from sicot_tf.recognition import wishes
 
+_log = logging.getLogger(__name__)
 _WEB = pathlib.Path(__file__).parent / "web"
 _MAX_PRODUCTS = 1000
 _PICTURE_SECONDS = 3600
@@ -279,9 +279,17 @@ def _add_operation(app: fastapi.FastAPI, service: Service) -> None:
 
 
 def _add_pages(app: fastapi.FastAPI) -> None:
-    # Last: what no route above takes is a file of the page.
-    if _WEB.is_dir():
-        app.mount("/", staticfiles.StaticFiles(directory=_WEB, html=True))
+    # By name: what a request says is never made a path.
+    files = {path.name: path for path in _WEB.glob("*.*") if path.is_file()}
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/{name}", include_in_schema=False)
+    async def page(name: str = "index.html") -> fastapi.Response:
+        if name not in files:
+            raise starlette.exceptions.HTTPException(404)
+        return responses.FileResponse(
+            files[name], headers={"Cache-Control": "no-cache"}
+        )
 
 
 def _refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -328,6 +336,8 @@ def _refuse_status(
     error: photos.PhotoError | model_server.ModelServerError,
 ) -> fastapi.Response:
     headers = {}
+    if error.status > 500:
+        _log.warning("Request %s: %s", request.state.request_id, error.details)
     if error.status == 503:
         headers["Retry-After"] = str(_RETRY_SECONDS)
     return _answer(request, error.status, str(error), headers)

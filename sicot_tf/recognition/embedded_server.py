@@ -7,7 +7,6 @@ ends it with its parent (prctl, PR_SET_PDEATHSIG), even after a SIGKILL.
 """
 
 import asyncio
-import json
 import logging
 import os
 import pathlib
@@ -16,9 +15,8 @@ import sys
 import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Mapping
 
-from sicot_tf import files
+from sicot_tf.recognition import open_release
 
 _log = logging.getLogger(__name__)
 # Between two starts: twice as long each time, until it has run for a while.
@@ -34,8 +32,6 @@ ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-# Base path and versions of each model.
-Models = Mapping[str, tuple[pathlib.Path, Iterable[int]]]
 
 
 class EmbeddedServer:
@@ -46,12 +42,16 @@ class EmbeddedServer:
         num_restarts: how often it has died so far.
     """
 
-    def __init__(self, models: Models, flags: Iterable[str] = ()):
-        """Does not start it yet.
+    def __init__(
+        self,
+        flags: Iterable[str] = (),
+        on_death: Callable[[], object] = lambda: None,
+    ):
+        """Starts nothing yet.
 
         Args:
-            models: what is served; see `serve`.
             flags: more flags of `sicot_tf.serve`.
+            on_death: called each time it dies.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="sicot-recognize-")
         folder = pathlib.Path(self._folder.name)
@@ -65,29 +65,20 @@ class EmbeddedServer:
             "--drain_seconds=0",
             *flags,
         ]
+        self._on_death = on_death
         self.num_restarts = 0
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task | None = None
-        self._stopping = False
-        self.serve(models)
 
-    def serve(self, models: Models) -> None:
+    def serve(self, models: open_release.Models) -> None:
         """Makes exactly these versions be served, within about a second.
 
-        A version that is no longer named ends once its requests have.
+        The first call starts the process. A version that is no longer named
+        ends once its requests have.
         """
-        files.write_text(self._config, _to_text(models))
-
-    async def start(
-        self, on_death: Callable[[], object] = lambda: None
-    ) -> None:
-        """Starts the process, which takes some seconds to answer.
-
-        Args:
-            on_death: called each time it dies.
-        """
-        await self._launch()
-        self._supervisor = asyncio.create_task(self._supervise(on_death))
+        open_release.write_model_config(self._config, models)
+        if self._supervisor is None:
+            self._supervisor = asyncio.create_task(self._supervise())
 
     @property
     def pid(self) -> int | None:
@@ -97,9 +88,9 @@ class EmbeddedServer:
 
     async def stop(self) -> None:
         """Ends the process and waits for it."""
-        self._stopping = True
         if self._supervisor:
             self._supervisor.cancel()
+            await asyncio.wait({self._supervisor})
         process = self._process
         if process and process.returncode is None:
             process.send_signal(signal.SIGTERM)
@@ -110,26 +101,22 @@ class EmbeddedServer:
                 await process.wait()
         self._folder.cleanup()
 
-    async def _launch(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _LAUNCHER, str(os.getpid())),
-            *("-m", "sicot_tf.serve", *self._flags),
-            # Results of this command only come from this process; and Ctrl-C
-            # in a terminal must not end the server before its last requests.
-            stdout=sys.stderr.fileno(),
-            start_new_session=True,
-        )
-
-    async def _supervise(self, on_death: Callable[[], object]) -> None:
+    async def _supervise(self) -> None:
         pause = _FIRST_PAUSE
         clock = asyncio.get_running_loop().time
         while True:
             started = clock()
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _LAUNCHER, str(os.getpid())),
+                *("-m", "sicot_tf.serve", *self._flags),
+                # Standard output is for results of this command; and Ctrl-C
+                # must not end the server before its last requests.
+                stdout=sys.stderr.fileno(),
+                start_new_session=True,
+            )
             code = await self._process.wait()
-            if self._stopping:
-                return
             self.num_restarts += 1
-            on_death()
+            self._on_death()
             if clock() - started > _STABLE_SECONDS:
                 pause = _FIRST_PAUSE
             _log.error(
@@ -138,18 +125,3 @@ class EmbeddedServer:
             )
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            await self._launch()
-
-
-def _to_text(models: Models) -> str:
-    """A ModelServerConfig; JSON strings are good for protobuf's text, too."""
-    configs = []
-    for name, (base_path, versions) in models.items():
-        listed = " ".join(f"versions: {version}" for version in versions)
-        configs.append(
-            f"  config {{\n    name: {json.dumps(name, ensure_ascii=False)}\n"
-            f"    base_path: {json.dumps(str(base_path), ensure_ascii=False)}\n"
-            '    model_platform: "tensorflow"\n'
-            f"    model_version_policy {{ specific {{ {listed} }} }}\n  }}\n"
-        )
-    return f"model_config_list {{\n{''.join(configs)}}}\n"

@@ -56,11 +56,13 @@ class ModelServerError(RuntimeError):
     Attributes:
         status: code of HTTP that tells it: 422 if the photo is to blame, 502,
             503 or 504 if it is the server.
+        details: what the server says, for the log.
     """
 
-    def __init__(self, status: int, sentence: str):
+    def __init__(self, status: int, sentence: str, details: str = ""):
         super().__init__(sentence)
         self.status = status
+        self.details = details
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,8 +311,7 @@ def _to_error(error: grpc.aio.AioRpcError) -> ModelServerError:
     elif status == 504:
         sentence = "The model did not answer in time. Try again later."
     else:
-        _log.warning("The model server says %s: %s", code.name, details)
         sentence = (
             f"The model server does not answer ({code.name}). Try again later."
         )
-    return ModelServerError(status, sentence)
+    return ModelServerError(status, sentence, f"{code.name}: {details}")

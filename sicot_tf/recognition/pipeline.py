@@ -14,7 +14,6 @@ import numpy as np
 
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import category
-from sicot_tf.recognition import localization
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import open_release
@@ -129,6 +128,8 @@ async def localise(
         )
     if heat_map is None:
         return [(0, 0, photo.width, photo.height)], "photo"
+    from sicot_tf.recognition import localization
+
     boxes = localization.find_boxes(
         heat_map,
         width=photo.width,

@@ -18,6 +18,7 @@ from fastapi import responses
 
 import sicot_tf
 from sicot_tf.recognition import answers
+from sicot_tf.recognition import api_page
 from sicot_tf.recognition import front
 from sicot_tf.recognition import limits
 from sicot_tf.recognition import live_release
@@ -199,7 +200,7 @@ def _add_catalogue(
         "/v1/products/{sku_id:path}",
         dependencies=guarded,
         summary="All products of a SKU",
-        responses=_refusals(401, 404, 429, 503),
+        responses=_refusals(401, 404, 422, 429, 503),
     )
     async def products(sku_id: str) -> Products:
         """The newest first, at most 1,000."""
@@ -225,7 +226,7 @@ def _add_catalogue(
         "/v1/pictures/{identity}",
         summary="A picture of the catalogue",
         response_class=fastapi.Response,
-        responses=_refusals(404, 503),
+        responses=_refusals(404, 422, 503),
     )
     async def picture(identity: str) -> fastapi.Response:
         """The file that an answer's picture URL means."""
@@ -281,6 +282,13 @@ def _add_operation(app: fastapi.FastAPI, service: Service) -> None:
 def _add_pages(app: fastapi.FastAPI) -> None:
     # By name: what a request says is never made a path.
     files = {path.name: path for path in _WEB.glob("*.*") if path.is_file()}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> fastapi.Response:
+        return responses.HTMLResponse(
+            api_page.render(app.openapi()),
+            headers={"Content-Security-Policy": api_page.POLICY},
+        )
 
     @app.get("/", include_in_schema=False)
     @app.get("/{name}", include_in_schema=False)

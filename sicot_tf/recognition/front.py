@@ -56,7 +56,7 @@ class Front:
                 headers = datastructures.MutableHeaders(scope=message)
                 headers["x-request-id"] = given
                 for name, value in _HEADERS:
-                    headers[name] = value
+                    headers.setdefault(name, value)
             await send(message)
 
         try:

@@ -95,9 +95,7 @@ class EncodeTest(parameterized.TestCase):
     def test_large_photo_is_reduced(self, orientation):
         """Breaks if a model server has to hold 12 megapixels in float32, or
         the reduced photo lies on its side."""
-        data = _picture(
-            "JPEG", (4000, 3000), exif=_exif(orientation)
-        )
+        data = _picture("JPEG", (4000, 3000), exif=_exif(orientation))
         pixels = _pixels(photos.encode_whole(photos.read(data)))
         # 3000 // 640 = 4: sides divided by 4.
         expected = (750, 1000) if orientation == 1 else (1000, 750)
@@ -111,9 +109,7 @@ class EncodeTest(parameterized.TestCase):
         """Breaks if the crop of a turned photo shows another part."""
         stored = picture_formats.rgb()
         seen = picture_files.turn_upright(stored, orientation)
-        data = picture_formats.encode(
-            stored, "PNG", exif=_exif(orientation)
-        )
+        data = picture_formats.encode(stored, "PNG", exif=_exif(orientation))
         box = (5, 3, 20, 30)
         [crop] = photos.encode_crops(photos.read(data), [box])
         np.testing.assert_array_equal(_pixels(crop), np.asarray(seen.crop(box)))

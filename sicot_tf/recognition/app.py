@@ -5,6 +5,7 @@ Every refusal is an `answers.Refusal`: the right code and one sentence.
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import pathlib
 from typing import Annotated
@@ -283,10 +284,14 @@ def _add_pages(app: fastapi.FastAPI) -> None:
     # By name: what a request says is never made a path.
     files = {path.name: path for path in _WEB.glob("*.*") if path.is_file()}
 
+    @functools.cache
+    def render_docs() -> str:
+        return api_page.render(app.openapi())
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> fastapi.Response:
         return responses.HTMLResponse(
-            api_page.render(app.openapi()),
+            render_docs(),
             headers={"Content-Security-Policy": api_page.POLICY},
         )
 

@@ -9,12 +9,14 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import pathlib
 import urllib.parse
 
 from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import photos
 
+_log = logging.getLogger(__name__)
 _SIGNATURE_BYTES = 9
 _MAX_ID = 2000
 
@@ -39,6 +41,7 @@ class Pictures:
         self._root = root.resolve() if root else None
         self._secret = secret
         self._prefix = prefix
+        self._has_warned = False
 
     def url(self, product_id: str, place: int, image: str) -> str | None:
         """Where a picture is seen; None if it can't be.
@@ -51,7 +54,16 @@ class Pictures:
         if scheme in ("http", "https"):
             # Seen at its own place; nothing is fetched from here.
             return image
-        if scheme or self._root is None:
+        if scheme:
+            return None
+        if self._root is None:
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning(
+                    "The index has pictures by relative paths, such as %s, "
+                    "which are not shown: give --catalogue_root.",
+                    image,
+                )
             return None
         text = f"{place}:{product_id}".encode("utf-8", "surrogatepass")
         identity = base64.urlsafe_b64encode(self._sign(text) + text)

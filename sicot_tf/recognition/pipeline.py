@@ -5,10 +5,15 @@ can be left out or replaced: the next ones go on with what is there.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import os
 import time
+from collections.abc import Callable
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +27,9 @@ from sicot_tf.recognition import photos
 from sicot_tf.recognition.panel import Seen
 from sicot_tf.recognition.wishes import Wishes
 
+# Pixels are decoded by so many threads as there are cores: a photo of 50
+# megapixels takes 300 MB meanwhile.
+_decoders = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
 # Votes that an answer shows.
 _MAX_CATEGORIES = 5
 
@@ -79,7 +87,7 @@ async def recognise(
             photos.read, data, max_bytes=max_bytes, max_pixels=max_pixels
         )
         wanted_box = wishes.box_in(photo)
-        whole = await asyncio.to_thread(photos.encode_whole, photo)
+        whole = await _decode(photos.encode_whole, photo)
     with watch.stage("localise"):
         if wanted_box:
             boxes, box_from = [wanted_box], "user"
@@ -160,7 +168,7 @@ async def recognise_boxes(
             photos.square_around(box, photo.width, photo.height)
             for box in boxes
         ]
-        pictures += await asyncio.to_thread(photos.encode_crops, photo, crops)
+        pictures += await _decode(photos.encode_crops, photo, crops)
     found = await server.recognise(
         release.model_name, release.model_version, pictures
     )
@@ -220,6 +228,12 @@ def find_category(
     by_search = category.by_search(neighbours[0], settings.category_sharpness)
     fused = category.fuse(by_model, by_search, settings.category_search_weight)
     return neighbours, Shares(by_model, by_search, fused)
+
+
+async def _decode(function: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(
+        _decoders, functools.partial(function, *arguments)
+    )
 
 
 def _best(shares: dict[str, float]) -> dict[str, float]:

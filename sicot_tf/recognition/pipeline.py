@@ -136,8 +136,10 @@ async def localise(
         )
     if heat_map is None:
         return [(0, 0, photo.width, photo.height)], "photo"
-    from sicot_tf.recognition import localization
-
+    try:
+        from sicot_tf.recognition import localization
+    except ImportError:
+        return [(0, 0, photo.width, photo.height)], "photo"
     boxes = localization.find_boxes(
         heat_map,
         width=photo.width,

@@ -99,6 +99,34 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
             help=f"{text} ({default:,})",
         )
 
+    group = parser.add_argument_group("visitors (docs/conversion.md)")
+    group.add_argument(
+        "--events",
+        type=pathlib.Path,
+        help="folder for what visitors do; without it no cookie is set",
+    )
+    group.add_argument(
+        "--keep_event_days",
+        type=int,
+        default=30,
+        help="older files of --events are removed; 0: none (%(default)s)",
+    )
+    group.add_argument(
+        "--variants",
+        metavar="NAME=SHARE,...",
+        help="of an A/B test: current=0.5,new=0.5",
+    )
+    group.add_argument(
+        "--variant_salt", default="", help="another one for each test"
+    )
+    group.add_argument(
+        "--variant_settings",
+        action="append",
+        default=[],
+        metavar="VARIANT=FILE",
+        help="settings of a variant instead of the release's",
+    )
+
 
 def _mistake(arguments: argparse.Namespace) -> str | None:
     """What is wrong with flags that contradict or are out of range."""
@@ -116,6 +144,7 @@ def _mistake(arguments: argparse.Namespace) -> str | None:
         ("max_queue", 1),
         ("timeout_seconds", 0.001),
         ("drain_seconds", 0),
+        ("keep_event_days", 0),
     ):
         value = getattr(arguments, flag)
         if not least <= value <= 10**12:

@@ -180,14 +180,23 @@ async def read_upload(
             kind = request.headers.get("content-type", "")
             if kind.partition(";")[0].strip().lower() == "multipart/form-data":
                 return await _read_form(request, max_bytes)
-            stream = _bounded(request, max_bytes, max_bytes)
-            return b"".join([part async for part in stream]), {}
+            return await read_body(request, max_bytes), {}
     except TimeoutError as error:
         raise refusal(
             408,
             f"Expected the whole photo within {timeout_seconds:g} s. Send a "
             "smaller one, or try again.",
         ) from error
+
+
+async def read_body(request: requests.Request, max_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        HTTPException: 413 if it is too long.
+    """
+    stream = _bounded(request, max_bytes, max_bytes)
+    return b"".join([part async for part in stream])
 
 
 async def _read_form(

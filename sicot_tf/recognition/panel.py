@@ -10,6 +10,7 @@ from sicot_tf.recognition import category
 from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import open_release
 from sicot_tf.recognition.model_server import Recognition
+from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.wishes import Wishes
 
 # From a product's id, and the place and text of one of its pictures, to the
@@ -34,6 +35,7 @@ def make_objects(
     shares: category.Shares,
     wishes: Wishes,
     release: open_release.OpenRelease,
+    settings: RecognitionSettings,
     picture_url: PictureUrl,
 ) -> list[answers.RecognisedObject]:
     """One object of the answer for each that was seen.
@@ -46,7 +48,7 @@ def make_objects(
         _make_object(
             # The category is that of the main object.
             *(each, near, {} if place else shares, wishes, release),
-            picture_url,
+            *(settings, picture_url),
         )
         for place, (each, near) in enumerate(zip(seen, neighbours))
     ]
@@ -58,6 +60,7 @@ def _make_object(
     shares: category.Shares,
     wishes: Wishes,
     release: open_release.OpenRelease,
+    settings: RecognitionSettings,
     picture_url: PictureUrl,
 ) -> answers.RecognisedObject:
     recognition = seen.recognition
@@ -67,7 +70,7 @@ def _make_object(
         recognition.scores,
         categories_of,
         shares,
-        release.settings.category_influence,
+        settings.category_influence,
     )
     found = list(zip(sku_ids, scores))
     note = None

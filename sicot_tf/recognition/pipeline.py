@@ -25,6 +25,7 @@ from sicot_tf.recognition import open_release
 from sicot_tf.recognition import panel
 from sicot_tf.recognition import photos
 from sicot_tf.recognition.panel import Seen
+from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.wishes import Wishes
 
 # Pixels are decoded by so many threads as there are cores: a photo of 50
@@ -68,6 +69,7 @@ async def recognise(
     picture_url: panel.PictureUrl,
     request_id: str,
     variant: str,
+    settings: RecognitionSettings | None = None,
     max_bytes: int = photos.MAX_BYTES,
     max_pixels: int = photos.MAX_PIXELS,
 ) -> answers.Answer:
@@ -76,12 +78,14 @@ async def recognise(
     Args:
         release: what every part of the answer is taken from.
         picture_url: from a product and the place of a picture to its URL.
+        settings: instead of those of the release.
 
     Raises:
         photos.PhotoError: if the photo is not to be answered.
         model_server.ModelServerError: if the model server does not answer.
     """
     watch = Stopwatch()
+    settings = settings or release.settings
     with watch.stage("decode"):
         photo = await asyncio.to_thread(
             photos.read, data, max_bytes=max_bytes, max_pixels=max_pixels
@@ -93,7 +97,7 @@ async def recognise(
             boxes, box_from = [wanted_box], "user"
         else:
             boxes, box_from = await localise(
-                photo, whole, wishes.localize, release, server
+                photo, whole, wishes.localize, release, server, settings
             )
     with watch.stage("recognise"):
         seen = await recognise_boxes(
@@ -101,12 +105,13 @@ async def recognise(
         )
     with watch.stage("category"):
         neighbours, shares = await asyncio.to_thread(
-            find_category, seen, wishes, release
+            find_category, seen, wishes, release, settings
         )
     with watch.stage("index"):
         objects = await asyncio.to_thread(
             panel.make_objects,
-            *(seen, neighbours, shares.fused, wishes, release, picture_url),
+            *(seen, neighbours, shares.fused, wishes, release, settings),
+            picture_url,
         )
     return answers.Answer(
         request_id=request_id,
@@ -127,6 +132,7 @@ async def localise(
     wanted: bool,
     release: open_release.OpenRelease,
     server: model_server.ModelServer,
+    settings: RecognitionSettings,
 ) -> tuple[list[answers.Box], str]:
     """Boxes of the objects, the main one first, and who drew them."""
     heat_map = None
@@ -144,7 +150,7 @@ async def localise(
         heat_map,
         width=photo.width,
         height=photo.height,
-        settings=release.settings,
+        settings=settings,
     )
     return boxes, "localisation"
 
@@ -207,12 +213,12 @@ def find_category(
     seen: list[Seen],
     wishes: Wishes,
     release: open_release.OpenRelease,
+    settings: RecognitionSettings,
 ) -> tuple[list[list[nearest_pictures.Neighbour]], Shares]:
     """Nearest catalogue pictures of each object, and the main one's category.
 
     An index without embeddings has no neighbours: the model votes alone.
     """
-    settings = release.settings
     embeddings = [each.recognition.embedding for each in seen]
     neighbours = [[] for _ in seen]
     wanted = wishes.category or wishes.similar

@@ -17,6 +17,7 @@ import uvicorn
 from sicot_tf.data import generations
 from sicot_tf.recognition import app
 from sicot_tf.recognition import embedded_server
+from sicot_tf.recognition import events
 from sicot_tf.recognition import limits
 from sicot_tf.recognition import live_release
 from sicot_tf.recognition import metrics
@@ -26,7 +27,11 @@ from sicot_tf.recognition import pictures
 from sicot_tf.recognition import pipeline
 from sicot_tf.recognition import release_check
 from sicot_tf.recognition import settings
+from sicot_tf.recognition import variants
+from sicot_tf.recognition import visitors
 from sicot_tf.recognition import wishes
+from sicot_tf.recognition.service import Limits
+from sicot_tf.recognition.service import Service
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
@@ -76,12 +81,12 @@ async def run(arguments: argparse.Namespace) -> None:
         stack.push_async_callback(server.close)
         live = await _make_live(arguments, server, counters, change_versions)
         stack.callback(live.close)
-        service = app.Service(
+        parts = Service(
             live=live,
             server=server,
             pictures=pictures.Pictures(arguments.catalogue_root, keys.secret),
             keys=keys,
-            limits=app.Limits(
+            limits=Limits(
                 max_bytes=arguments.max_bytes,
                 max_pixels=arguments.max_pixels,
                 max_queue=arguments.max_queue,
@@ -90,8 +95,34 @@ async def run(arguments: argparse.Namespace) -> None:
             ),
             queue=queue,
             counters=counters,
+            visitors=_make_visitors(arguments, stack),
         )
-        await _serve(service, listener, stop, arguments)
+        await _serve(parts, listener, stop, arguments)
+
+
+def _make_visitors(
+    arguments: argparse.Namespace, stack: contextlib.AsyncExitStack
+) -> visitors.Visitors:
+    """Raises ValueError for variants that are none."""
+    log = None
+    if arguments.events:
+        log = events.EventLog(
+            arguments.events, keep_days=arguments.keep_event_days or None
+        )
+        stack.callback(log.close)
+    shares = visitors.ONLY_VARIANT
+    if arguments.variants:
+        shares = variants.parse_shares(arguments.variants)
+    changed = {}
+    for text in arguments.variant_settings:
+        name, _, path = text.partition("=")
+        if name not in shares or not path:
+            raise ValueError(
+                "Expected --variant_settings VARIANT=FILE of one of the "
+                f"--variants {sorted(shares)}, received {text!r}."
+            )
+        changed[name] = settings.read(path)
+    return visitors.Visitors(log, shares, arguments.variant_salt, changed)
 
 
 async def _make_live(
@@ -208,7 +239,7 @@ class _Uvicorn(uvicorn.Server):
 
 
 async def _serve(
-    service: app.Service,
+    service: Service,
     listener: socket.socket,
     stop: asyncio.Event,
     arguments: argparse.Namespace,

@@ -13,6 +13,8 @@ from sicot_tf.recognition import live_release
 from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import pictures
+from sicot_tf.recognition import service
+from sicot_tf.recognition import visitors
 from tests.helpers import tiny_recognizer
 from tests.helpers import tiny_server
 
@@ -48,19 +50,20 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(server.close)
         self.queue = limits.Queue(numbers.get("max_queue", 64))
         api_keys = limits.ApiKeys(list(keys))
-        service = app.Service(
+        parts = service.Service(
             live=live,
             server=server,
             pictures=pictures.Pictures(
                 self.root / "catalogue", api_keys.secret
             ),
             keys=api_keys,
-            limits=app.Limits(**numbers),
+            limits=service.Limits(**numbers),
             queue=self.queue,
             counters=metrics.Metrics(lambda: self.queue.length),
+            visitors=visitors.Visitors(),
         )
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app.make(service), client=(peer, 1)),
+            transport=httpx.ASGITransport(app.make(parts), client=(peer, 1)),
             base_url="http://test",
         )
         self.addAsyncCleanup(client.aclose)

@@ -115,9 +115,7 @@ def overlap(first: Box, second: Box) -> float:
         for axis in (0, 1)
     ]
     shared = max(0, sides[0]) * max(0, sides[1])
-    areas = [
-        (box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)
-    ]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     return shared / (sum(areas) - shared)
 
 

@@ -180,26 +180,6 @@ def encode_crops(photo: Photo, boxes: list[Box]) -> list[bytes]:
     ]
 
 
-def square_around(box: Box, width: int, height: int) -> Box:
-    """The smallest square around a box that fits into the photo.
-
-    The model looks at the middle square of a picture: of a long box it would
-    miss the ends. Where the photo is too narrow the square is cut.
-    """
-    left, top, right, bottom = box
-    side = max(right - left, bottom - top)
-
-    def grow(first: int, last: int, size: int) -> tuple[int, int]:
-        length = min(side, size)
-        start = (first + last - length) // 2
-        start = min(max(start, 0), size - length)
-        return start, start + length
-
-    x_min, x_max = grow(left, right, width)
-    y_min, y_max = grow(top, bottom, height)
-    return x_min, y_min, x_max, y_max
-
-
 def _open(data: bytes, kind: str) -> PIL.Image.Image:
     try:
         return PIL.Image.open(

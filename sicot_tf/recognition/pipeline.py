@@ -19,6 +19,7 @@ import numpy as np
 
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import category
+from sicot_tf.recognition import localization
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import open_release
@@ -142,10 +143,6 @@ async def localise(
         )
     if heat_map is None:
         return [(0, 0, photo.width, photo.height)], "photo"
-    try:
-        from sicot_tf.recognition import localization
-    except ImportError:
-        return [(0, 0, photo.width, photo.height)], "photo"
     boxes = localization.find_boxes(
         heat_map,
         width=photo.width,
@@ -173,7 +170,7 @@ async def recognise_boxes(
         pictures.append(whole)
     if box_from != "photo":
         crops = [
-            photos.square_around(box, photo.width, photo.height)
+            localization.to_square(box, width=photo.width, height=photo.height)
             for box in boxes
         ]
         pictures += await _decode(photos.encode_crops, photo, crops)

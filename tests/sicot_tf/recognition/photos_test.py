@@ -135,21 +135,5 @@ class EncodeTest(parameterized.TestCase):
         self.assertEqual(caught.exception.status, 422)
 
 
-class SquareAroundTest(parameterized.TestCase):
-    @parameterized.parameters(
-        # In the middle: grown by 10 above and below.
-        ((30, 40, 70, 60), (30, 30, 70, 70)),
-        # At the edge: moved inside.
-        ((60, 0, 100, 10), (60, 0, 100, 40)),
-        ((90, 60, 100, 80), (80, 60, 100, 80)),
-        # Longer than the photo is high: all of its height.
-        ((0, 10, 100, 20), (0, 0, 100, 80)),
-        ((10, 20, 11, 21), (10, 20, 11, 21)),
-    )
-    def test_square_around(self, box, expected):
-        """Breaks if the model does not see the ends of a long product."""
-        self.assertEqual(photos.square_around(box, 100, 80), expected)
-
-
 if __name__ == "__main__":
     absltest.main()

@@ -16,6 +16,8 @@ class Metrics:
     """Counters of one process."""
 
     def __init__(self, queue_length: Callable[[], int]):
+        # One more line for each, which nobody looks at.
+        prometheus_client.disable_created_metrics()
         self.registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter(
             "sicot_recognition_requests",

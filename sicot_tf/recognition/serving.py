@@ -252,7 +252,8 @@ async def _serve(
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             h11_max_incomplete_event_size=_HEADER_BYTES,
-            timeout_graceful_shutdown=int(arguments.timeout_seconds) + 1,
+            # An upload and its answer.
+            timeout_graceful_shutdown=int(2 * arguments.timeout_seconds) + 1,
         )
     )
     following = asyncio.create_task(service.live.follow())

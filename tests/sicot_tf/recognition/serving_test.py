@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.parse
 
 import httpx
@@ -18,6 +19,13 @@ from tests.helpers import tiny_recognizer
 from tests.helpers import tiny_server
 
 _TIMEOUT = 120
+
+
+def can_connect(url: str) -> bool:
+    """Whether somebody listens."""
+    parts = urllib.parse.urlsplit(url)
+    with socket.socket() as probe:
+        return probe.connect_ex((parts.hostname, parts.port)) == 0
 
 
 class ServiceTest(parameterized.TestCase):
@@ -362,7 +370,25 @@ class EndTest(parameterized.TestCase):
             lambda: http.get("/readyz").status_code == 503
         )
         self.assertEqual(recognize().status_code, 200)
-        recognizer.terminate()
+        # A photo that is half there when the process is told to end at once.
+        began, go_on = threading.Event(), threading.Event()
+
+        def slow_photo():
+            yield photo[:100]
+            began.set()
+            go_on.wait()
+            yield photo[100:]
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(
+                lambda: http.post("/v1/recognize", content=slow_photo())
+            )
+            began.wait()
+            recognizer.terminate()
+            # It listens no more.
+            tiny_recognizer.wait_until(lambda: not can_connect(recognizer.url))
+            go_on.set()
+            self.assertEqual(running.result().status_code, 200)
         self.assertEqual(recognizer.wait(), 0, recognizer.log_text)
         self.assertFalse(tiny_recognizer.is_running(server))
 

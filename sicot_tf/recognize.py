@@ -18,7 +18,7 @@ code 0.
 
 examples:
   python -m sicot_tf.recognize --model saved_models/sicot \\
-      --product_index demo/index --catalogue_root demo/shop
+      --product_index demo/index
   python -m sicot_tf.recognize --releases releases --host 0.0.0.0 \\
       --api_keys keys.txt --requests_per_minute 60 --drain_seconds 10
   python -m sicot_tf.recognize --model sicot --product_index demo/index \\
@@ -55,7 +55,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         ("model", "exported model, or one version of it, instead of releases"),
         ("product_index", "product index, or one generation of it"),
         ("settings", "what sicot_tf.tune_recognition wrote"),
-        ("catalogue_root", "where relative picture paths of the index start"),
+        (
+            "catalogue_root",
+            "where relative picture paths of the index start (of a "
+            "--product_index: the folder of its catalogue, if that lies "
+            "beside the index)",
+        ),
     ):
         group.add_argument(f"--{flag}", type=pathlib.Path, help=text)
     group.add_argument(

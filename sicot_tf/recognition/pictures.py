@@ -13,7 +13,9 @@ import logging
 import pathlib
 import urllib.parse
 
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
+from sicot_tf.data import generations
 from sicot_tf.recognition import photos
 
 _log = logging.getLogger(__name__)
@@ -113,6 +115,28 @@ class Pictures:
     def _sign(self, text: bytes) -> bytes:
         digest = hmac.new(self._secret, text, hashlib.sha256).digest()
         return digest[:_SIGNATURE_BYTES]
+
+
+def find_root(generation: pathlib.Path) -> pathlib.Path | None:
+    """The folder of the catalogue's files, if it lies near the index.
+
+    The manifest names them without their folder, but with their SHA-256:
+    beside the index, or in a folder beside it, the very file is looked for.
+    """
+    inputs = files.read_json(generation / generations.MANIFEST).get("inputs")
+    if not inputs:
+        return None
+    first = inputs[0]
+    nearby = generation.resolve().parent.parent
+    for path in sorted((*nearby.glob("*/"), nearby)):
+        # Names may have folders of their own.
+        file = path / first["name"]
+        try:
+            if file.is_file() and files.sha256(file) == first["sha256"]:
+                return file.parent
+        except OSError:
+            continue  # Nobody has to be able to read all that is there.
+    return None
 
 
 def _scheme(image: str) -> str:

@@ -84,7 +84,7 @@ async def run(arguments: argparse.Namespace) -> None:
         parts = Service(
             live=live,
             server=server,
-            pictures=pictures.Pictures(arguments.catalogue_root, keys.secret),
+            pictures=pictures.Pictures(_catalogue_root(arguments), keys.secret),
             keys=keys,
             limits=Limits(
                 max_bytes=arguments.max_bytes,
@@ -98,6 +98,17 @@ async def run(arguments: argparse.Namespace) -> None:
             visitors=_make_visitors(arguments, stack),
         )
         await _serve(parts, listener, stop, arguments)
+
+
+def _catalogue_root(arguments: argparse.Namespace) -> pathlib.Path | None:
+    if arguments.catalogue_root or not arguments.product_index:
+        return arguments.catalogue_root
+    found = pictures.find_root(
+        generations.resolve_generation(arguments.product_index)
+    )
+    if found:
+        _log.info("Pictures of the catalogue are read from %s.", found)
+    return found
 
 
 def _make_visitors(

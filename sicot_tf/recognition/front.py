@@ -7,6 +7,7 @@ import secrets
 import orjson
 import starlette.types
 from starlette import datastructures
+from starlette import requests
 
 from sicot_tf.recognition import metrics
 
@@ -61,6 +62,8 @@ class Front:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except requests.ClientDisconnect:
+            pass  # Nobody is there to answer to.
         except Exception:
             _log.exception("Request %s failed.", given)
             if code:

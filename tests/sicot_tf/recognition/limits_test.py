@@ -50,7 +50,7 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(server.close)
         self.queue = limits.Queue(numbers.get("max_queue", 64))
         api_keys = limits.ApiKeys(list(keys))
-        parts = service.Service(
+        self.parts = service.Service(
             live=live,
             server=server,
             pictures=pictures.Pictures(
@@ -63,7 +63,9 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
             visitors=visitors.Visitors(),
         )
         client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app.make(parts), client=(peer, 1)),
+            transport=httpx.ASGITransport(
+                app.make(self.parts), client=(peer, 1)
+            ),
             base_url="http://test",
         )
         self.addAsyncCleanup(client.aclose)
@@ -196,6 +198,21 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
         self.check_refusal(response, 503)
         self.assertIn("retry-after", response.headers)
         self.check_refusal(await client.get("/readyz"), 503)
+
+    async def test_bug(self):
+        """Breaks if a bug shows its traceback to strangers, or leaves them
+        without an id to tell."""
+        client = await self.make_client()
+        self.parts.live = None
+        with self.assertLogs("sicot_tf.recognition.front", "ERROR") as logs:
+            response = await client.get("/v1/products/sku-a")
+        sentence = self.check_refusal(response, 500)
+        self.assertNotIn("Attribute", sentence)
+        self.assertIn(response.headers["x-request-id"], logs.output[0])
+        self.assertIn(
+            'code="500",path="/v1/products/{sku_id:path}"',
+            self.parts.counters.text().decode(),
+        )
 
 
 class ReadApiKeysTest(unittest.TestCase):

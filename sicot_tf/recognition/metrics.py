@@ -5,6 +5,7 @@ from collections.abc import Callable
 import prometheus_client
 
 from sicot_tf.recognition import answers
+from sicot_tf.recognition import open_release
 
 _SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
@@ -81,10 +82,14 @@ class Metrics:
         """Counts a death of the embedded model server."""
         self._restarts.inc()
 
-    def set_live(self, model: str, version: int, generation: str) -> None:
+    def set_live(self, release: open_release.OpenRelease) -> None:
         """What is in use from now on."""
         self._live.clear()
-        self._live.labels(model, str(version), generation).set(1)
+        self._live.labels(
+            release.model_name,
+            str(release.model_version),
+            release.index_generation,
+        ).set(1)
 
     def text(self) -> bytes:
         """All of them as Prometheus reads them."""

@@ -144,25 +144,26 @@ async def _make_live(
 ) -> live_release.LiveRelease:
     """The release that flags name, or the folder of releases."""
 
-    async def warm_up(release: open_release.OpenRelease) -> None:
-        await _warm_up(release, server)
-        counters.set_live(
-            release.model_name, release.model_version, release.index_generation
-        )
+    def report(name: str, outcome: str) -> None:
+        counters.count_release(outcome)
+        if outcome == "live":
+            with live.acquire() as release:
+                counters.set_live(release)
 
     options = {
         "wait_until_available": functools.partial(_wait, server),
-        "warm_up": warm_up,
+        "warm_up": functools.partial(_warm_up, server),
         "change_versions": change_versions,
-        "report": lambda name, outcome: counters.count_release(outcome),
+        "report": report,
     }
     if arguments.releases:
-        return live_release.LiveRelease(arguments.releases, **options)
+        live = live_release.LiveRelease(arguments.releases, **options)
+        return live
     base_path, name, version = await _find_model(arguments, server)
     chosen = settings.RecognitionSettings()
     if arguments.settings:
         chosen = settings.read(arguments.settings)
-    return live_release.fixed(
+    live = live_release.fixed(
         generations.resolve_generation(arguments.product_index),
         model_base_path=base_path,
         model_version=version,
@@ -170,6 +171,7 @@ async def _make_live(
         settings=chosen,
         **options,
     )
+    return live
 
 
 async def _find_model(
@@ -214,7 +216,7 @@ async def _wait(
 
 
 async def _warm_up(
-    release: open_release.OpenRelease, server: model_server.ModelServer
+    server: model_server.ModelServer, release: open_release.OpenRelease
 ) -> None:
     """Recognises a grey picture, through all stages."""
     output = io.BytesIO()

@@ -5,6 +5,9 @@ A region of the map that is hot enough is an object (Zhou et al. 2016, arXiv
 chosen by `choose_localization`.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -15,6 +18,10 @@ Box = tuple[int, int, int, int]
 # The map is enlarged to this many cells on a side, so that a box doesn't end
 # where a cell does.
 _SMOOTH_SIZE = 96
+# What `choose_localization` tries.
+_THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_MASSES = (0.8, 0.9, 1.0)
+_MARGINS = (0.0, 0.05, 0.1, 0.2)
 
 
 def find_boxes(
@@ -129,3 +136,88 @@ def _hold(heat: np.ndarray, mass: float) -> tuple[int, int]:
     first = int(np.searchsorted(np.cumsum(heat), spare, side="right"))
     last = int(np.searchsorted(np.cumsum(heat[::-1]), spare, side="right"))
     return min(first, len(heat) - 1), max(len(heat) - last, first + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How well boxes fit those that are known; means of IoU, 0 to 1.
+
+    Attributes:
+        objects: of the best box of each known object.
+        main: of the main box of each photo, with the object it fits best.
+    """
+
+    objects: float
+    main: float
+
+
+def measure(
+    heat_maps: Sequence[np.ndarray],
+    boxes: Sequence[Sequence[Box]],
+    sizes: Sequence[tuple[int, int]],
+    settings: recognition_settings.RecognitionSettings,
+) -> Quality:
+    """How well the settings find known objects.
+
+    Args:
+        heat_maps: `[rows, columns]` of each photo.
+        boxes: of the objects of each photo, one or more.
+        sizes: width and height of each photo.
+
+    Raises:
+        ValueError: if these are not equally many, or none.
+    """
+    if not len(heat_maps) == len(boxes) == len(sizes) or not len(boxes):
+        raise ValueError(
+            "Expected as many heat maps as lists of boxes and sizes, 1 or "
+            f"more, received {len(heat_maps)} heat maps, {len(boxes)} lists "
+            f"and {len(sizes)} sizes."
+        )
+    objects, main = [], []
+    for heat_map, known, (width, height) in zip(heat_maps, boxes, sizes):
+        found = find_boxes(
+            heat_map, width=width, height=height, settings=settings
+        )
+        overlaps = np.array(
+            [[overlap(box, each) for each in known] for box in found]
+        )
+        objects += overlaps.max(axis=0).tolist()
+        main.append(overlaps[0].max())
+    return Quality(float(np.mean(objects)), float(np.mean(main)))
+
+
+def choose_localization(
+    heat_maps: Sequence[np.ndarray],
+    boxes: Sequence[Sequence[Box]],
+    sizes: Sequence[tuple[int, int]],
+    settings: recognition_settings.RecognitionSettings,
+) -> recognition_settings.RecognitionSettings:
+    """The settings with the threshold, mass and margin that fit best.
+
+    Args: as for `measure`; `settings` keeps its other fields.
+
+    Returns:
+        Those with the highest sum of both means; of equal ones the first, so
+        the lowest threshold.
+    """
+
+    def quality(
+        candidate: recognition_settings.RecognitionSettings,
+    ) -> float:
+        found = measure(heat_maps, boxes, sizes, candidate)
+        return found.objects + found.main
+
+    return max(
+        (
+            dataclasses.replace(
+                settings,
+                heat_threshold=threshold,
+                heat_mass=mass,
+                box_margin=margin,
+            )
+            for threshold in _THRESHOLDS
+            for mass in _MASSES
+            for margin in _MARGINS
+        ),
+        key=quality,
+    )

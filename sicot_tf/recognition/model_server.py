@@ -306,8 +306,10 @@ def _to_error(error: grpc.aio.AioRpcError) -> ModelServerError:
     # Lines after the first name nodes of the graph, as do braces.
     details = (error.details() or "").partition("\n")[0]
     details = re.sub(r"\{\{.*?\}\} ", "", details)
+    # Of a sentence in the graph: `assertion failed: [The GIF is cut off.]`.
+    details = re.sub(r"assertion failed: \[(.*?)\]", r"\1", details)
     if status == 422:
-        sentence = f"The photo can't be decoded: {details}"
+        sentence = f"The photo can't be decoded: {details.rstrip('. ')}."
     elif status == 504:
         sentence = "The model did not answer in time. Try again later."
     else:

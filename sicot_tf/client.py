@@ -11,7 +11,6 @@ library it loads gRPC and protobuf only, not TensorFlow:
 import argparse
 import contextlib
 import dataclasses
-import functools
 import io
 import itertools
 import json
@@ -29,7 +28,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 
 from sicot_tf import command_line
-from sicot_tf import protos
+from sicot_tf.serving.grpc_api import client_side
 
 # gRPC and protobuf are imported by the functions that ask: --help does not.
 if typing.TYPE_CHECKING:
@@ -39,43 +38,9 @@ if typing.TYPE_CHECKING:
     from sicot_tf.catalogue import product_index
 
 _log = logging.getLogger(__name__)
-# TensorFlow Serving's messages, as far as they are used here. Importing
-# tensorflow_serving.apis would import TensorFlow: 3.5 s and 670 MB instead of
-# 0.1 s and 40 MB.
-_MESSAGES = {
-    "Int64Value": [("value", 1, "int64")],
-    "ModelSpec": [
-        ("name", 1, "string"),
-        ("version", 2, "Int64Value"),
-        ("signature_name", 3, "string"),
-        ("version_label", 4, "string"),
-    ],
-    "Dim": [("size", 1, "int64")],
-    "TensorShapeProto": [("dim", 2, "Dim*")],
-    "TensorProto": [
-        ("dtype", 1, "int32"),
-        ("tensor_shape", 2, "TensorShapeProto"),
-        ("tensor_content", 4, "bytes"),
-        ("float_val", 5, "float*"),
-        ("string_val", 8, "bytes*"),
-        ("bool_val", 11, "bool*"),
-    ],
-    # An entry of a map is a message with a key and a value.
-    "Tensor": [("key", 1, "string"), ("value", 2, "TensorProto")],
-    "PredictRequest": [
-        ("model_spec", 1, "ModelSpec"),
-        ("inputs", 2, "Tensor*"),
-        ("output_filter", 3, "string*"),
-    ],
-    "PredictResponse": [("outputs", 1, "Tensor*")],
-}
-_DT_STRING = 7
 _PROBE_SECONDS = 3
 # Products of a recognised SKU that the command shows.
 _MAX_PRODUCTS = 3
-# How gRPC writes addresses that are not host:port.
-_SCHEMES = ("unix", "unix-abstract", "dns", "ipv4", "ipv6", "vsock", "xds")
-_METHOD = "/tensorflow.serving.PredictionService/Predict"
 # Predict changes nothing on a server, so it can be asked again. gRPC waits a
 # random time of up to 0.1 s, then up to twice as long each time, within the
 # deadline of the call; five attempts are its own limit.
@@ -176,7 +141,7 @@ class Client:
             raise ValueError(
                 f"Expected num_channels of 1 or more, received {num_channels}."
             )
-        messages = _messages()
+        messages = client_side.messages()
         spec = messages["ModelSpec"](
             name=model_name, signature_name="serving_default"
         )
@@ -191,7 +156,7 @@ class Client:
         ]
         self._calls = itertools.cycle(
             channel.unary_unary(
-                _METHOD,
+                client_side.PREDICT,
                 request_serializer=messages["PredictRequest"].SerializeToString,
                 response_deserializer=messages["PredictResponse"].FromString,
             )
@@ -252,12 +217,7 @@ class Client:
         files = [_encode(image) for image in images]
         if not files:
             return []
-        # No output_filter: not every model answers with `recognised`.
-        request = _messages()["PredictRequest"](model_spec=self._model_spec)
-        tensor = request.inputs.add(key="image_bytes").value
-        tensor.dtype = _DT_STRING
-        tensor.tensor_shape.dim.add(size=len(files))
-        tensor.string_val.extend(files)
+        request = client_side.predict_request(self._model_spec, files)
         response = next(self._calls)(
             request, timeout=self._timeout if timeout is None else timeout
         )
@@ -312,9 +272,9 @@ def connect(
     """
     import grpc
 
-    check_server(server)
+    client_side.check_server(server)
     options = [
-        proxy_option(server),
+        client_side.proxy_option(server),
         # A server that starts is found soon; by default the pauses between
         # attempts grow to 2 minutes.
         ("grpc.max_reconnect_backoff_ms", 5000),
@@ -329,31 +289,6 @@ def connect(
     if credentials is None:
         return grpc.insecure_channel(server, options)
     return grpc.secure_channel(server, credentials, options)
-
-
-def check_server(server: str) -> None:
-    """Raises ValueError unless gRPC can reach such an address."""
-    if server.partition(":")[0] in _SCHEMES:
-        return
-    match = re.fullmatch(r"([^\s/:]+|\[[^\s/]+\]):([0-9]{1,5})", server)
-    if not match or not 0 < int(match[2]) < 2**16:
-        raise ValueError(
-            "Expected the server's gRPC port as host:port, without http://, "
-            f"or unix:path, received {server!r}. Its REST port is another one."
-        )
-
-
-def proxy_option(server: str) -> tuple[str, int]:
-    """The channel option that says whether gRPC may ask a proxy.
-
-    gRPC itself would send calls, even to localhost, through http_proxy, which
-    is there for web pages and hardly lets gRPC through. Who means gRPC says
-    grpc_proxy; no_proxy and no_grpc_proxy work as usual.
-    """
-    host = server.removeprefix("dns:").strip("/").rpartition(":")[0]
-    is_local = host in ("localhost", "[::1]") or host.startswith("127.")
-    uses_proxy = bool(os.environ.get("grpc_proxy")) and not is_local
-    return "grpc.enable_http_proxy", int(uses_proxy)
 
 
 def _encode(image: "bytes | os.PathLike | PIL.Image.Image") -> bytes:
@@ -375,11 +310,6 @@ def _encode(image: "bytes | os.PathLike | PIL.Image.Image") -> bytes:
     # The server turns the picture by it.
     image.save(output, "PNG", exif=image.info.get("exif", b""))
     return output.getvalue()
-
-
-@functools.cache
-def _messages() -> dict[str, type]:
-    return protos.make_classes("sicot_tf", _MESSAGES)
 
 
 @command_line.mistakes_in_a_sentence()
@@ -489,7 +419,7 @@ def _recognize(server: Client, photo: str, top_k: int) -> list[Recognition]:
 
 def why_not(server: str) -> str:
     """Who answers at an address that speaks no plain gRPC; "" if unknown."""
-    if server.partition(":")[0] in _SCHEMES:
+    if server.partition(":")[0] in client_side.SCHEMES:
         return ""
     host, _, port = server.rpartition(":")
     address = host.strip("[]"), int(port)

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from beam_jobs.pictures import rgb_on_white
 from sicot_tf.data import records
 from sicot_tf.data.decoding import picture_files
+from sicot_tf.data.decoding import rgb_on_white
 
 # Pillow's readers that need no outside program (EPS would start Ghostscript).
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

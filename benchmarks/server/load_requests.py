@@ -26,6 +26,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf import client
+from sicot_tf.serving.grpc_api import client_side
 
 # So many different requests of random tensors are made.
 _NUM_RANDOM = 8
@@ -172,9 +173,9 @@ class GrpcServer:
     """A server's gRPC entrance: `host:port` or `unix:path`."""
 
     def __init__(self, address: str, model_name: str, timeout: float):
-        client.check_server(address)
+        client_side.check_server(address)
         self._address = address
-        self._options = [*_CHANNEL_OPTIONS, client.proxy_option(address)]
+        self._options = [*_CHANNEL_OPTIONS, client_side.proxy_option(address)]
         self._model_name = model_name
         self._timeout = timeout
 

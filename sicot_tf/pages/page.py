@@ -32,6 +32,11 @@ def write_page(
         title: of the page.
         **values: what the template shows.
     """
+    files.write_text(path, render(template, title=title, **values))
+
+
+def render(template: pathlib.Path, *, title: str, **values: Any) -> str:
+    """The text of a page; see `write_page`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, _FOLDER]),
         autoescape=True,
@@ -42,7 +47,4 @@ def write_page(
     )
     for each in pieces.FILTERS:
         environment.filters[each.__name__] = each
-    files.write_text(
-        path,
-        environment.get_template(template.name).render(title=title, **values),
-    )
+    return environment.get_template(template.name).render(title=title, **values)

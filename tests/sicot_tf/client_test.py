@@ -20,6 +20,7 @@ from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from sicot_tf import client
 from sicot_tf.catalogue import product_index
+from sicot_tf.serving.grpc_api import client_side
 from tests.helpers import tiny_server
 from tests.sicot_tf.catalogue import product_index_test
 
@@ -300,9 +301,9 @@ class ScriptedServiceTest(tf.test.TestCase):
         nobody = f"http://127.0.0.1:{tiny_server.free_port()}"
         with mock.patch.dict("os.environ", dict.fromkeys(proxies, nobody)):
             self.assertLen(self.recognize(), 1)
-            self.assertEqual(client.proxy_option("host:1")[1], 1)
+            self.assertEqual(client_side.proxy_option("host:1")[1], 1)
             del os.environ["grpc_proxy"]
-            self.assertEqual(client.proxy_option("host:1")[1], 0)
+            self.assertEqual(client_side.proxy_option("host:1")[1], 0)
 
     def test_servers_that_are_none(self):
         """Breaks if a URL, a missing port or another protocol ends in a
@@ -384,41 +385,7 @@ class ScriptedServiceTest(tf.test.TestCase):
         )
 
 
-class MessagesTest(tf.test.TestCase):
-    def test_fields_are_those_of_tensorflow_serving(self):
-        """Breaks if a field has another name, number or type than theirs."""
-        request = predict_pb2.PredictRequest.DESCRIPTOR.fields_by_name
-        response = predict_pb2.PredictResponse.DESCRIPTOR.fields_by_name
-        spec = request["model_spec"].message_type
-        tensor_map = request["inputs"].message_type
-        tensor = tensor_map.fields_by_name["value"].message_type
-        shape = tensor.fields_by_name["tensor_shape"].message_type
-        published = {
-            "Int64Value": spec.fields_by_name["version"].message_type,
-            "ModelSpec": spec,
-            "Dim": shape.fields_by_name["dim"].message_type,
-            "TensorShapeProto": shape,
-            "TensorProto": tensor,
-            "Tensor": tensor_map,
-            "PredictRequest": request["inputs"].containing_type,
-            "PredictResponse": response["outputs"].containing_type,
-        }
-        self.assertCountEqual(published, client._MESSAGES)
-        for message_name, descriptor in published.items():
-            ours = client._messages()[message_name].DESCRIPTOR
-            for field in ours.fields:
-                theirs = descriptor.fields_by_name[field.name]
-                # A number stands for the enumeration of data types.
-                same_type = theirs.enum_type is not None or (
-                    field.type == theirs.type
-                )
-                self.assertTrue(same_type, field.full_name)
-                self.assertEqual(
-                    (field.number, field.is_repeated),
-                    (theirs.number, theirs.is_repeated),
-                    field.full_name,
-                )
-
+class ImportTest(tf.test.TestCase):
     def test_import_is_light(self):
         """Breaks if a program that asks has to load TensorFlow."""
         script = (

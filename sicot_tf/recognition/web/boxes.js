@@ -102,8 +102,10 @@ export class Boxes {
     const corner = CORNERS[event.target.dataset.corner];
     const start = this.boxes[index];
     const scale = this.size.width / this.stage.getBoundingClientRect().width;
+    let hasMoved = false;
     const move = (next) => {
       if (next.pointerId !== pointerId) return;
+      hasMoved = true;
       const x = Math.round(scale * (next.clientX - clientX));
       const y = Math.round(scale * (next.clientY - clientY));
       this.set(
@@ -116,8 +118,7 @@ export class Boxes {
       button.removeEventListener("pointermove", move);
       button.removeEventListener("pointerup", end);
       button.removeEventListener("pointercancel", end);
-      const box = this.boxes[index];
-      if (box.some((side, each) => side !== start[each])) this.set(box, true);
+      if (hasMoved) this.set(this.boxes[index], true);
     };
     button.setPointerCapture(pointerId);
     button.addEventListener("pointermove", move);

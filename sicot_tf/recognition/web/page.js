@@ -114,10 +114,10 @@ function choose(index) {
 function changeBox(box, done) {
   state.objects[state.chosen].box = box;
   showNumbers(state.objects[state.chosen], state.size);
-  clearTimeout(pause);
+  // An answer that comes now would move the box away.
+  stop();
   if (!done) return;
   say(words.boxMoved);
-  asking?.abort();
   pause = setTimeout(() => ask(box), PAUSE);
 }
 

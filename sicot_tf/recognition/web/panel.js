@@ -18,13 +18,14 @@ import { money, percent, words } from "./words.js";
 export function showPanel(panel, { object, shown, onShow, onClick }) {
   const subject = shown ?? object;
   const isGuess = !shown && !object.recognised;
+  const isOpen = panel.querySelector(".why")?.open ?? false;
   panel.replaceChildren(
     ...[
       heading(object, shown, onShow),
       isGuess ? null : card(subject, onClick),
       note(subject, object),
       alternatives(object, shown, onShow, isGuess),
-      reasons(object, onShow),
+      reasons(object, isOpen, onShow),
     ].filter(Boolean),
   );
 }

@@ -3,7 +3,7 @@ import { bars, element, foreign, picture } from "./elements.js";
 import { percent, words } from "./words.js";
 
 /** The category, and below it the reasons; `onShow(similar)` as in the panel. */
-export function reasons(object, onShow) {
+export function reasons(object, isOpen, onShow) {
   const { answer } = object;
   const { category } = answer;
   const byScore = (shares) =>
@@ -13,7 +13,7 @@ export function reasons(object, onShow) {
   const similar = object.similar_pictures;
   const made = element(
     "details",
-    { className: "why" },
+    { className: "why", open: isOpen },
     element("summary", { textContent: words.why }),
     similar.length > 0 &&
       part(

@@ -144,15 +144,30 @@ export class Boxes {
     return this.kept(changed, [sideways, upright]);
   }
 
-  /** On the photo, and not too small, by moving the given sides. */
-  kept(box, sides = [0, 1, 2, 3]) {
-    const { width, height } = this.size;
+  /** One side lies where it is set; the opposite one gives way. */
+  pushed(box, side) {
+    const pushed = [...box];
+    const [length, least] = this.lengths(side);
+    pushed[side] =
+      side < 2
+        ? clamp(box[side], 0, length - least)
+        : clamp(box[side], least, length);
+    return this.kept(pushed, [(side + 2) % 4]);
+  }
+
+  /** Of the photo, and the least of a box, across `side`. */
+  lengths(side) {
+    const length = side % 2 ? this.size.height : this.size.width;
     const smallest = Math.max(1, Math.round(SMALLEST * this.longest()));
+    return [length, Math.min(length, smallest)];
+  }
+
+  /** On the photo, and not too small, by moving the given sides. */
+  kept(box, sides) {
     const kept = [...box];
     for (const side of sides) {
-      const length = side % 2 ? height : width;
-      const least = Math.min(length, smallest);
-      const opposite = clamp(kept[(side + 2) % 4], 0, length);
+      const [length, least] = this.lengths(side);
+      const opposite = kept[(side + 2) % 4];
       kept[side] =
         side < 2
           ? clamp(kept[side], 0, Math.max(0, opposite - least))

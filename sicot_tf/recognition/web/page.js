@@ -240,11 +240,11 @@ at("whole").addEventListener("click", () => {
   const { width, height } = state.size;
   boxes.set([0, 0, width, height], true);
 });
-at("numbers").addEventListener("change", () => {
-  const box = [...at("numbers").querySelectorAll("input")].map((each) =>
-    Math.round(each.valueAsNumber),
-  );
-  if (box.every(Number.isFinite)) boxes.set(boxes.kept(box), true);
+at("numbers").addEventListener("change", ({ target }) => {
+  const inputs = [...at("numbers").querySelectorAll("input")];
+  const box = inputs.map((each) => Math.round(each.valueAsNumber));
+  if (box.some(Number.isNaN)) return;
+  boxes.set(boxes.pushed(box, inputs.indexOf(target)), true);
 });
 at("language").addEventListener("click", () => {
   switchLanguage();

@@ -32,7 +32,7 @@ export default {
   sure: (percent) => `${percent} sure`,
   notRecognised: "Not in the catalogue – what comes closest",
   notRecognisedWhy: (percent) =>
-    `The best guess is only ${percent} sure, too little to call it recognised. ` +
+    `The best guess is ${percent} sure, less than what counts as recognised. ` +
     "A closer photo, or a tighter box, may help.",
   alternative: "Comes into question",
   back: "Back to the answer",

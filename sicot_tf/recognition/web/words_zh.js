@@ -31,7 +31,7 @@ export default {
   sure: (percent) => `置信度 ${percent}`,
   notRecognised: "商品库中没有该商品，以下为最接近的结果",
   notRecognisedWhy: (percent) =>
-    `最佳猜测的置信度仅为 ${percent}，不足以确认。可以拍近一些，或把方框收紧后再试。`,
+    `最佳猜测的置信度为 ${percent}，未达到确认标准。可以拍近一些，或把方框收紧后再试。`,
   alternative: "可能的商品",
   back: "返回识别结果",
   noProduct: "商品库中没有此 SKU 的商品。",

@@ -21,6 +21,7 @@ const state = {
   failure: null,
   again: null,
 };
+let starting = null;
 let asking = null;
 let pause = 0;
 
@@ -29,12 +30,15 @@ const boxes = new Boxes(at("stage"), { onChoose: choose, onChange: changeBox });
 async function start(file) {
   if (!file) return fail(new Failure("noImage"), null);
   stop();
+  // Of two photos the last one counts, whichever is read first.
+  starting = file;
   let photo;
   try {
     photo = await fit(file);
   } catch (error) {
     return fail(error, null);
   }
+  if (starting !== file) return;
   if (state.photo) URL.revokeObjectURL(at("shown").src);
   Object.assign(state, { photo, objects: [], chosen: 0, shown: null });
   const shown = at("shown");
@@ -47,8 +51,8 @@ async function start(file) {
   await ask(null);
 }
 
-/** Asks for the whole photo, or for the chosen object's new box. */
-async function ask(box) {
+/** Asks for the whole photo, or for the new box of an object. */
+async function ask(box, index = 0) {
   stop();
   const mine = (asking = new AbortController());
   state.failure = null;
@@ -59,16 +63,17 @@ async function ask(box) {
     if (mine.signal.aborted) return;
     const objects = answer.objects.map((each) => ({ ...each, answer }));
     // The other objects of the photo are still there.
-    if (box && state.objects.length) state.objects[state.chosen] = objects[0];
+    if (box) state.objects[index] = objects[0];
     else Object.assign(state, { objects, chosen: 0 });
-    Object.assign(state, { size: answer.photo, shown: null });
+    if (state.chosen === index) state.shown = null;
+    state.size = answer.photo;
     asking = null;
     show();
-    tell(box);
+    tell(state.objects[index], box);
   } catch (error) {
     if (mine.signal.aborted) return;
     asking = null;
-    fail(error, () => ask(box));
+    fail(error, () => ask(box, index));
   }
 }
 
@@ -78,8 +83,7 @@ function stop() {
   asking = null;
 }
 
-function tell(box) {
-  const object = state.objects[state.chosen];
+function tell(object, box) {
   const many = box ? "" : words.statusObjects(state.objects.length);
   say(`${verdict(object)} ${many}`);
   // Whoever moves a box stays at it.
@@ -112,13 +116,14 @@ function choose(index) {
 }
 
 function changeBox(box, done) {
-  state.objects[state.chosen].box = box;
-  showNumbers(state.objects[state.chosen], state.size);
+  const { chosen } = state;
+  state.objects[chosen].box = box;
+  showNumbers(state.objects[chosen], state.size);
   // An answer that comes now would move the box away.
   stop();
   if (!done) return;
   say(words.boxMoved);
-  pause = setTimeout(() => ask(box), PAUSE);
+  pause = setTimeout(() => ask(box, chosen), PAUSE);
 }
 
 async function look(alternative) {

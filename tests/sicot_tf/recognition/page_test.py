@@ -222,6 +222,17 @@ class PageTest(unittest.TestCase):
             page.locator(".card .title").inner_text(),
             answer["objects"][0]["product"]["title"],
         )
+        # A new answer of an object stays with it while one looks at another.
+        with page.expect_response("**/v1/recognize"):
+            page.locator(".box[aria-pressed=true]").press("ArrowRight")
+            buttons.nth(1).press("Enter")
+        sync_api.expect(page.locator("#panel")).to_have_attribute(
+            "aria-busy", "false"
+        )
+        fields = page.locator("#numbers input").all()
+        self.assertEqual(
+            [each.input_value() for each in fields], ["12", "10", "23", "19"]
+        )
 
     def test_keyboard_alone(self):
         """Breaks if a part can't be reached, or the focus is not where the

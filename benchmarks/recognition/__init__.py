@@ -1,0 +1,1 @@
+"""The recognition service as its users see it."""

@@ -29,7 +29,7 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["sicot_tf", "sicot_tf.*", "beam_jobs", "beam_jobs.*"]
     ),
-    package_data={"": ["*.jinja"]},
+    package_data={"": ["*.jinja"], "sicot_tf.recognition": ["web/*"]},
     # TensorFlow 2.21 has wheels for exactly these.
     python_requires=">=3.11,<3.14",
     install_requires=[

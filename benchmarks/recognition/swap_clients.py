@@ -1,4 +1,4 @@
-"""Clients that ask without a pause and look whether answers are of one piece."""
+"""Clients that ask without a pause, and whether answers are of one piece."""
 
 import collections
 import http.client

@@ -64,9 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         model = root / "models" / "tiny"
         tiny_server.write_saved_model(model / "1")
         failures = fuzz(root, indices, "--model", model)
-    for failure in failures[:40]:
-        print(failure)
     if failures:
+        print("\n".join(each for each in failures if "--only" not in each))
         raise SystemExit(f"{len(failures)} wrong answers.")
     print("No wrong answer.")
 
@@ -182,9 +181,9 @@ class _Fuzzer:
         with self._lock:
             self._counts[exchange.kind][found] += 1
             if failure:
-                self.failures.append(
-                    f"--only {index}: {exchange.kind}: {failure[:600]}"
-                )
+                text = f"--only {index}: {exchange.kind}: {failure[:600]}"
+                self.failures.append(text)
+                tqdm.tqdm.write(text)
 
     def _recognise_good(self) -> tuple[str, float]:
         photo = self._world.photos[0]

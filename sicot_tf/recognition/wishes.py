@@ -27,7 +27,7 @@ class Wishes(pydantic.BaseModel, extra="forbid"):
     )
     box: str | None = pydantic.Field(
         default=None,
-        pattern=r"^\d{1,9}(,\d{1,9}){3}$",
+        pattern=r"^[0-9]{1,9}(,[0-9]{1,9}){3}$",
         description="x_min,y_min,x_max,y_max in pixels of the photo as one "
         "sees it: only this part is recognised.",
     )

@@ -71,6 +71,11 @@ class Photo:
     height: int
     orientation: int
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it is reduced before the model server gets it."""
+        return self.width * self.height > _LARGE_PIXELS
+
 
 def sniff(head: bytes) -> str | None:
     """The format by the first 16 bytes, whatever the file is called."""
@@ -139,7 +144,7 @@ def encode_whole(photo: Photo) -> bytes:
     Raises:
         PhotoError: 422 if it can't be decoded.
     """
-    if photo.width * photo.height <= _LARGE_PIXELS:
+    if not photo.is_large:
         return photo.data
     return encode_crops(photo, [(0, 0, photo.width, photo.height)])[0]
 

@@ -32,6 +32,8 @@ from sicot_tf.recognition.wishes import Wishes
 # Pixels are decoded by so many threads as there are cores: a photo of 50
 # megapixels takes 300 MB meanwhile.
 _decoders = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
+# Files whose header is read at once; of 256 kB it takes some milliseconds.
+_SMALL_BYTES = 1 << 18
 # Votes that an answer shows.
 _MAX_CATEGORIES = 5
 
@@ -88,11 +90,16 @@ async def recognise(
     watch = Stopwatch()
     settings = settings or release.settings
     with watch.stage("decode"):
-        photo = await asyncio.to_thread(
+        read = functools.partial(
             photos.read, data, max_bytes=max_bytes, max_pixels=max_pixels
         )
+        # To change the thread takes longer than a small file's header.
+        is_small = len(data) <= _SMALL_BYTES
+        photo = read() if is_small else await asyncio.to_thread(read)
         wanted_box = wishes.box_in(photo)
-        whole = await _decode(photos.encode_whole, photo)
+        whole = photo.data
+        if photo.is_large:
+            whole = await _decode(photos.encode_whole, photo)
     with watch.stage("localise"):
         if wanted_box:
             boxes, box_from = [wanted_box], "user"
@@ -104,16 +111,18 @@ async def recognise(
         seen = await recognise_boxes(
             photo, whole, boxes, box_from, release, server
         )
-    with watch.stage("category"):
-        neighbours, shares = await asyncio.to_thread(
-            find_category, seen, wishes, release, settings
-        )
-    with watch.stage("index"):
-        objects = await asyncio.to_thread(
-            panel.make_objects,
-            *(seen, neighbours, shares.fused, wishes, release, settings),
-            picture_url,
-        )
+
+    def look_up() -> tuple[Shares, list[answers.RecognisedObject]]:
+        with watch.stage("category"):
+            neighbours, shares = find_category(seen, wishes, release, settings)
+        with watch.stage("index"):
+            objects = panel.make_objects(
+                *(seen, neighbours, shares.fused, wishes, release, settings),
+                picture_url,
+            )
+        return shares, objects
+
+    shares, objects = await asyncio.to_thread(look_up)
     return answers.Answer(
         request_id=request_id,
         recognised=any(each.recognised for each in objects),

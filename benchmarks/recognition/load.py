@@ -3,10 +3,12 @@
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -44,14 +46,15 @@ class Met:
         p50: milliseconds; p95 likewise.
         per_second: answers.
         stages: mean milliseconds of each stage, by the answers.
-        client_cores: cores that the clients kept busy.
+        cpu: milliseconds of CPU an answer took, of clients and servers. Hardly
+            depends on what else the machine does.
     """
 
     p50: float
     p95: float
     per_second: float
     stages: dict[str, float]
-    client_cores: float
+    cpu: dict[str, float]
 
 
 class Clients:
@@ -64,7 +67,14 @@ class Clients:
         *,
         clients: int,
         processes: int,
+        servers: Mapping[str, int],
     ):
+        """Starts them.
+
+        Args:
+            servers: process ids, whose CPU time is measured.
+        """
+        self._servers = servers
         shares = [
             len(each) for each in np.array_split(range(clients), processes)
         ]
@@ -86,6 +96,7 @@ class Clients:
         for process in self._processes:
             if process.stdout.readline() != "ready\n":
                 raise RuntimeError("A process of clients did not start.")
+        self._cpu = {name: cpu_seconds(pid) for name, pid in servers.items()}
         self._tell()
 
     def stop(self) -> Met:
@@ -98,6 +109,11 @@ class Clients:
         reports = [
             json.loads(process.communicate()[0]) for process in self._processes
         ]
+        cpu = {
+            name: cpu_seconds(pid) - self._cpu[name]
+            for name, pid in self._servers.items()
+        }
+        cpu["clients"] = sum(each["cpu_seconds"] for each in reports)
         failures = [each["failures"] for each in reports if each["failures"]]
         if failures:
             raise RuntimeError(f"Failed requests: {failures}")
@@ -115,9 +131,10 @@ class Clients:
             stages={
                 name: value / len(latencies) for name, value in stages.items()
             },
-            client_cores=sum(
-                each["cpu_seconds"] / each["seconds"] for each in reports
-            ),
+            cpu={
+                name: 1000 * value / len(latencies)
+                for name, value in cpu.items()
+            },
         )
 
     def _tell(self) -> None:
@@ -133,8 +150,18 @@ def run(
     clients: int,
     processes: int,
     seconds: float,
+    servers: Mapping[str, int],
 ) -> Met:
     """Lets clients ask for some seconds."""
-    running = Clients(target, photos, clients=clients, processes=processes)
+    running = Clients(
+        target, photos, clients=clients, processes=processes, servers=servers
+    )
     time.sleep(seconds)
     return running.stop()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has taken so far, of user and of system."""
+    stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    ticks = sum(map(int, stat.split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     photos = [
         path for path, _ in shop.pictures(arguments.records, arguments.split)
     ][: arguments.photos]
-    with _serve(arguments) as targets:
+    with _serve(arguments) as (targets, servers):
         for clients in (1, arguments.clients):
             found = {name: [] for name in targets}
             for each in range(arguments.rounds):
@@ -56,14 +56,17 @@ def main(argv: list[str] | None = None) -> None:
                             clients=clients,
                             processes=min(clients, arguments.processes),
                             seconds=arguments.seconds,
+                            servers=servers,
                         )
                     )
             _print(clients, found)
 
 
 @contextlib.contextmanager
-def _serve(arguments: argparse.Namespace) -> Iterator[dict[str, load.Target]]:
-    """Both services, and the three ways to ask."""
+def _serve(
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[dict[str, load.Target], dict[str, int]]]:
+    """Both services: the three ways to ask, and the process ids."""
     model = release_check.newest_version(arguments.model)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as end:
         root = pathlib.Path(folder)
@@ -85,11 +88,18 @@ def _serve(arguments: argparse.Namespace) -> Iterator[dict[str, load.Target]]:
         )
         end.callback(recognizer.kill)
         http = recognizer.url.removeprefix("http://")
-        yield {
+        targets = {
             _MODEL_SERVER: load.Target("grpc", address, name),
             _PLAIN: load.Target("http", http, "/v1/recognize?localize=false"),
             _WHOLE: load.Target("http", http, "/v1/recognize"),
         }
+        yield (
+            targets,
+            {
+                "service": recognizer.process.pid,
+                "model server": server.process_ids()[0],
+            },
+        )
 
 
 def _print(clients: int, found: dict[str, list[load.Met]]) -> None:
@@ -97,15 +107,19 @@ def _print(clients: int, found: dict[str, list[load.Met]]) -> None:
     print(
         f"\n{clients} client(s), median [least, most] of {num_rounds} rounds\n"
         f"{'':26}{'p50 ms':>24}{'p95 ms':>24}{'answers/s':>24}"
-        f"{'client cores':>14}"
     )
     for name, rounds in found.items():
         print(
             f"{name:26}{_spread([each.p50 for each in rounds]):>24}"
             f"{_spread([each.p95 for each in rounds]):>24}"
             f"{_spread([each.per_second for each in rounds]):>24}"
-            f"{statistics.median(each.client_cores for each in rounds):>14.2f}"
         )
+        cpu = {
+            who: statistics.median(each.cpu[who] for each in rounds)
+            for who in rounds[0].cpu
+        }
+        shown = ", ".join(f"{who} {value:.2f}" for who, value in cpu.items())
+        print(f"    CPU ms an answer: {shown}")
     alone = found[_MODEL_SERVER]
     for name in (_PLAIN, _WHOLE):
         pairs = list(zip(found[name], alone, strict=True))

@@ -1,33 +1,23 @@
 """Rates of answers against labels, with their intervals."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from beam_jobs.conversion import significance
 from sicot_tf.recognition import answers
 
-# Of 95 % of a normal distribution.
-_Z = 1.959964
 # Answers whose box covers an object, as is usual.
 _GOOD_IOU = 0.5
 _Labelled = Sequence[tuple[dict[str, Any], answers.Answer]]
 
 
 def wilson(successes: int, trials: int) -> dict[str, float | int | None]:
-    """A rate and its 95 % interval (Wilson, 1927); None without trials."""
-    rate = low = high = None
-    if trials:
-        rate = successes / trials
-        centre = rate + _Z**2 / (2 * trials)
-        reach = _Z * math.sqrt(
-            rate * (1 - rate) / trials + (_Z / (2 * trials)) ** 2
-        )
-        low, high = (
-            (centre + sign * reach) / (1 + _Z**2 / trials) for sign in (-1, 1)
-        )
+    """A rate and its 95 % interval; None without trials."""
+    interval = significance.wilson_interval(successes, trials)
+    low, high = interval or (None, None)
     return {
-        "rate": rate,
+        "rate": successes / trials if trials else None,
         "low": low,
         "high": high,
         "of": trials,

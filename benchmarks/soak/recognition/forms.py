@@ -145,6 +145,6 @@ def parameters(rng, world):
     return Exchange(
         f"parameter: {name if name.isidentifier() else 'other'}",
         request,
-        frozenset(statuses if is_http else {400}),
+        frozenset(statuses if is_http else statuses | {400}),
         is_http=is_http,
     )

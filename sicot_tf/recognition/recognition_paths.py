@@ -1,7 +1,6 @@
 """POST /v1/recognize and /v1/events."""
 
 import asyncio
-from typing import Annotated
 from typing import Any
 
 import fastapi
@@ -44,13 +43,13 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
         response_model=answers.Answer,
         summary="The products on a photo",
         responses=refusals.described(*_CODES),
-        openapi_extra={"requestBody": {"required": True, "content": _UPLOAD}},
+        # By hand: parameters may be fields of the form, too, and are read once.
+        openapi_extra={
+            "parameters": wishes.described(),
+            "requestBody": {"required": True, "content": _UPLOAD},
+        },
     )
-    async def recognize(
-        request: fastapi.Request,
-        # Only for the documentation: fields of the form count, too.
-        _: Annotated[wishes.Wishes, fastapi.Query()],
-    ) -> fastapi.Response:
+    async def recognize(request: fastapi.Request) -> fastapi.Response:
         """The photo is the field `image` of a form, or the whole body.
 
         Parameters are taken from the query or from the form.

@@ -77,6 +77,16 @@ def read(query: Sequence[tuple[str, str]], form: Mapping[str, str]) -> Wishes:
         raise photos.PhotoError(422, sentence(error.errors())) from error
 
 
+def described() -> list[dict[str, Any]]:
+    """All of them as parameters of an OpenAPI description."""
+    properties = Wishes.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False}
+        | {"schema": schema, "description": schema["description"]}
+        for name, schema in properties.items()
+    ]
+
+
 def sentence(errors: Sequence[Mapping[str, Any]]) -> str:
     """The first of pydantic's errors in a sentence."""
     error = errors[0]

@@ -33,7 +33,6 @@ from benchmarks.recognition import measures
 from benchmarks.recognition import shop
 from sicot_tf import files
 from sicot_tf.recognition import answers
-from tests.helpers import tiny_recognizer
 
 # With two of them the service is never idle.
 _NUM_CLIENTS = 2
@@ -121,6 +120,9 @@ def _serve(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.url:
         yield arguments.url
         return
+    # Loads TensorFlow, which asking a service does not need.
+    from tests.helpers import tiny_recognizer
+
     flags = ["--model", arguments.model]
     flags += ["--product_index", arguments.product_index]
     flags += ["--catalogue_root", arguments.catalogue_root]

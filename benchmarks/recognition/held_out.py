@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         found = {"split": arguments.split}
         ask = _Asker(http, {"top_k": 1, "similar": False})
         pictures = shop.pictures(arguments.records, arguments.split)
+        pictures = pictures[:: arguments.every]
         groups = [("pictures", pictures, measures.of_pictures)]
         if glob.glob(arguments.scenes):
             scenes = shop.pictures(arguments.scenes, arguments.split)
@@ -56,17 +57,13 @@ def main(argv: list[str] | None = None) -> None:
         for name, rows, measure in groups:
             for way, localize in (("whole photo", False), ("all stages", True)):
                 title = f"{name}, {way}"
-                found[title] = measure(
-                    _each(ask, rows, title, localize=localize)
-                )
-        found |= ask.versions
-    for title, table in found.items():
-        if isinstance(table, dict):
-            print(f"\n{title}")
-            for name, value in table.items():
-                print(f"  {name:44} {measures.format_value(value)}")
-        else:
-            print(f"{title}: {table}")
+                answered = _each(ask, rows, title, localize=localize)
+                found[title] = measure(answered)
+                print(f"\n{title}")
+                for key, value in found[title].items():
+                    print(f"  {key:44} {measures.format_value(value)}")
+    print(f"\n{arguments.split}, {ask.versions}")
+    found |= ask.versions
     if arguments.output:
         files.write_json(arguments.output, found)
 
@@ -156,6 +153,13 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--scenes",
         default="demo/shop/scenes-*.jsonl",
         help="pattern of the files of scenes; there may be none (%(default)s)",
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of the pictures each Nth only, of the scenes all (1)",
     )
     parser.add_argument(
         "--settings",

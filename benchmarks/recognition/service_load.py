@@ -28,8 +28,6 @@ from collections.abc import Sequence
 from benchmarks.recognition import load
 from benchmarks.recognition import shop
 from sicot_tf.recognition import release_check
-from tests.helpers import tiny_recognizer
-from tests.helpers import tiny_server
 
 _MODEL_SERVER = "model server, gRPC"
 _PLAIN = "service, localize=false"
@@ -67,6 +65,14 @@ def _serve(
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[dict[str, load.Target], dict[str, int]]]:
     """Both services: the three ways to ask, and the process ids."""
+    if arguments.url:
+        name = arguments.model.name
+        yield _targets(arguments.model_server, name, arguments.url), {}
+        return
+    # Both load TensorFlow, which asking does not need.
+    from tests.helpers import tiny_recognizer
+    from tests.helpers import tiny_server
+
     model = release_check.newest_version(arguments.model)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as end:
         root = pathlib.Path(folder)
@@ -87,19 +93,22 @@ def _serve(
             *("--catalogue_root", arguments.catalogue_root),
         )
         end.callback(recognizer.kill)
-        http = recognizer.url.removeprefix("http://")
-        targets = {
-            _MODEL_SERVER: load.Target("grpc", address, name),
-            _PLAIN: load.Target("http", http, "/v1/recognize?localize=false"),
-            _WHOLE: load.Target("http", http, "/v1/recognize"),
-        }
         yield (
-            targets,
+            _targets(address, name, recognizer.url),
             {
                 "service": recognizer.process.pid,
                 "model server": server.process_ids()[0],
             },
         )
+
+
+def _targets(address: str, model: str, url: str) -> dict[str, load.Target]:
+    http = url.removeprefix("http://").rstrip("/")
+    return {
+        _MODEL_SERVER: load.Target("grpc", address, model),
+        _PLAIN: load.Target("http", http, "/v1/recognize?localize=false"),
+        _WHOLE: load.Target("http", http, "/v1/recognize"),
+    }
 
 
 def _print(clients: int, found: dict[str, list[load.Met]]) -> None:
@@ -171,7 +180,16 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         help="one more flag of sicot_tf.serve, as --enable_batching",
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        "--url", help="of a service that runs already; CPU is not measured"
+    )
+    parser.add_argument(
+        "--model_server", help="that it asks: HOST:PORT of its gRPC"
+    )
+    arguments = parser.parse_args(argv)
+    if bool(arguments.url) != bool(arguments.model_server):
+        parser.error("--url and --model_server: expected both or none")
+    return arguments
 
 
 if __name__ == "__main__":

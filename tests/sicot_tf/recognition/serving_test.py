@@ -150,11 +150,13 @@ class ServiceTest(parameterized.TestCase):
         """Breaks if the filter lets other categories through, or a filter
         that fits nothing hides everything."""
         data = tiny_server.make_jpeg(1)
-        [found] = self.recognize(data, category_filter="drink", top_k=7).objects
+        found, *_ = self.recognize(
+            data, category_filter="drink", top_k=7
+        ).objects
         sku_ids = [found.sku_id, *(each.sku_id for each in found.alternatives)]
         self.assertNotEmpty(sku_ids)
         self.assertContainsSubset(sku_ids, {"可乐 330 ml", "sku-d"})
-        [other] = self.recognize(data, category_filter="no such").objects
+        other, *_ = self.recognize(data, category_filter="no such").objects
         self.assertFalse(other.recognised)
         self.assertIn("no such", other.note)
 

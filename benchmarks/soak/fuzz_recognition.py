@@ -88,6 +88,7 @@ def fuzz(root: pathlib.Path, indices: range, *model_flags: object) -> list[str]:
     try:
         fuzzer = _Fuzzer(recognizer)
         fuzzer.run(indices)
+        fuzzer.close()
         recognizer.terminate()
         code = recognizer.wait()
         if code != 0:
@@ -120,6 +121,7 @@ class _Fuzzer:
         self._address = url.hostname, url.port
         self._counts = collections.defaultdict(collections.Counter)
         self._lock = threading.Lock()
+        self._connections: list[socket.socket] = []
         self._local = threading.local()
         self._world = world.ask(recognizer.url)
         self._expected = self._recognise_good()
@@ -163,6 +165,11 @@ class _Fuzzer:
         if b"queue_length 0.0" not in body:
             self.failures.append("The queue is not empty at the end.")
 
+    def close(self) -> None:
+        """Ends the connections of all threads."""
+        for each in self._connections:
+            each.close()
+
     def _send(self, index: int) -> None:
         exchange = make_exchange(random.Random(index), self._world)
         found, headers, body = self._ask(
@@ -204,6 +211,8 @@ class _Fuzzer:
             self._local.connection = socket.create_connection(
                 self._address, _SECONDS
             )
+            with self._lock:
+                self._connections.append(self._local.connection)
         connection = self._local.connection
         response = http.client.HTTPResponse(connection, method=method)
         try:

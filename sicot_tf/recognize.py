@@ -24,6 +24,10 @@ examples:
   python -m sicot_tf.recognize --model sicot --product_index demo/index \\
       --model_server localhost:8500
 
+  python -m sicot_tf.recognize --releases releases --events events \\
+      --variants current=0.9,new=0.1 --variant_salt model-7 \\
+      --variant_releases new=releases-new
+
   curl -F image=@photo.jpg http://127.0.0.1:8080/v1/recognize
 """
 
@@ -57,9 +61,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         ("settings", "what sicot_tf.tune_recognition wrote"),
         (
             "catalogue_root",
-            "where relative picture paths of the index start (of a "
-            "--product_index: the folder of its catalogue, if that lies "
-            "beside the index)",
+            "where relative picture paths of the index start (the folder of "
+            "its catalogue, if that lies beside the index)",
         ),
     ):
         group.add_argument(f"--{flag}", type=pathlib.Path, help=text)
@@ -125,6 +128,14 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--variant_salt", default="", help="another one for each test"
     )
     group.add_argument(
+        "--variant_releases",
+        action="append",
+        default=[],
+        metavar="VARIANT=DIR",
+        help="folder of releases of a variant, to compare models or indexes; "
+        "others have --releases or --model",
+    )
+    group.add_argument(
         "--variant_settings",
         action="append",
         default=[],
@@ -138,7 +149,9 @@ def _mistake(arguments: argparse.Namespace) -> str | None:
     direct = (arguments.model, arguments.product_index, arguments.settings)
     if arguments.releases and any(direct):
         return "expected --releases or --model with --product_index, got both"
-    if not arguments.releases and not all(direct[:2]):
+    if any(direct) and not all(direct[:2]):
+        return "expected --model and --product_index, got one of them"
+    if not (arguments.releases or any(direct) or arguments.variant_releases):
         return "expected --releases, or --model and --product_index"
     if not 0 <= arguments.port < 2**16:
         return f"--port: expected 0 to 65535, received {arguments.port}"

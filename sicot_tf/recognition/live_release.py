@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sicot_tf.recognition import held_releases
+from sicot_tf.recognition import open_release
 from sicot_tf.recognition import releases
 from sicot_tf.recognition.held_releases import NoReleaseError  # noqa: F401
 from sicot_tf.recognition.open_release import Models
 from sicot_tf.recognition.open_release import OpenRelease
 from sicot_tf.recognition.open_release import write_model_config  # noqa: F401
-from sicot_tf.recognition.settings import RecognitionSettings
 
 _log = logging.getLogger(__name__)
 
@@ -77,6 +77,11 @@ class LiveRelease:
         self._failed, self._retry_at = "", 0.0
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether it is one release that stays: it is there or it fails."""
+        return isinstance(self._source, releases.Release)
+
+    @property
     def is_ready(self) -> bool:
         """Whether there is a release to answer from."""
         return self._held.current is not None
@@ -97,22 +102,12 @@ class LiveRelease:
         Raises:
             ValueError: if two models of one name have different base paths.
         """
-        found: dict[str, tuple[pathlib.Path, tuple[int, ...]]] = {}
-        for each in [*self._held.all(), self._next]:
-            if each is None:
-                continue
-            path, versions = found.get(
-                each.model_name, (each.model_base_path, ())
-            )
-            if path != each.model_base_path:
-                raise ValueError(
-                    f"Model {each.model_name!r} is served from {path}; a "
-                    f"release wants it from {each.model_base_path}. Export to "
-                    "the same folder, or give the folder another name."
-                )
-            versions = tuple(sorted({*versions, each.model_version}))
-            found[each.model_name] = (path, versions)
-        return found
+        releases_needed = [*self._held.all(), self._next]
+        return open_release.merge(
+            {each.model_name: (each.model_base_path, (each.model_version,))}
+            for each in releases_needed
+            if each
+        )
 
     async def follow(self) -> None:
         """Looks at `LIVE` again and again, until it is cancelled."""
@@ -236,32 +231,3 @@ class LiveRelease:
         if needed and needed != self._told:
             self._change_versions(needed)
             self._told = needed
-
-
-def fixed(
-    index_generation: pathlib.Path,
-    *,
-    model_base_path: pathlib.Path,
-    model_version: int,
-    settings: RecognitionSettings | None = None,
-    model_name: str = "",
-    **options: Any,
-) -> LiveRelease:
-    """A `LiveRelease` of one pair that stays, without a folder of releases.
-
-    Args:
-        index_generation: folder of one generation.
-        model_base_path: need not be there if the model server is elsewhere.
-        model_name: of the model server; "" for the name of the folder.
-        options: those of `LiveRelease`.
-    """
-    return LiveRelease(
-        releases.unpublished(
-            index_generation,
-            model_base_path=model_base_path,
-            model_version=model_version,
-            settings=settings or RecognitionSettings(),
-            model_name=model_name,
-        ),
-        **options,
-    )

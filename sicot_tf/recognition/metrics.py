@@ -49,9 +49,10 @@ class Metrics:
         self._live = prometheus_client.Gauge(
             "sicot_recognition_live",
             "1 for the model version and index generation in use.",
-            ["model", "model_version", "index_generation"],
+            ["variant", "model", "model_version", "index_generation"],
             registry=self.registry,
         )
+        self._live_labels: dict[str, tuple[str, ...]] = {}
         self._swaps = prometheus_client.Counter(
             "sicot_recognition_releases",
             "Releases that went live, or failed to.",
@@ -82,14 +83,15 @@ class Metrics:
         """Counts a death of the embedded model server."""
         self._restarts.inc()
 
-    def set_live(self, release: open_release.OpenRelease) -> None:
-        """What is in use from now on."""
-        self._live.clear()
-        self._live.labels(
-            release.model_name,
-            str(release.model_version),
+    def set_live(self, variant: str, release: open_release.OpenRelease) -> None:
+        """What visitors of a variant get from now on."""
+        if variant in self._live_labels:
+            self._live.remove(*self._live_labels[variant])
+        self._live_labels[variant] = (
+            *(variant, release.model_name, str(release.model_version)),
             release.index_generation,
-        ).set(1)
+        )
+        self._live.labels(*self._live_labels[variant]).set(1)
 
     def text(self) -> bytes:
         """All of them as Prometheus reads them."""

@@ -1,6 +1,8 @@
 """What is open of a release, and what a model server has to load for it."""
 
 import contextlib
+import functools
+import logging
 import pathlib
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -11,9 +13,11 @@ from tensorflow_serving.config import model_server_config_pb2
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import nearest_pictures
+from sicot_tf.recognition import pictures
 from sicot_tf.recognition import releases
 from sicot_tf.recognition import sku_categories
 
+_log = logging.getLogger(__name__)
 # Base path and versions of each model, by its name.
 Models = Mapping[str, tuple[pathlib.Path, Iterable[int]]]
 
@@ -42,6 +46,7 @@ class OpenRelease:
         self.model_version = release.model_version
         self.model_base_path = release.model_base_path
         self.index_generation = release.index_generation.name
+        self._generation = release.index_generation
         self.settings = release.settings
         with contextlib.ExitStack() as opened:
             self.index = opened.enter_context(
@@ -55,9 +60,43 @@ class OpenRelease:
             )
             self._opened = opened.pop_all()
 
+    @functools.cached_property
+    def catalogue_root(self) -> pathlib.Path | None:
+        """Where relative picture paths of the index start, if that is found.
+
+        The first call reads the catalogue, see `pictures.find_root`.
+        """
+        found = pictures.find_root(self._generation)
+        if found:
+            _log.info("Pictures of %s lie in %s.", self._generation, found)
+        return found
+
     def close(self) -> None:
         """Closes the index; lookups under way still finish."""
         self._opened.close()
+
+
+def merge(
+    models: Iterable[Models],
+) -> dict[str, tuple[pathlib.Path, tuple[int, ...]]]:
+    """All of them as one.
+
+    Raises:
+        ValueError: if two models of one name have different base paths.
+    """
+    found: dict[str, tuple[pathlib.Path, tuple[int, ...]]] = {}
+    for name, (path, versions) in (
+        item for each in models for item in each.items()
+    ):
+        known_path, known = found.get(name, (path, ()))
+        if path != known_path:
+            raise ValueError(
+                f"Model {name!r} is served from {known_path}; a release wants "
+                f"it from {path}. Export to the same folder, or give the "
+                "folder another name."
+            )
+        found[name] = path, tuple(sorted({*known, *versions}))
+    return found
 
 
 def write_model_config(path: pathlib.Path, models: Models) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import fastapi
 import starlette.exceptions
@@ -27,21 +28,26 @@ def add(app: fastapi.FastAPI, service: Service) -> None:
         summary="Whether photos are answered",
         responses=refusals.described(503),
     )
-    async def readyz() -> dict[str, str | int]:
+    async def readyz() -> dict[str, Any]:
         """503 before there is a release, without model server, at the end."""
         if service.is_draining:
             raise limits.refusal(503, "The service ends.")
-        with service.live.acquire() as release:
-            name, version = release.model_name, release.model_version
+        found = {}
+        for variant in sorted(service.visitors.shares):
+            with service.live.of(variant).acquire() as release:
+                name, version = release.model_name, release.model_version
+                generation = release.index_generation
             if version not in await service.server.versions(name):
                 raise limits.refusal(
                     503, f"The model server has no version {version} of {name}."
                 )
-            return {
-                "status": "ready",
+            found[variant] = {
                 "model_version": version,
-                "index_generation": release.index_generation,
+                "index_generation": generation,
             }
+        # Without an A/B test there is one.
+        first = next(iter(found.values()))
+        return {"status": "ready", **first, "variants": found}
 
     @app.get("/metrics", response_class=responses.PlainTextResponse)
     async def read_metrics() -> fastapi.Response:

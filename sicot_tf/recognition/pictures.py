@@ -1,12 +1,14 @@
 """URLs of the catalogue's pictures, and the files behind them.
 
 An id names a product and the place of a picture in its list, never a file: the
-live index says which file that is. It is signed, so that a page can show the
-pictures of an answer without an API key, and nobody can ask for others.
+live index says which file that is. It is signed together with what the index
+said, so that a page can show the pictures of an answer without an API key,
+nobody can ask for others, and another index never shows another picture.
 """
 
 import base64
 import binascii
+import copy
 import hashlib
 import hmac
 import logging
@@ -45,6 +47,19 @@ class Pictures:
         self._prefix = prefix
         self._has_warned = False
 
+    def within(self, root: pathlib.Path | None) -> "Pictures":
+        """The same with another root, unless it has one."""
+        if self._root or not root:
+            return self
+        found = copy.copy(self)
+        found._root = root.resolve()
+        return found
+
+    @property
+    def has_root(self) -> bool:
+        """Whether relative paths start at a folder that was given."""
+        return self._root is not None
+
     def url(self, product_id: str, place: int, image: str) -> str | None:
         """Where a picture is seen; None if it can't be.
 
@@ -68,7 +83,7 @@ class Pictures:
                 )
             return None
         text = f"{place}:{product_id}".encode("utf-8", "surrogatepass")
-        identity = base64.urlsafe_b64encode(self._sign(text) + text)
+        identity = base64.urlsafe_b64encode(self._sign(text, image) + text)
         return self._prefix + identity.decode("ascii").rstrip("=")
 
     def find(
@@ -85,18 +100,18 @@ class Pictures:
             # With all the signs that were cut off, or more.
             data = base64.b64decode(f"{identity}===", b"-_", validate=False)
             signature, text = data[:_SIGNATURE_BYTES], data[_SIGNATURE_BYTES:]
-            if not hmac.compare_digest(signature, self._sign(text)):
-                return None
             place, _, product_id = text.decode(
                 "utf-8", "surrogatepass"
             ).partition(":")
             product = index.product(product_id)
-            if product is None or int(place) >= len(product.images):
+            if product is None:
                 return None
             image = product.images[int(place)]
-        except (binascii.Error, ValueError):
+        except (binascii.Error, IndexError, ValueError):
             return None
-        if _scheme(image):
+        if _scheme(image) or not hmac.compare_digest(
+            signature, self._sign(text, image)
+        ):
             return None
         return self._find_file(image)
 
@@ -112,8 +127,9 @@ class Pictures:
             return None
         return (path, photos.CONTENT_TYPES[kind]) if kind else None
 
-    def _sign(self, text: bytes) -> bytes:
-        digest = hmac.new(self._secret, text, hashlib.sha256).digest()
+    def _sign(self, text: bytes, image: str) -> bytes:
+        signed = text + b"\0" + image.encode("utf-8", "surrogatepass")
+        digest = hmac.new(self._secret, signed, hashlib.sha256).digest()
         return digest[:_SIGNATURE_BYTES]
 
 

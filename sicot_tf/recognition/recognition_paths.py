@@ -62,7 +62,7 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
             )
             wanted = wishes.read(request.query_params.multi_items(), fields)
             visitor = service.visitors.visitor(request)
-            variant = service.visitors.variant(visitor)
+            variant = service.visitors.choose(visitor, wanted.variant)
             try:
                 async with asyncio.timeout(service.limits.timeout_seconds):
                     answer = await _recognise(
@@ -87,13 +87,13 @@ async def _recognise(
     wanted: wishes.Wishes,
     variant: str,
 ) -> answers.Answer:
-    with service.live.acquire() as release:
+    with service.live.of(variant).acquire() as release:
         return await pipeline.recognise(
             data,
             wanted,
             release=release,
             server=service.server,
-            picture_url=service.pictures.url,
+            picture_url=service.pictures_of(release).url,
             request_id=request.state.request_id,
             variant=variant,
             settings=service.visitors.settings.get(variant),

@@ -3,9 +3,10 @@
 import dataclasses
 
 from sicot_tf.recognition import limits
-from sicot_tf.recognition import live_release
+from sicot_tf.recognition import live_releases
 from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
+from sicot_tf.recognition import open_release
 from sicot_tf.recognition import photos
 from sicot_tf.recognition import pictures
 from sicot_tf.recognition import visitors
@@ -27,11 +28,11 @@ class Service:
     """What requests share.
 
     Attributes:
-        live: the release in use.
+        live: the release in use, of each variant of `visitors`.
         is_draining: the process ends; load balancers send others elsewhere.
     """
 
-    live: live_release.LiveRelease
+    live: live_releases.LiveReleases
     server: model_server.ModelServer
     pictures: pictures.Pictures
     keys: limits.ApiKeys
@@ -40,3 +41,11 @@ class Service:
     counters: metrics.Metrics
     visitors: visitors.Visitors
     is_draining: bool = False
+
+    def pictures_of(
+        self, release: open_release.OpenRelease
+    ) -> pictures.Pictures:
+        """Pictures of a release's catalogue, unless a folder was given."""
+        if self.pictures.has_root:
+            return self.pictures
+        return self.pictures.within(release.catalogue_root)

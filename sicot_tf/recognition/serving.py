@@ -3,33 +3,23 @@
 import argparse
 import asyncio
 import contextlib
-import functools
-import io
 import logging
-import pathlib
 import signal
 import socket
-from collections.abc import Callable
 
-import PIL.Image
 import uvicorn
 
-from sicot_tf.data import generations
 from sicot_tf.recognition import app
 from sicot_tf.recognition import embedded_server
 from sicot_tf.recognition import events
 from sicot_tf.recognition import limits
-from sicot_tf.recognition import live_release
 from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
-from sicot_tf.recognition import open_release
 from sicot_tf.recognition import pictures
-from sicot_tf.recognition import pipeline
-from sicot_tf.recognition import release_check
+from sicot_tf.recognition import release_sources
 from sicot_tf.recognition import settings
 from sicot_tf.recognition import variants
 from sicot_tf.recognition import visitors
-from sicot_tf.recognition import wishes
 from sicot_tf.recognition.service import Limits
 from sicot_tf.recognition.service import Service
 
@@ -79,12 +69,15 @@ async def run(arguments: argparse.Namespace) -> None:
             address, timeout=arguments.timeout_seconds
         )
         stack.push_async_callback(server.close)
-        live = await _make_live(arguments, server, counters, change_versions)
+        people = _make_visitors(arguments, stack)
+        live = await release_sources.find(
+            arguments, people.shares, server, counters, change_versions
+        )
         stack.callback(live.close)
         parts = Service(
             live=live,
             server=server,
-            pictures=pictures.Pictures(_catalogue_root(arguments), keys.secret),
+            pictures=pictures.Pictures(arguments.catalogue_root, keys.secret),
             keys=keys,
             limits=Limits(
                 max_bytes=arguments.max_bytes,
@@ -95,20 +88,9 @@ async def run(arguments: argparse.Namespace) -> None:
             ),
             queue=queue,
             counters=counters,
-            visitors=_make_visitors(arguments, stack),
+            visitors=people,
         )
         await _serve(parts, listener, stop, arguments)
-
-
-def _catalogue_root(arguments: argparse.Namespace) -> pathlib.Path | None:
-    if arguments.catalogue_root or not arguments.product_index:
-        return arguments.catalogue_root
-    found = pictures.find_root(
-        generations.resolve_generation(arguments.product_index)
-    )
-    if found:
-        _log.info("Pictures of the catalogue are read from %s.", found)
-    return found
 
 
 def _make_visitors(
@@ -134,102 +116,6 @@ def _make_visitors(
             )
         changed[name] = settings.read(path)
     return visitors.Visitors(log, shares, arguments.variant_salt, changed)
-
-
-async def _make_live(
-    arguments: argparse.Namespace,
-    server: model_server.ModelServer,
-    counters: metrics.Metrics,
-    change_versions: Callable[[open_release.Models], None] | None,
-) -> live_release.LiveRelease:
-    """The release that flags name, or the folder of releases."""
-
-    def report(name: str, outcome: str) -> None:
-        counters.count_release(outcome)
-        if outcome == "live":
-            with live.acquire() as release:
-                counters.set_live(release)
-
-    options = {
-        "wait_until_available": functools.partial(_wait, server),
-        "warm_up": functools.partial(_warm_up, server),
-        "change_versions": change_versions,
-        "report": report,
-    }
-    if arguments.releases:
-        live = live_release.LiveRelease(arguments.releases, **options)
-        return live
-    base_path, name, version = await _find_model(arguments, server)
-    chosen = settings.RecognitionSettings()
-    if arguments.settings:
-        chosen = settings.read(arguments.settings)
-    live = live_release.fixed(
-        generations.resolve_generation(arguments.product_index),
-        model_base_path=base_path,
-        model_version=version,
-        model_name=name,
-        settings=chosen,
-        **options,
-    )
-    return live
-
-
-async def _find_model(
-    arguments: argparse.Namespace, server: model_server.ModelServer
-) -> tuple[pathlib.Path, str, int]:
-    """Base path, name and version of `--model`."""
-    given = arguments.model
-    if not arguments.model_server:
-        folder = release_check.newest_version(given)
-        return folder.parent, folder.resolve().parent.name, int(folder.name)
-    if given.name.isdecimal():
-        return given.parent, given.parent.name, int(given.name)
-    versions = await server.versions(given.name)
-    if not versions:
-        raise ValueError(
-            f"The model server {server.address} has no model {given.name!r}. "
-            "Expected --model NAME or NAME/VERSION as the server names it."
-        )
-    return given, given.name, max(versions)
-
-
-async def _wait(
-    server: model_server.ModelServer, name: str, version: int, timeout: float
-) -> None:
-    """Returns once the model server has a version.
-
-    Raises:
-        TimeoutError: if it does not get it.
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            while True:
-                with contextlib.suppress(model_server.ModelServerError):
-                    if version in await server.versions(name):
-                        return
-                await asyncio.sleep(_POLL_SECONDS)
-    except TimeoutError as error:
-        raise TimeoutError(
-            f"The model server has no version {version} of {name} after "
-            f"{timeout:g} s."
-        ) from error
-
-
-async def _warm_up(
-    server: model_server.ModelServer, release: open_release.OpenRelease
-) -> None:
-    """Recognises a grey picture, through all stages."""
-    output = io.BytesIO()
-    PIL.Image.new("RGB", (64, 64), "grey").save(output, "JPEG")
-    await pipeline.recognise(
-        output.getvalue(),
-        wishes.Wishes(),
-        release=release,
-        server=server,
-        picture_url=lambda *_: None,
-        request_id="warm-up",
-        variant="",
-    )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -281,7 +167,7 @@ async def _serve(
     stopping = asyncio.create_task(stop.wait())
     try:
         while not service.live.is_ready and not stop.is_set():
-            if not arguments.releases and service.live.fault:
+            if service.live.fault:
                 raise ValueError(service.live.fault)
             await asyncio.wait({stopping, serving}, timeout=_POLL_SECONDS)
         if not stop.is_set():

@@ -55,6 +55,22 @@ class Visitors:
         """What a visitor gets, always the same."""
         return variants.assign(visitor, self.shares, self.salt)
 
+    def choose(self, visitor: str, wanted: str | None) -> str:
+        """The variant that a request asks for, or else its visitor's.
+
+        Raises:
+            HTTPException: 422 if there is none of this name.
+        """
+        if wanted is None:
+            return self.variant(visitor)
+        if wanted not in self.shares:
+            raise limits.refusal(
+                422,
+                f"Expected variant {' or '.join(sorted(self.shares))}, "
+                f"received {wanted[:60]!r}.",
+            )
+        return wanted
+
     def remember(
         self,
         request: requests.Request,

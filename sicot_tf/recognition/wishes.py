@@ -37,6 +37,11 @@ class Wishes(pydantic.BaseModel, extra="forbid"):
         max_length=500,
         description="Only SKUs that have products of this category.",
     )
+    variant: str | None = pydantic.Field(
+        default=None,
+        description="Variant of an A/B test, for tools: otherwise the "
+        "visitor's.",
+    )
 
     def box_in(self, photo: photos.Photo) -> answers.Box | None:
         """The box, cut to the photo.

@@ -39,15 +39,15 @@ def write_pair(
 
 
 def publish(
-    folder: pathlib.Path, version: int, **settings: float
+    folder: pathlib.Path, version: int, to: str = "releases", **settings: float
 ) -> releases.Release:
-    """Writes a pair unless it is there, and makes it live."""
+    """Writes a pair unless it is there, and makes it live in `folder/to`."""
     model = folder / "sicot" / str(version)
     index = folder / "index" / f"index-{version}"
     if not model.exists():
         write_pair(folder, version)
     return releases.publish(
-        folder / "releases",
+        folder / to,
         model,
         index,
         RecognitionSettings(**settings),

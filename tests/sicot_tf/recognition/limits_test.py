@@ -10,10 +10,13 @@ from sicot_tf.recognition import answers
 from sicot_tf.recognition import app
 from sicot_tf.recognition import limits
 from sicot_tf.recognition import live_release
+from sicot_tf.recognition import live_releases
 from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import pictures
+from sicot_tf.recognition import releases
 from sicot_tf.recognition import service
+from sicot_tf.recognition import settings
 from sicot_tf.recognition import visitors
 from tests.helpers import tiny_recognizer
 from tests.helpers import tiny_server
@@ -34,12 +37,14 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
         async def nothing(*_):
             pass
 
-        live = live_release.fixed(
+        pair = releases.unpublished(
             self.index / "2026-01-01-aa",
             model_base_path=self.root / "tiny",
             model_version=1,
-            wait_until_available=nothing,
-            warm_up=nothing,
+            settings=settings.RecognitionSettings(),
+        )
+        live = live_release.LiveRelease(
+            pair, wait_until_available=nothing, warm_up=nothing
         )
         await live.look()
         self.addCleanup(live.close)
@@ -51,7 +56,7 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
         self.queue = limits.Queue(numbers.get("max_queue", 64))
         api_keys = limits.ApiKeys(list(keys))
         self.parts = service.Service(
-            live=live,
+            live=live_releases.LiveReleases({"default": live}),
             server=server,
             pictures=pictures.Pictures(
                 self.root / "catalogue", api_keys.secret

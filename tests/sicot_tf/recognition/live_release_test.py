@@ -253,13 +253,14 @@ class LiveReleaseTest(unittest.IsolatedAsyncioTestCase):
         """Broken: the service needs a folder of releases."""
         model, index = tiny_releases.write_pair(self.folder, 1)
         settings = RecognitionSettings(max_objects=2)
-        live = live_release.fixed(
+        pair = releases.unpublished(
             index,
             model_base_path=model.parent,
             model_version=1,
             settings=settings,
-            **self.options(),
         )
+        live = live_release.LiveRelease(pair, **self.options())
+        self.assertTrue(live.is_fixed)
         self.addCleanup(live.close)
         await live.look()
         await live.look()

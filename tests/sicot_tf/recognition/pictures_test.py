@@ -4,7 +4,9 @@ import pathlib
 import tempfile
 import unittest
 
+from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import pictures
+from tests.helpers import tiny_index
 
 
 class PicturesTest(unittest.TestCase):
@@ -38,6 +40,36 @@ class PicturesTest(unittest.TestCase):
             for _ in range(2):
                 self.assertIsNone(nowhere.url("p", 0, "images/a.jpg"))
         self.assertEqual(len(logs.output), 1)
+
+    def test_of_two_indexes(self):
+        """Breaks if a visitor of one variant sees the picture that another
+        variant's index has at this place of the product."""
+        (self.root / "old.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(20))
+        (self.root / "p.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(20))
+        generation = tiny_index.write(
+            self.root / "index", "2026-aa", [("p", "sku", None)]
+        )
+        root = pictures.Pictures(None, b"key").within(self.root)
+        with product_index.ProductIndex(generation) as index:
+            found = {}
+            for place, image in ((0, "p.jpg"), (0, "old.jpg"), (1, "p.jpg")):
+                _, _, identity = root.url("p", place, image).rpartition("/")
+                found[place, image] = root.find(identity, index)
+        path = self.root.resolve() / "p.jpg"
+        self.assertEqual(
+            found,
+            {
+                (0, "p.jpg"): (path, "image/jpeg"),
+                (0, "old.jpg"): None,
+                (1, "p.jpg"): None,
+            },
+        )
+
+    def test_given_root_counts(self):
+        """Breaks if a folder beside the index is read although another one
+        was named."""
+        given = pictures.Pictures(self.root)
+        self.assertIs(given.within(self.root / "other"), given)
 
     def test_find_root(self):
         """Breaks if the pictures of the demo need a flag, or those of another

@@ -1,6 +1,8 @@
 import concurrent.futures
+import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,12 +15,20 @@ import httpx
 import tensorflow as tf
 from absl.testing import parameterized
 
+from sicot_tf import files
+from sicot_tf.data import generations
 from sicot_tf.recognition import answers
+from sicot_tf.recognition import release_check
+from sicot_tf.recognition import releases
+from sicot_tf.recognition import settings
+from sicot_tf.recognition import variants
 from tests.helpers import picture_formats
+from tests.helpers import tiny_index
 from tests.helpers import tiny_recognizer
 from tests.helpers import tiny_server
 
 _TIMEOUT = 120
+_SHARES = {"current": 0.5, "new": 0.5}
 
 
 def can_connect(url: str) -> bool:
@@ -306,7 +316,7 @@ class ServiceTest(parameterized.TestCase):
             'answers_total{recognised="true"}',
             "queue_length 0.0",
             'live{index_generation="2026-01-01-aa",model="tiny",'
-            'model_version="1"} 1.0',
+            'model_version="1",variant="default"} 1.0',
         ):
             self.assertIn(f"sicot_recognition_{part}", metrics)
         docs = self.http.get("/docs")
@@ -331,15 +341,106 @@ class ServiceTest(parameterized.TestCase):
 
 
 class EndTest(parameterized.TestCase):
-    def test_restart_and_end(self):
-        """Breaks if a dead model server stays dead, if a load balancer is not
-        told before the end, or if a process is left behind."""
+    def write_release(self, root):
+        """Version 4 with an index of its own, whose catalogue is near."""
+        model = root / "models" / "tiny" / "4"
+        shutil.copytree(root / "models" / "tiny" / "3", model)
+        index = tiny_index.write(
+            root / "new-index", "2026-02-02-bb", [("n", "sku-f", "new")]
+        )
+        catalogue = root / "new-shop" / "catalogue.jsonl"
+        catalogue.parent.mkdir()
+        catalogue.write_text("{}")
+        (root / "new-shop" / "n.jpg").write_bytes(tiny_server.make_jpeg(1))
+        described = {"name": catalogue.name, "sha256": files.sha256(catalogue)}
+        (index / generations.MANIFEST).write_text(
+            json.dumps({"inputs": [described]})
+        )
+        releases.publish(
+            root / "new-releases",
+            *(model, index, settings.RecognitionSettings()),
+            release_check.check(model, index),
+        )
+        return root / "new-releases"
+
+    def check_variants(self, http):
+        """Two visitors, who are asked again and again; their variants."""
+        expected = {
+            "current": {
+                "model_version": 3,
+                "index_generation": "2026-01-01-aa",
+            },
+            "new": {"model_version": 4, "index_generation": "2026-02-02-bb"},
+        }
+        # Of many visitors the first that gets each.
+        visitors = {
+            variants.assign(f"visitor-{number}", _SHARES, "salt"): (
+                f"visitor-{number}"
+            )
+            for number in range(20)
+        }
+        self.assertEqual(set(visitors), set(expected))
+        photo = tiny_server.make_jpeg(2)
+        for variant, visitor in visitors.items():
+            cookie = {"Cookie": f"sicot_visitor={visitor}"}
+            for _ in range(3):
+                answer = http.post(
+                    "/v1/recognize", content=photo, headers=cookie
+                ).json()
+                self.assertEqual(
+                    answer, answer | expected[variant] | {"variant": variant}
+                )
+            response = http.post(
+                "/v1/events", json={"event": "visit"}, headers=cookie
+            )
+            self.assertEqual(response.status_code, 204)
+            # Tools may ask for the other one.
+            [other] = set(expected) - {variant}
+            answer = http.post(
+                f"/v1/recognize?variant={other}", content=photo, headers=cookie
+            ).json()
+            self.assertEqual(
+                answer, answer | expected[other] | {"variant": other}
+            )
+            # One product is in the index of `new` only, others in the
+            # other's only, and everybody finds them.
+            found = http.get("/v1/products/sku-f", headers=cookie).json()
+            self.assertEqual(found["index_generation"], "2026-02-02-bb")
+            [url] = found["products"][0]["pictures"]
+            picture = http.get(url, headers=cookie)
+            self.assertEqual(picture.content, tiny_server.make_jpeg(1))
+            found = http.get("/v1/products/sku-a", headers=cookie)
+            self.assertEqual(found.status_code, 200)
+            response = http.post(
+                "/v1/recognize?variant=none", content=photo, headers=cookie
+            )
+            self.assertEqual(response.status_code, 422)
+            self.assertIn("current or new", response.json()["error"])
+        self.assertEqual(http.get("/readyz").json()["variants"], expected)
+        metrics = http.get("/metrics").text
+        for variant, parts in expected.items():
+            self.assertIn(
+                "sicot_recognition_live{index_generation="
+                f'"{parts["index_generation"]}",model="tiny",model_version='
+                f'"{parts["model_version"]}",variant="{variant}"}} 1.0',
+                metrics,
+            )
+        return {visitor: variant for variant, visitor in visitors.items()}
+
+    def test_variants_restart_and_end(self):
+        """Breaks if visitors are not answered from their variant's release,
+        if a dead model server stays dead, if a load balancer is not told
+        before the end, or if a process is left behind."""
         root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         tiny_server.write_saved_model(root / "models" / "tiny" / "3")
+        new_releases = self.write_release(root)
         recognizer = tiny_recognizer.RecognizerProcess(
             root,
-            *("--model", root / "models" / "tiny"),
+            *("--model", root / "models" / "tiny" / "3"),
             *("--product_index", tiny_recognizer.write_index(root)),
+            *("--variants", "current=0.5,new=0.5", "--variant_salt", "salt"),
+            *("--variant_releases", f"new={new_releases}"),
+            *("--events", root / "events", "--timeout_seconds", _TIMEOUT),
             *("--drain_seconds", 3600),
         )
         self.addCleanup(recognizer.kill)
@@ -349,9 +450,9 @@ class EndTest(parameterized.TestCase):
         photo = tiny_server.make_jpeg(2)
 
         def recognize():
-            return http.post("/v1/recognize", content=photo)
+            return http.post("/v1/recognize?variant=current", content=photo)
 
-        self.assertEqual(recognize().json()["model_version"], 3)
+        given = self.check_variants(http)
         [server] = recognizer.children()
         os.kill(server, signal.SIGKILL)
         tiny_recognizer.wait_until(
@@ -392,6 +493,14 @@ class EndTest(parameterized.TestCase):
             go_on.set()
             self.assertEqual(running.result().status_code, 200)
         self.assertEqual(recognizer.wait(), 0, recognizer.log_text)
+        rows = [
+            json.loads(line)
+            for path in (root / "events").glob("*.jsonl")
+            for line in path.read_text("utf-8").splitlines()
+        ]
+        self.assertEqual(
+            {row["visitor"]: row["variant"] for row in rows}, given
+        )
         self.assertFalse(tiny_recognizer.is_running(server))
 
     def test_no_orphan(self):
@@ -413,11 +522,12 @@ class EndTest(parameterized.TestCase):
             [sys.executable, "-c", script], stdout=subprocess.PIPE
         ) as parent:
             child = int(parent.stdout.readline())
-            # It has become the server, which is told to end with its parent.
+            # It has become the server, which is told to end with its parent:
+            # before, the launcher's program is among its arguments.
             tiny_recognizer.wait_until(
                 lambda: (
-                    b"sicot_tf.serve"
-                    in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+                    b"prctl"
+                    not in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
                 )
             )
             parent.kill()

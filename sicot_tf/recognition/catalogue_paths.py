@@ -3,6 +3,7 @@
 import asyncio
 import pathlib
 from collections.abc import Callable
+from typing import Annotated
 from typing import Any
 from typing import TypeVar
 
@@ -20,6 +21,10 @@ from sicot_tf.recognition.service import Service
 _MAX_PRODUCTS = 1000
 _PICTURE_SECONDS = 3600
 _Found = TypeVar("_Found")
+_Variant = Annotated[
+    str | None,
+    fastapi.Query(description="Whose index comes first, for tools."),
+]
 
 
 class Products(pydantic.BaseModel):
@@ -54,7 +59,7 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
         responses=refusals.described(401, 404, 422, 429, 503),
     )
     async def products(
-        request: fastapi.Request, sku_id: str, variant: str | None = None
+        request: fastapi.Request, sku_id: str, variant: _Variant = None
     ) -> Products:
         """The newest first, at most 1,000.
 

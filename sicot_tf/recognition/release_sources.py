@@ -163,7 +163,7 @@ async def _warm_up(
     """Recognises a grey picture, through all stages."""
     if finds_pictures:
         # The catalogue is read once, and not by a request.
-        await asyncio.to_thread(getattr, release, "catalogue_root")
+        await asyncio.to_thread(lambda: release.catalogue_root)
     output = io.BytesIO()
     PIL.Image.new("RGB", (64, 64), "grey").save(output, "JPEG")
     await pipeline.recognise(

@@ -432,11 +432,12 @@ class EndTest(parameterized.TestCase):
         if a dead model server stays dead, if a load balancer is not told
         before the end, or if a process is left behind."""
         root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
-        tiny_server.write_saved_model(root / "models" / "tiny" / "3")
+        model = root / "models" / "tiny" / "3"
+        shutil.copytree(tiny_server.shared().tiny, model)
         new_releases = self.write_release(root)
         recognizer = tiny_recognizer.RecognizerProcess(
             root,
-            *("--model", root / "models" / "tiny" / "3"),
+            *("--model", model),
             *("--product_index", tiny_recognizer.write_index(root)),
             *("--variants", "current=0.5,new=0.5", "--variant_salt", "salt"),
             *("--variant_releases", f"new={new_releases}"),

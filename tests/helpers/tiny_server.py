@@ -32,7 +32,7 @@ THRESHOLD = 0.5
 EXPORT_INFO = {"run": "tiny", "note": "可乐"}
 PROJECT_DIR = pathlib.Path(__file__).parents[2]
 # A machine that does much else besides is slow.
-_PATIENCE_SECONDS = 180
+_PATIENCE_SECONDS = 600
 
 
 def make_jpeg(seed: int) -> bytes:

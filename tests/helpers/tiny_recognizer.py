@@ -118,7 +118,7 @@ def wait_until(is_true) -> None:
     while not is_true():
         if time.monotonic() > deadline:
             raise AssertionError("It never happened.")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def is_running(pid: int) -> bool:

@@ -465,7 +465,10 @@ class EndTest(parameterized.TestCase):
         self.assertEqual(refused.status_code, 503)
         self.assertIn("retry-after", refused.headers)
         self.assertEqual(http.get("/readyz").status_code, 503)
-        tiny_recognizer.wait_until(lambda: recognize().status_code == 200)
+        tiny_recognizer.wait_until(
+            lambda: http.get("/readyz").status_code == 200
+        )
+        self.assertEqual(recognize().status_code, 200)
         self.assertIn(
             "model_server_restarts_total 1.0", http.get("/metrics").text
         )

@@ -46,10 +46,9 @@ _SHOPS = (
     ((_NOISE,), "noise-0", _noise(0, 0)),
     ((_NOISE,), "noise-10", _noise(10, 10)),
     ((_WRONG,), "wrong-50", ("--wrong_title_share", "0.5")),
-    ((_SHARED,), "own-0", ("--model_word_share", "0")),
     ((_SHARED,), "own-5", ("--num_model_words", "5")),
 )
-_ARMS = ("words", "rows")
+_ARMS = ("words",)
 
 
 class _Titles(NamedTuple):

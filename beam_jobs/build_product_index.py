@@ -200,7 +200,7 @@ def _build(
     command_line.import_tensorflow()
     from beam_jobs.catalogue import build
     from beam_jobs.catalogue import identity
-    from sicot_tf.recognition import release_check
+    from sicot_tf.recognition.releases import release_check
 
     saved_model = arguments.saved_model
     if saved_model and not (saved_model / "saved_model.pb").is_file():

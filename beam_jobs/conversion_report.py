@@ -7,7 +7,7 @@ import pathlib
 
 from beam_jobs.pipelines import flags
 from sicot_tf import command_line
-from sicot_tf.recognition import variants
+from sicot_tf.recognition.visits import variants
 
 _EPILOG = """\
 writes into the output folder

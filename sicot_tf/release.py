@@ -12,8 +12,8 @@ import typing
 from sicot_tf import command_line
 
 if typing.TYPE_CHECKING:
-    from sicot_tf.recognition import release_check
-    from sicot_tf.recognition import releases
+    from sicot_tf.recognition.releases import release_check
+    from sicot_tf.recognition.releases import releases
 
 _EXAMPLES = """
 examples:
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(f"--releases: there is no folder {arguments.releases}")
     elif not all(pair):
         parser.error("--model and --product_index are needed")
-    from sicot_tf.recognition import releases
+    from sicot_tf.recognition.releases import releases
 
     if arguments.list:
         _print_list(arguments.releases)
@@ -127,9 +127,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _publish(arguments: argparse.Namespace) -> None:
     from sicot_tf.data import generations
-    from sicot_tf.recognition import release_check
-    from sicot_tf.recognition import releases
     from sicot_tf.recognition import settings
+    from sicot_tf.recognition.releases import release_check
+    from sicot_tf.recognition.releases import releases
 
     model = release_check.newest_version(arguments.model)
     index = generations.resolve_generation(arguments.product_index)
@@ -188,7 +188,7 @@ def _print_check(found: "release_check.Check") -> None:
 
 
 def _print_list(folder: pathlib.Path) -> None:
-    from sicot_tf.recognition import releases
+    from sicot_tf.recognition.releases import releases
 
     try:
         live = releases.live_name(folder)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import axes
 
 from sicot_tf.pages import figures
-from sicot_tf.recognition import events
+from sicot_tf.recognition.visits import events
 
 _COLORS = (*figures.COLORS, "#000000")
 _MARKERS = "osD^vP"

@@ -21,7 +21,7 @@ from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.data import records
-from sicot_tf.recognition import events
+from sicot_tf.recognition.visits import events
 
 # Index of a file, its path (which need not be UTF-8), its name in outputs.
 EventFile = tuple[int, bytes, str]

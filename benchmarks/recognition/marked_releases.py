@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Sequence
 
 from sicot_tf.catalogue import product_index
-from sicot_tf.recognition import release_check
-from sicot_tf.recognition import releases
+from sicot_tf.recognition.releases import release_check
+from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
 
 

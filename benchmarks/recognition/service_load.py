@@ -27,7 +27,7 @@ from collections.abc import Sequence
 
 from benchmarks.recognition import load
 from benchmarks.recognition import shop
-from sicot_tf.recognition import release_check
+from sicot_tf.recognition.releases import release_check
 
 _MODEL_SERVER = "model server, gRPC"
 _PLAIN = "service, localize=false"

@@ -27,7 +27,7 @@ from benchmarks.recognition import marked_releases
 from benchmarks.recognition import shop
 from benchmarks.recognition import swap_clients
 from sicot_tf.data import generations
-from sicot_tf.recognition import release_check
+from sicot_tf.recognition.releases import release_check
 from tests.helpers import tiny_recognizer
 
 _MAX_GROWTH_MB = 200

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from collections.abc import Iterable
 
-from sicot_tf.recognition import open_release
+from sicot_tf.recognition.releases import open_release
 
 _log = logging.getLogger(__name__)
 # Between two starts: twice as long each time, until it has run for a while.

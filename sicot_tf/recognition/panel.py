@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import answers
-from sicot_tf.recognition import category
-from sicot_tf.recognition import nearest_pictures
-from sicot_tf.recognition import open_release
 from sicot_tf.recognition.model_server import Recognition
+from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.settings import RecognitionSettings
+from sicot_tf.recognition.stages import category
+from sicot_tf.recognition.stages import nearest_pictures
 from sicot_tf.recognition.wishes import Wishes
 
 # From a product's id, and the place and text of one of its pictures, to the

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 
 from sicot_tf.recognition import answers
-from sicot_tf.recognition import category
-from sicot_tf.recognition import localization
 from sicot_tf.recognition import model_server
-from sicot_tf.recognition import nearest_pictures
-from sicot_tf.recognition import open_release
 from sicot_tf.recognition import panel
-from sicot_tf.recognition import photos
 from sicot_tf.recognition.panel import Seen
+from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.settings import RecognitionSettings
+from sicot_tf.recognition.stages import category
+from sicot_tf.recognition.stages import localization
+from sicot_tf.recognition.stages import nearest_pictures
+from sicot_tf.recognition.stages import photos
 from sicot_tf.recognition.wishes import Wishes
 
 # Pixels are decoded by so many threads as there are cores: a photo of 50

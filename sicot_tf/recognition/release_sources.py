@@ -12,16 +12,16 @@ from collections.abc import Iterable
 import PIL.Image
 
 from sicot_tf.data import generations
-from sicot_tf.recognition import live_release
-from sicot_tf.recognition import live_releases
-from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
-from sicot_tf.recognition import open_release
 from sicot_tf.recognition import pipeline
-from sicot_tf.recognition import release_check
-from sicot_tf.recognition import releases
 from sicot_tf.recognition import settings
 from sicot_tf.recognition import wishes
+from sicot_tf.recognition.http import metrics
+from sicot_tf.recognition.releases import live_release
+from sicot_tf.recognition.releases import live_releases
+from sicot_tf.recognition.releases import open_release
+from sicot_tf.recognition.releases import release_check
+from sicot_tf.recognition.releases import releases
 
 _POLL_SECONDS = 0.1
 

@@ -9,19 +9,19 @@ import socket
 
 import uvicorn
 
-from sicot_tf.recognition import app
 from sicot_tf.recognition import embedded_server
-from sicot_tf.recognition import events
-from sicot_tf.recognition import limits
-from sicot_tf.recognition import metrics
 from sicot_tf.recognition import model_server
-from sicot_tf.recognition import pictures
 from sicot_tf.recognition import release_sources
 from sicot_tf.recognition import settings
-from sicot_tf.recognition import variants
-from sicot_tf.recognition import visitors
-from sicot_tf.recognition.service import Limits
-from sicot_tf.recognition.service import Service
+from sicot_tf.recognition.http import app
+from sicot_tf.recognition.http import limits
+from sicot_tf.recognition.http import metrics
+from sicot_tf.recognition.http import visitors
+from sicot_tf.recognition.http.service import Limits
+from sicot_tf.recognition.http.service import Service
+from sicot_tf.recognition.stages import pictures
+from sicot_tf.recognition.visits import events
+from sicot_tf.recognition.visits import variants
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1

@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 
 from sicot_tf.recognition import answers
-from sicot_tf.recognition import photos
+from sicot_tf.recognition.stages import photos
 
 
 class Wishes(pydantic.BaseModel, extra="forbid"):

@@ -4,8 +4,8 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from sicot_tf.recognition import release_check
-from sicot_tf.recognition import releases
+from sicot_tf.recognition.releases import release_check
+from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
 from tests.sicot_tf.catalogue import product_index_test
 

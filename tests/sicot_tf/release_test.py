@@ -8,7 +8,7 @@ import tempfile
 import unittest
 
 from sicot_tf import release
-from sicot_tf.recognition import releases
+from sicot_tf.recognition.releases import releases
 from tests.helpers import tiny_releases
 from tests.sicot_tf.catalogue import product_index_test
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from sicot_tf.recognition import category
-from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import settings as recognition_settings
+from sicot_tf.recognition.stages import category
+from sicot_tf.recognition.stages import nearest_pictures
 from sicot_tf.recognition.tuning import candidates
 
 WEIGHTS = tuple(number / 10 for number in range(11))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from sicot_tf.data import generations
-from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import settings as recognition_settings
-from sicot_tf.recognition import sku_categories
+from sicot_tf.recognition.stages import nearest_pictures
+from sicot_tf.recognition.stages import sku_categories
 from sicot_tf.recognition.tuning import asked_model
 from sicot_tf.recognition.tuning import category_choice
 from sicot_tf.recognition.tuning import labelled_pictures
@@ -102,7 +102,7 @@ def _choose_boxes(
 ) -> tuple[recognition_settings.RecognitionSettings, dict[str, Any]]:
     """The settings with those of the boxes, and how well boxes fit."""
     # Takes OpenCV along, which nothing else here needs.
-    from sicot_tf.recognition import localization
+    from sicot_tf.recognition.stages import localization
 
     seen = seen_scenes.look(model, scenes)
     maps, boxes, sizes = seen.heat_maps, seen.boxes, seen.sizes

@@ -6,13 +6,13 @@ import unittest
 import numpy as np
 import PIL.Image
 
-from sicot_tf.recognition import localization
 from sicot_tf.recognition import model_server
-from sicot_tf.recognition import open_release
 from sicot_tf.recognition import pipeline
-from sicot_tf.recognition import releases
 from sicot_tf.recognition import wishes
+from sicot_tf.recognition.releases import open_release
+from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
+from sicot_tf.recognition.stages import localization
 from tests.helpers import picture_formats
 from tests.helpers import tiny_index
 

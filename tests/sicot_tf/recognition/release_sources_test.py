@@ -2,8 +2,8 @@ import argparse
 import pathlib
 import unittest
 
-from sicot_tf.recognition import metrics
 from sicot_tf.recognition import release_sources
+from sicot_tf.recognition.http import metrics
 
 
 class FindTest(unittest.IsolatedAsyncioTestCase):

@@ -18,10 +18,10 @@ from absl.testing import parameterized
 from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.recognition import answers
-from sicot_tf.recognition import release_check
-from sicot_tf.recognition import releases
 from sicot_tf.recognition import settings
-from sicot_tf.recognition import variants
+from sicot_tf.recognition.releases import release_check
+from sicot_tf.recognition.releases import releases
+from sicot_tf.recognition.visits import variants
 from tests.helpers import picture_formats
 from tests.helpers import tiny_index
 from tests.helpers import tiny_recognizer

@@ -1,7 +1,7 @@
 import unittest
 
-from sicot_tf.recognition import photos
 from sicot_tf.recognition import wishes
+from sicot_tf.recognition.stages import photos
 
 
 class WishesTest(unittest.TestCase):

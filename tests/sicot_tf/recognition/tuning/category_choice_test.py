@@ -1,7 +1,7 @@
 import unittest
 
-from sicot_tf.recognition import nearest_pictures
 from sicot_tf.recognition import settings
+from sicot_tf.recognition.stages import nearest_pictures
 from sicot_tf.recognition.tuning import category_choice
 
 CATEGORIES = {

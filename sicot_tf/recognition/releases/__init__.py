@@ -1,0 +1,1 @@
+"""A model version and the index built for it, live together."""

@@ -1,0 +1,1 @@
+"""The stages of recognition, each a function or an index."""

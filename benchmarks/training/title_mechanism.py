@@ -43,7 +43,6 @@ def _noise(fewest: int, most: int) -> tuple[str, ...]:
 # What is varied, and the flags. The first shop is that of all other tables.
 _SHOPS = (
     (_AXES, "plain", ()),
-    ((_NOISE,), "noise-0", _noise(0, 0)),
     ((_NOISE,), "noise-10", _noise(10, 10)),
     ((_WRONG,), "wrong-50", ("--wrong_title_share", "0.5")),
     ((_SHARED,), "own-5", ("--num_model_words", "5")),

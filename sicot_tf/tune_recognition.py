@@ -60,7 +60,8 @@ def _make_parser() -> command_line.ArgumentParser:
         "--split",
         choices=("train", "val"),
         default="val",
-        help="which of them (default: %(default)s)",
+        help="which of the labelled pictures (default: %(default)s); of "
+        "scenes, on which nothing is trained, train and val are taken",
     )
     parser.add_argument(
         "--output",

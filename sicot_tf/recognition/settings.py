@@ -39,7 +39,7 @@ class RecognitionSettings:
     category_influence: float = 0.0
     heat_threshold: float = 0.6
     heat_mass: float = 0.9
-    box_margin: float = 0.2
+    box_margin: float = 0.15
     max_objects: int = 4
 
     def __post_init__(self) -> None:

@@ -129,6 +129,13 @@ class ExportTest(tf.test.TestCase):
             )
             self.assertEqual(info["post_hoc"], {"logit_adjustment": tau})
 
+    def test_words_of_a_run_without(self):
+        """Breaks if a version without words is taken for one with them."""
+        output = pathlib.Path(self.get_temp_dir()) / "words"
+        with self.assertRaisesRegex(ValueError, "export it without --words"):
+            exporting.export(tiny_road.trained("visual"), output, words=True)
+        self.assertFalse(output.exists())
+
     def test_what_it_was_made_from(self):
         """Breaks if a served model can't be traced to its run."""
         info = json.loads(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from sicot_tf.training import exporting
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
+from sicot_tf.training.title_words import predicted_words
 from tests.helpers import tiny_road
 
 # 32 records in batches of 8: 4 steps an epoch, 8 in all.
@@ -77,6 +78,47 @@ class TrainWordsTest(tf.test.TestCase):
         first, second = map(tiny_road.read_checkpoint, (self.whole, workers))
         for name, value in first.items():
             self.assertAllClose(value, second[name], atol=1e-5, msg=name)
+
+    def test_words_are_shown(self):
+        """Breaks if an export with words gives others than the run learned,
+        or their probabilities to others of them."""
+        run = runs.load(self.whole)
+        stream, _, _ = restoring.restore_visual(run)
+        found = predicted_words.restore(run, stream.output.shape[-1])
+        trained = tiny_road.read_checkpoint(self.whole)
+        for weight in found.layer.weights:
+            self.assertTrue(
+                any(
+                    np.array_equal(weight, value)
+                    for name, value in trained.items()
+                    if "predicted_words" in name
+                )
+            )
+        directory = exporting.export(
+            self.whole, self.folder / "words_model", top_k=8, words=True
+        )
+        recognise = tf.saved_model.load(str(directory)).signatures[
+            "recognition"
+        ]
+        picture = tf.io.encode_png(
+            np.random.default_rng(0)
+            .integers(0, 256, (tiny_road.IMAGE_SIZE,) * 2 + (3,))
+            .astype(np.uint8)
+        )
+        answer = recognise(image_bytes=picture[None])
+        probabilities = tf.sigmoid(found.layer(answer["embedding"]))[0].numpy()
+        best = np.argsort(-probabilities)[:10]
+        self.assertAllClose(
+            answer["word_probability"][0], probabilities[best], atol=1e-6
+        )
+        self.assertEqual(
+            [each.decode() for each in answer["word"][0].numpy()],
+            [found.words[each] for each in best],
+        )
+        self.assertContainsSubset(
+            found.words,
+            [*tiny_road.COLOURS, *tiny_road.SHAPES, *tiny_road.NOISE_WORDS],
+        )
 
     def test_words_stay_behind(self):
         """Breaks if an exported model holds the words, or differs."""

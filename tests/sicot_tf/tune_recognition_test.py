@@ -153,12 +153,12 @@ class TuneRecognitionTest(tf.test.TestCase):
         boxes = found["measured"]["boxes"]
         self.assertEqual(boxes["num_scenes"], 3)
         self.assertEqual(boxes["num_objects"], 3)
-        # The default's margin of 0.1 leaves at most 1 / 1.2^2 = 0.69 of a box
+        # The default's margin of 0.15 leaves at most 1 / 1.3^2 = 0.59 of a box
         # that fits; all the heat without margin is the object itself.
         self.assertLess(boxes["default"]["main"], 0.85)
         self.assertGreater(boxes["chosen"]["main"], 0.85)
         self.assertEqual(found["settings"]["box_margin"], 0.0)
-        self.assertIn("boxes (3 scenes, 3 objects)", printed)
+        self.assertIn("boxes (3 train+val scenes, 3 objects)", printed)
 
     def test_mistakes(self):
         """Broken: a traceback, or a file of nothing, for a wrong flag."""

@@ -52,9 +52,12 @@ class AskedModel:
         self._model = servable.Servable(path.name, self.version, folder)
 
     def recognise(
-        self, images: Sequence[pathlib.Path]
+        self, images: Sequence[pathlib.Path | bytes]
     ) -> list[Recognised | None]:
-        """Answers to pictures; None for one that can't be decoded."""
+        """Answers to pictures, files or their bytes.
+
+        None for one that can't be decoded.
+        """
         names = ("sku_id", "score", "recognised", "embedding")
         return [
             outputs
@@ -83,7 +86,7 @@ class AskedModel:
         self,
         name: str,
         outputs: Sequence[str],
-        images: Sequence[pathlib.Path],
+        images: Sequence[pathlib.Path | bytes],
         batch_size: int,
     ) -> Iterator[list[np.ndarray] | None]:
         """The outputs of each picture."""
@@ -108,27 +111,31 @@ class AskedModel:
         ) as bar:
             for start in range(0, len(images), batch_size):
                 part = images[start : start + batch_size]
-                contents = [path.read_bytes() for path in part]
+                contents = [
+                    each if isinstance(each, bytes) else each.read_bytes()
+                    for each in part
+                ]
                 try:
                     yield from run(contents)
                 except tf.errors.InvalidArgumentError:
                     # One that can't be decoded spoils the batch.
                     yield from (
-                        _run_alone(run, path, content)
-                        for path, content in zip(part, contents)
+                        _run_alone(run, image, content)
+                        for image, content in zip(part, contents)
                     )
                 bar.update(len(part))
 
 
 def _run_alone(
     run: Callable[[list[bytes]], list[list[np.ndarray]]],
-    path: pathlib.Path,
+    image: pathlib.Path | bytes,
     content: bytes,
 ) -> list[np.ndarray] | None:
     try:
         return run([content])[0]
     except tf.errors.InvalidArgumentError as error:
-        _log.warning("%s is left out: %s", path, error.message)
+        name = "A picture" if isinstance(image, bytes) else image
+        _log.warning("%s is left out: %s", name, error.message)
         return None
 
 

@@ -17,6 +17,8 @@ from sicot_tf.recognition.tuning import labelled_pictures
 from sicot_tf.recognition.tuning import seen_scenes
 
 _log = logging.getLogger(__name__)
+# Nothing is trained on scenes, so theirs may choose as well.
+_SCENE_SPLITS = ("train", "val")
 
 
 def run(
@@ -34,7 +36,7 @@ def run(
         product_index: folder of all generations, or of one.
         records: pattern of labelled pictures.
         scenes: pattern of scenes; None: the boxes' numbers stay.
-        split: of both.
+        split: of the pictures; of scenes all but test are taken.
 
     Raises:
         ValueError: if one of them is not what it should be.
@@ -49,7 +51,7 @@ def run(
     )
     measured["num_left_out"] = len(pictures) - len(answered)
     if scenes is not None:
-        known = labelled_pictures.read_scenes(scenes, split)
+        known = labelled_pictures.read_scenes(scenes, _SCENE_SPLITS)
         settings, measured["boxes"] = _choose_boxes(model, known, settings)
     return {
         "settings": dataclasses.asdict(settings),
@@ -108,6 +110,7 @@ def _choose_boxes(
     maps, boxes, sizes = seen.heat_maps, seen.boxes, seen.sizes
     chosen = localization.choose_localization(maps, boxes, sizes, settings)
     return chosen, {
+        "splits": list(_SCENE_SPLITS),
         "num_scenes": len(maps),
         "num_objects": sum(map(len, boxes)),
         **{

@@ -5,6 +5,7 @@ import glob
 import json
 import pathlib
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -18,10 +19,17 @@ class LabelledPicture:
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A picture of several objects; boxes as `answers.Box`."""
+    """A picture of several objects.
+
+    Attributes:
+        image: its file.
+        boxes: as `answers.Box`.
+        sku_ids: of the same objects; empty where the record names none.
+    """
 
     image: pathlib.Path
     boxes: list[tuple[int, int, int, int]]
+    sku_ids: list[str]
 
 
 def read_pictures(pattern: str, split: str) -> list[LabelledPicture]:
@@ -35,42 +43,50 @@ def read_pictures(pattern: str, split: str) -> list[LabelledPicture]:
     """
     return [
         LabelledPicture(image, str(row["sku_id"]))
-        for image, row in _read(pattern, split, "sku_id")
+        for image, row in _read(pattern, (split,), "sku_id")
     ]
 
 
-def read_scenes(pattern: str, split: str) -> list[Scene]:
-    """Scenes of a split: `split`, `image` and `objects` with a `box` each."""
+def read_scenes(pattern: str, splits: Sequence[str]) -> list[Scene]:
+    """Scenes of some splits: `split`, `image`, `objects` with a `box` each.
+
+    Raises:
+        ValueError: as `read_pictures`.
+    """
     return [
-        Scene(image, [tuple(each["box"]) for each in row["objects"]])
-        for image, row in _read(pattern, split, "objects")
+        Scene(
+            image,
+            [tuple(each["box"]) for each in row["objects"]],
+            [str(each.get("sku_id", "")) for each in row["objects"]],
+        )
+        for image, row in _read(pattern, splits, "objects")
     ]
 
 
 def _read(
-    pattern: str, split: str, label: str
+    pattern: str, splits: Sequence[str], label: str
 ) -> list[tuple[pathlib.Path, dict[str, Any]]]:
-    """(image, record) of the split's records, in the order of the files."""
+    """(image, record) of the splits' records, in the order of the files."""
     paths = sorted(map(pathlib.Path, glob.glob(pattern)))
     if not paths:
         raise ValueError(f"Expected files, found none at {pattern}.")
-    found = [row for path in paths for row in _read_file(path, split, label)]
+    found = [row for path in paths for row in _read_file(path, splits, label)]
     if not found:
         raise ValueError(
-            f"Expected records with split {split!r} in {pattern}, found none "
-            f"in {len(paths)} files. Name another --split."
+            f"Expected records with split {' or '.join(splits)} in {pattern}, "
+            f"found none in {len(paths)} files. Name another --split."
         )
     return found
 
 
 def _read_file(
-    path: pathlib.Path, split: str, label: str
+    path: pathlib.Path, splits: Sequence[str], label: str
 ) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
-                is_wanted = row["split"] == split
+                is_wanted = row["split"] in splits
                 image = path.parent / row["image"]
                 row[label]
             except (ValueError, KeyError, TypeError) as error:

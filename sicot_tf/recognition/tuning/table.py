@@ -52,7 +52,8 @@ def _boxes(
 ) -> Iterator[str]:
     """How well boxes fit, before and after."""
     yield (
-        f"boxes ({measured['num_scenes']:,} scenes, "
+        f"boxes ({measured['num_scenes']:,} {'+'.join(measured['splits'])} "
+        "scenes, "
         f"{measured['num_objects']:,} objects): mean IoU in %"
     )
     for name, numbers in (

@@ -120,6 +120,44 @@ class ImagesTest(tf.test.TestCase, parameterized.TestCase):
                 flipped += 1
         self.assertBetween(flipped, 1, 7)
 
+    def test_the_whole_photo_for_localization(self):
+        """Breaks if a heat map lies beside the photo that people see.
+
+        2 x 4 pixels in a square of 4: as they are, and two rows repeated;
+        turned by 6, a quarter clockwise, 4 x 2 and two columns repeated.
+        """
+        pixels = _noise(2, 4)
+        turned = np.rot90(pixels, -1)
+        exif = PIL.Image.Exif()
+        exif[0x0112] = 6
+        stream = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(stream, "PNG", exif=exif)
+        last_row, last_column = pixels[-1:], turned[:, -1:]
+        for data, whole, extents in (
+            (
+                _encode(pixels, "PNG"),
+                np.concatenate([pixels, last_row, last_row]),
+                (0.5, 1),
+            ),
+            (
+                stream.getvalue(),
+                np.concatenate([turned, last_column, last_column], axis=1),
+                (1, 0.5),
+            ),
+        ):
+            found = images.decode_for_localization(tf.constant(data), 2, 4)
+            self.assertAllClose(found[1], whole, atol=1e-3)
+            self.assertAllEqual(found[2], extents)
+            self.assertAllEqual(
+                found[0], images.decode_for_inference(tf.constant(data), 2)
+            )
+        # A longer side of twice the square: every two pixels become one.
+        _, whole, extents = images.decode_for_localization(
+            tf.constant(_encode(np.full([4, 8, 3], 9, np.uint8), "PNG")), 2, 4
+        )
+        self.assertAllClose(whole, np.full([4, 4, 3], 9), atol=1e-3)
+        self.assertAllEqual(extents, (0.5, 1))
+
     def test_seeds_differ_by_seed_epoch_and_record(self):
         """Breaks if two of the three give the same crop."""
         found = {

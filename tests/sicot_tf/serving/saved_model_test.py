@@ -1,3 +1,4 @@
+import io
 import json
 import pathlib
 import subprocess
@@ -6,6 +7,7 @@ import tempfile
 
 import keras
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 import tensorflow_text
 from tensorflow_serving.apis import prediction_log_pb2
@@ -185,6 +187,110 @@ class SavedModelTest(tf.test.TestCase):
             (scores.max(axis=1) >= tiny_server.THRESHOLD).tolist(),
         )
         self.assertEqual(self.loaded["recognised"], [False, True, True])
+
+    def test_recognition(self):
+        """Breaks if the service gets other scores, embeddings or words than
+        the model gives; by NumPy here."""
+        image_features, classifier = tiny_server.make_model()
+        shown = keras.layers.Dense(12, name="shown")
+        shown.build((None, tiny_server.EMBEDDING_DIM))
+        words = [f"word {number}" for number in range(12)]
+        directory = self.root / "words" / "1"
+        tiny_server.write_saved_model(
+            directory,
+            image_features=image_features,
+            classifier=classifier,
+            word_classifier=shown,
+            words=words,
+        )
+        photos = [tiny_server.make_jpeg(seed) for seed in (1, 2, 3)]
+        answer = tf.saved_model.load(str(directory)).signatures["recognition"](
+            image_bytes=tf.constant(photos)
+        )
+        pixels = np.stack(
+            [
+                images.decode_for_inference(each, tiny_server.IMAGE_SIZE)
+                for each in photos
+            ]
+        )
+        features = image_features({"image": pixels}).numpy()
+        self.assertAllClose(answer["embedding"], features, 1e-6, 1e-6)
+        logits = classifier(features).numpy()
+        scores = np.exp(logits - logits.max(1, keepdims=True))
+        scores /= scores.sum(1, keepdims=True)
+        order = np.argsort(-scores, axis=1)
+        self.assertAllClose(
+            answer["score"], np.take_along_axis(scores, order, 1), 1e-5, 1e-6
+        )
+        self.assertAllEqual(
+            answer["sku_id"],
+            [[tiny_server.SKU_IDS[i].encode() for i in row] for row in order],
+        )
+        self.assertAllEqual(answer["recognised"], [False, True, True])
+        logits = features @ shown.kernel.numpy() + shown.bias.numpy()
+        order = np.argsort(-logits, axis=1)[:, :10]
+        self.assertAllEqual(
+            answer["word"], [[words[i].encode() for i in row] for row in order]
+        )
+        self.assertAllClose(
+            answer["word_probability"],
+            1 / (1 + np.exp(-np.take_along_axis(logits, order, 1))),
+            1e-5,
+            1e-6,
+        )
+
+    def test_localization(self):
+        """Breaks if the heat map is another photo's, upside down, or not as
+        one sees the photo; by NumPy here."""
+        localize = tf.saved_model.load(str(self.directory)).signatures[
+            "localization"
+        ]
+        photo = picture_formats.turned()["PNG, orientation 6<"]
+        answer = localize(image_bytes=tf.constant([photo]))
+        self.assertAllGreaterEqual(answer["heat_map"], 0)
+        # Stored as one sees it, it is the same photo.
+        with PIL.Image.open(io.BytesIO(photo)) as image:
+            upright = image.transpose(PIL.Image.Transpose.ROTATE_270)
+        upright = picture_formats.encode(
+            PIL.Image.fromarray(np.array(upright)), "PNG"
+        )
+        same = localize(image_bytes=tf.constant([upright]))
+        self.assertAllClose(answer["heat_map"], same["heat_map"], atol=1e-3)
+        self.assertAllClose(answer["score"], same["score"], atol=1e-4)
+
+        size = tiny_server.LOCALIZATION_SIZE
+        image_features, classifier = tiny_server.make_model()
+        square, whole, (height, width) = images.decode_for_localization(
+            tf.constant(upright), tiny_server.IMAGE_SIZE, size
+        )
+        logits = classifier(image_features({"image": square[np.newaxis]}))
+        scores = tf.nn.softmax(logits).numpy()
+        self.assertAllClose(answer["score"], scores.max(1), atol=1e-4)
+        self.assertEqual(
+            answer["sku_id"][0].numpy().decode(),
+            tiny_server.SKU_IDS[scores.argmax()],
+        )
+        features = whole[np.newaxis]
+        for layer in image_features.layers[1:-1]:
+            features = layer(features, training=False)
+        features = features[0].numpy()
+        rows, columns = features.shape[:2]
+        is_photo = np.s_[
+            : int(np.ceil(height * rows)), : int(np.ceil(width * columns))
+        ]
+        mean = features[is_photo].mean(axis=(0, 1))
+        heat = np.linalg.norm(np.maximum(features - mean, 0), axis=-1)
+        middles = (np.arange(32) + 0.5) / 32
+        for axis, (share, cells) in enumerate(
+            ((height, rows), (width, columns))
+        ):
+            places = (share * middles * size - 0.5) / (size - 1) * (cells - 1)
+            heat = np.apply_along_axis(
+                lambda line: np.interp(places, np.arange(cells), line),
+                axis,
+                heat,
+            )
+        self.assertAllClose(same["heat_map"][0], heat, rtol=1e-4, atol=1e-4)
 
     def test_rare_formats_are_served_as_they_are_stored(self):
         """Else a palette is nearly white and a phone's photo lies there.

@@ -144,6 +144,30 @@ class LocalizationTest(tf.test.TestCase):
                 maps, boxes[:2], [(320, 160)] * 3, _SETTINGS
             )
 
+    def test_choice_of_chance(self):
+        """Breaks if settings change for what one photo happens to gain.
+
+        The fainter half is no part of the first object, and a third of it is
+        one of the second: 0.7 fits the first better, the second worse, and
+        both together a little better.
+        """
+        heat_map = np.zeros((32, 32), np.float32)
+        heat_map[8:16, 2:10] = 1.0
+        heat_map[8:16, 10:18] = 0.72
+        scenes = (
+            [heat_map] * 2,
+            [[(20, 40, 100, 80)], [(20, 40, 153, 80)]],
+            [(320, 160)] * 2,
+        )
+        other = dataclasses.replace(_SETTINGS, heat_threshold=0.7)
+        self.assertGreater(
+            localization.measure(*scenes, other).main,
+            localization.measure(*scenes, _SETTINGS).main,
+        )
+        self.assertEqual(
+            localization.choose_localization(*scenes, _SETTINGS), _SETTINGS
+        )
+
 
 if __name__ == "__main__":
     tf.test.main()

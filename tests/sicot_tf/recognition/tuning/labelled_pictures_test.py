@@ -40,14 +40,24 @@ class LabelledPicturesTest(unittest.TestCase):
 
     def test_scenes(self):
         """Broken: boxes are those of another scene, or in another order."""
-        objects = [{"box": [1, 2, 3, 4]}, {"box": [5, 6, 7, 8]}]
-        self.write(0, {"split": "val", "image": "s.jpg", "objects": objects})
+        objects = [{"box": [1, 2, 3, 4], "sku_id": 9}, {"box": [5, 6, 7, 8]}]
+        self.write(
+            0,
+            {"split": "val", "image": "s.jpg", "objects": objects},
+            {"split": "test", "image": "t.jpg", "objects": objects},
+            {"split": "train", "image": "u.jpg", "objects": objects[:1]},
+        )
         self.assertEqual(
-            labelled_pictures.read_scenes(self.pattern, "val"),
+            labelled_pictures.read_scenes(self.pattern, ("train", "val")),
             [
                 labelled_pictures.Scene(
-                    self.folder / "s.jpg", [(1, 2, 3, 4), (5, 6, 7, 8)]
-                )
+                    self.folder / "s.jpg",
+                    [(1, 2, 3, 4), (5, 6, 7, 8)],
+                    ["9", ""],
+                ),
+                labelled_pictures.Scene(
+                    self.folder / "u.jpg", [(1, 2, 3, 4)], ["9"]
+                ),
             ],
         )
 
@@ -56,7 +66,7 @@ class LabelledPicturesTest(unittest.TestCase):
         with self.assertRaisesRegex(ValueError, "found none at"):
             labelled_pictures.read_pictures(self.pattern, "val")
         self.write(0, {"split": "test", "image": "1.jpg", "sku_id": "tea"})
-        with self.assertRaisesRegex(ValueError, "split 'val'.*found none"):
+        with self.assertRaisesRegex(ValueError, "split val .*found none"):
             labelled_pictures.read_pictures(self.pattern, "val")
         for row in ({"split": "val", "image": "1.jpg"}, "text"):
             self.write(1, row)

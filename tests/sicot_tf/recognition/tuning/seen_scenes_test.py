@@ -50,7 +50,9 @@ class SeenScenesTest(tf.test.TestCase):
             seen = seen_scenes.look(
                 model,
                 [
-                    labelled_pictures.Scene(folder / f"{letter}.png", [box])
+                    labelled_pictures.Scene(
+                        folder / f"{letter}.png", [box], [""]
+                    )
                     for letter, box in (
                         ("a", (0, 1, 2, 3)),
                         ("b", (1, 1, 2, 3)),

@@ -15,9 +15,9 @@ import pathlib
 import numpy as np
 
 from sicot_tf import command_line
-from sicot_tf.recognition import localization
-from sicot_tf.recognition import photos
 from sicot_tf.recognition import settings as recognition_settings
+from sicot_tf.recognition.stages import localization
+from sicot_tf.recognition.stages import photos
 
 _MARGINS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 

@@ -17,11 +17,11 @@ from typing import Any
 
 from sicot_tf.recognition.releases import held_releases
 from sicot_tf.recognition.releases import open_release
+from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.releases.held_releases import NoReleaseError  # noqa: F401
 from sicot_tf.recognition.releases.open_release import Models
 from sicot_tf.recognition.releases.open_release import OpenRelease
 from sicot_tf.recognition.releases.open_release import write_model_config  # noqa: F401
-from sicot_tf.recognition.releases import releases
 
 _log = logging.getLogger(__name__)
 

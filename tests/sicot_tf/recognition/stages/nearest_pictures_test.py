@@ -139,7 +139,7 @@ class NearestPicturesTest(unittest.TestCase):
     def test_imports_no_tensorflow(self):
         """Broken: the service's process needs the training stack."""
         code = (
-            "import sys; from sicot_tf.recognition import nearest_pictures, "
+            "import sys; from sicot_tf.recognition.stages import nearest_pictures, "
             "category, sku_categories; "
             "print({'tensorflow', 'apache_beam'} & sys.modules.keys())"
         )

@@ -159,7 +159,7 @@ class ReleaseTest(unittest.TestCase):
         seconds and hundreds of megabytes more."""
         code = (
             "import sys; from sicot_tf import release; "
-            "from sicot_tf.recognition import live_release; "
+            "from sicot_tf.recognition.releases import live_release; "
             "release.main(sys.argv[1:]); "
             "print('tensorflow' in sys.modules)"
         )

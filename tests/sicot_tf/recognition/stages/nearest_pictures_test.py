@@ -139,8 +139,8 @@ class NearestPicturesTest(unittest.TestCase):
     def test_imports_no_tensorflow(self):
         """Broken: the service's process needs the training stack."""
         code = (
-            "import sys; from sicot_tf.recognition.stages import nearest_pictures, "
-            "category, sku_categories; "
+            "import sys; from sicot_tf.recognition.stages import "
+            "category, nearest_pictures, sku_categories; "
             "print({'tensorflow', 'apache_beam'} & sys.modules.keys())"
         )
         output = subprocess.run(

@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 
+import PIL.Image
 import uvicorn
 
 from sicot_tf.recognition import embedded_server
@@ -41,6 +42,8 @@ async def run(arguments: argparse.Namespace) -> None:
         OSError: if the port is taken or a file can't be read.
         ValueError: if model, index or keys are none.
     """
+    # Pillow's own limit; photos are checked by --max_pixels.
+    PIL.Image.MAX_IMAGE_PIXELS = None
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

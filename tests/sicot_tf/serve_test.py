@@ -174,7 +174,7 @@ class ServeTest(tf.test.TestCase):
         that scripts wait for are others."""
         log = self.server.log_text
         ready = log.index("Running gRPC ModelServer at ")
-        self.assertLess(log.index("Warm-up requests answered: 3"), ready)
+        self.assertLess(log.index("Warm-up requests answered: 5"), ready)
         for line in (
             f" INFO Running gRPC ModelServer at unix:{self.root / 'socket'} "
             f"and 0.0.0.0:{self.port}: half version 1; ours version 12\n",

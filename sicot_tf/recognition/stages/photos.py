@@ -37,8 +37,6 @@ CONTENT_TYPES = {
     "WEBP": "image/webp",
 }
 _ALLOWED = "JPEG, PNG, WebP, GIF or BMP"
-# The sizes are checked here, by limits that the operator knows.
-PIL.Image.MAX_IMAGE_PIXELS = None
 
 
 class PhotoError(ValueError):
@@ -105,18 +103,25 @@ def read(
             f"Expected a {_ALLOWED} picture; the bytes are none. Save it as "
             "JPEG and send it again.",
         )
-    with _open(data, kind) as image:
-        width, height = image.size
+    try:
+        with _open(data, kind) as image:
+            width, height = image.size
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_many_pixels(max_pixels, "many more") from error
     if width * height > max_pixels:
-        raise PhotoError(
-            413,
-            f"Expected at most {max_pixels / 1e6:g} megapixels, received "
-            f"{width} x {height} pixels. Send a smaller photo.",
-        )
+        raise _too_many_pixels(max_pixels, f"{width} x {height} pixels")
     orientation = picture_files.read_orientation(data)
     if orientation >= 5:
         width, height = height, width
     return Photo(data, kind, width, height, orientation)
+
+
+def _too_many_pixels(max_pixels: int, received: str) -> PhotoError:
+    return PhotoError(
+        413,
+        f"Expected at most {max_pixels / 1e6:g} megapixels, received "
+        f"{received}. Send a smaller photo.",
+    )
 
 
 def too_many_bytes(max_bytes: int) -> PhotoError:
@@ -190,6 +195,8 @@ def _open(data: bytes, kind: str) -> PIL.Image.Image:
         return PIL.Image.open(
             io.BytesIO(picture_files.without_metadata(data)), formats=[kind]
         )
+    except PIL.Image.DecompressionBombError:
+        raise
     except Exception as error:
         raise damaged() from error
 

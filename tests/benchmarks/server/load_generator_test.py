@@ -95,7 +95,7 @@ class ServerTest(tf.test.TestCase):
                 ((self.photo,), 1),
                 ((self.photo, self.photo), 2),
                 (pixels, 8),
-                (warmup, 3),
+                (warmup, 5),
             ):
                 with self.subTest(server=server, inputs=inputs):
                     code, out, _ = self.run_main("--server", server, *inputs)
@@ -168,7 +168,10 @@ class ServerTest(tf.test.TestCase):
     def test_refuses_early(self):
         """Breaks if a wrong name costs minutes of a test full of errors."""
         for arguments, text in (
-            (["--signature_name", "x"], "embedding, serving_default, serv"),
+            (
+                ["--signature_name", "x"],
+                "embedding, localization, recognition, serv",
+            ),
             ([], "'image_bytes' is of strings, which can't be made up"),
             ([self.logs], "the first request: .*Expected a JPEG"),
             (["--warmup_file", self.root / "no"], "no: No such file"),

@@ -64,12 +64,16 @@ async function ask(box, index = 0) {
     const objects = answer.objects.map((each) => ({ ...each, answer }));
     // The other objects of the photo are still there.
     if (box) state.objects[index] = objects[0];
-    else Object.assign(state, { objects, chosen: 0 });
-    if (state.chosen === index) state.shown = null;
+    else {
+      // A product that is recognised before a guess at the main object.
+      const recognised = objects.findIndex((each) => each.recognised);
+      Object.assign(state, { objects, chosen: Math.max(recognised, 0) });
+    }
+    if (!box || state.chosen === index) state.shown = null;
     state.size = answer.photo;
     asking = null;
     show();
-    tell(state.objects[index], box);
+    tell(state.objects[box ? index : state.chosen], box);
   } catch (error) {
     if (mine.signal.aborted) return;
     asking = null;

@@ -7,7 +7,9 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 
+from sicot_tf import files
 from sicot_tf.catalogue import product_index
+from sicot_tf.data import generations
 from sicot_tf.recognition.releases import release_check
 from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
@@ -45,6 +47,12 @@ def write(
             store,
         ):
             store.execute("UPDATE products SET title = ? || title", (mark,))
+        # The manifest tells the size of each file.
+        path = generation / generations.MANIFEST
+        manifest = files.read_json(path)
+        described = generations.describe_files(generation)
+        manifest["files"][product_index.STORE] = described[product_index.STORE]
+        files.write_json(path, manifest)
         found.append(Marked(mark, model, generation))
     return found
 

@@ -51,7 +51,8 @@ def write(
         path = generation / generations.MANIFEST
         manifest = files.read_json(path)
         described = generations.describe_files(generation)
-        manifest["files"][product_index.STORE] = described[product_index.STORE]
+        changed = {product_index.STORE: described[product_index.STORE]}
+        manifest["files"] = manifest.get("files", {}) | changed
         files.write_json(path, manifest)
         found.append(Marked(mark, model, generation))
     return found

@@ -170,7 +170,7 @@ def _plot(path: pathlib.Path, results: list[_Result]) -> None:
     figures.save(plot, path)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -179,7 +179,7 @@ def main() -> None:
     )
     parser.add_argument("--cache", default="packages", help="of npm packages")
     parser.add_argument("--num_processes", type=int, default=2)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     results = []
     for axes, name, flags in _SHOPS:
         folder = arguments.output / name

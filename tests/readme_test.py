@@ -13,12 +13,9 @@ from absl.testing import parameterized
 _ROOT = pathlib.Path(__file__).parent.parent
 _PAGES = (
     "README.md",
+    "docs/category.md",
     "docs/conversion.md",
     "docs/dataset_statistics.md",
-    "docs/releases.md",
-    "docs/recognition_page.md",
-    "docs/recognition.md",
-    "docs/category.md",
     "docs/experiments.md",
     "docs/long_tail.md",
     "docs/many_workers.md",
@@ -26,6 +23,9 @@ _PAGES = (
     "docs/product_index.md",
     "docs/public_datasets.md",
     "docs/raw_records.md",
+    "docs/recognition.md",
+    "docs/recognition_page.md",
+    "docs/releases.md",
     "docs/results.md",
     "docs/rows_from_words.md",
     "docs/runners.md",

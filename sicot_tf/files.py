@@ -14,6 +14,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -65,6 +66,14 @@ def write_lines(path: pathlib.Path | str, lines: Iterable[str]) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
+def join(parts: Iterable[pathlib.Path], path: pathlib.Path | str) -> None:
+    """Writes the bytes of some files as one, in their order."""
+    with replacing(path) as temporary, temporary.open("wb") as output:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, output)
+
+
 def write_json(path: pathlib.Path | str, value: Any) -> None:
     """Writes indented JSON with sorted keys."""
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
@@ -99,6 +108,42 @@ def rename_folder(finished: pathlib.Path, folder: pathlib.Path) -> None:
     sync(finished)
     os.rename(finished, folder)
     sync(folder.parent)
+
+
+@contextlib.contextmanager
+def replacing_folder(
+    folder: pathlib.Path, *, known_by: str, kind: str
+) -> Iterator[pathlib.Path]:
+    """A folder to write to, which becomes `folder` once all is written.
+
+    It lies in a folder of its own, on the same disk, that is removed in the
+    end: `parent` is a place for what else is needed meanwhile.
+
+    Args:
+        folder: absent, or what an earlier run wrote; that is replaced.
+        known_by: a file that every such folder has.
+        kind: what such a folder is, for the message.
+
+    Raises:
+        ValueError: if `folder` is something else.
+    """
+    if folder.exists() and not (folder / known_by).is_file():
+        raise ValueError(
+            f"Expected {folder} to be absent or an earlier {kind}, found "
+            "something else there. Name another --output."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f".{folder.name}-", dir=folder.parent
+    ) as work:
+        finished = pathlib.Path(work).absolute() / kind
+        # Unlike the temporary folder, readable by others.
+        finished.mkdir()
+        yield finished
+        # A folder can't be renamed onto another one.
+        if folder.exists():
+            folder.rename(finished.with_name("replaced"))
+        rename_folder(finished, folder)
 
 
 def remove_folder(folder: pathlib.Path) -> None:

@@ -15,7 +15,6 @@ import logging
 import os
 import pathlib
 import posixpath
-import shutil
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
 # TensorFlow's own library, and the version stands in the file.
@@ -129,7 +128,10 @@ def _build(
         counts = _merge(
             catalogue, parts, work, settings, base, max_shrink_percent, seconds
         )
-        _join_rejects(parts, finished)
+        files.join(
+            (part["rejects"] for part in parts),
+            finished / parse_catalogue.REJECTS,
+        )
         if settings.saved_model is not None:
             with _stage("embed pictures", seconds):
                 dim = identity["embeddings"]["dim"]
@@ -215,15 +217,6 @@ def _merge(
             )
             rows.close()
     return counts
-
-
-def _join_rejects(
-    parts: Sequence[dict[str, pathlib.Path]], finished: pathlib.Path
-) -> None:
-    with (finished / parse_catalogue.REJECTS).open("wb") as output:
-        for part in parts:
-            with part["rejects"].open("rb") as file:
-                shutil.copyfileobj(file, output)
 
 
 def _describe(

@@ -11,8 +11,6 @@ import csv
 import io
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -58,23 +56,13 @@ def write_report(
         ValueError: if `output` is something else, no event can be read, or
             nobody had the baseline.
     """
-    if output.exists() and not (output / "report.json").is_file():
-        raise ValueError(
-            f"Expected {output} to be absent or an earlier report, found "
-            "something else there. Name another --output."
-        )
     event_files = record_files.find_record_files(patterns)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{output.name}-", dir=output.parent
-    ) as folder:
-        work = pathlib.Path(folder).absolute()
-        finished = work / "report"
-        # Unlike the temporary folder, readable by others.
-        finished.mkdir()
+    with files.replacing_folder(
+        output, known_by="report.json", kind="report"
+    ) as finished:
         counts = _count(
             event_files,
-            work,
+            finished.parent,
             finished / "rejects.jsonl",
             pipeline_options,
             max_events_per_day,
@@ -85,10 +73,6 @@ def write_report(
         files.write_json(finished / "report.json", report)
         files.write_text(finished / "report.csv", _csv(report))
         page.write_page(finished, report)
-        # A folder can't be renamed onto another one.
-        if output.exists():
-            output.rename(work / "replaced")
-        files.rename_folder(finished, output)
     return report
 
 
@@ -115,10 +99,7 @@ def _count(
         store_events.part_files(work / "parts", number)
         for number in range(len(event_files))
     ]
-    with files.replacing(rejects) as temporary, temporary.open("wb") as joined:
-        for each in parts:
-            with each["rejects"].open("rb") as part:
-                shutil.copyfileobj(part, joined)
+    files.join((each["rejects"] for each in parts), rejects)
     if not counters["events_stored"]:
         raise ValueError(
             "Expected events, found none that can be used in "

@@ -9,7 +9,6 @@ give equal bytes.
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,23 +52,13 @@ def write_statistics(
         ValueError: if `output` is something else, or the generation holds no
             records, or not those of its manifest.
     """
-    if output.exists() and not (output / "statistics.json").is_file():
-        raise ValueError(
-            f"Expected {output} to be absent or an earlier result, found "
-            "something else there. Name another --output."
-        )
     manifest = dataset.read_manifest(generation)
     _check_sizes(generation, manifest)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{output.name}-", dir=output.parent
-    ) as folder:
-        work = pathlib.Path(folder).absolute()
-        finished = work / "statistics"
-        # Unlike the temporary folder, readable by others.
-        finished.mkdir()
+    with files.replacing_folder(
+        output, known_by="statistics.json", kind="result"
+    ) as finished:
         statistics = _write_all(
-            generation, manifest, finished, work, pipeline_options
+            generation, manifest, finished, pipeline_options
         )
         files.write_json(finished / "statistics.json", statistics)
         base = os.path.relpath(generation.resolve(), output.resolve())
@@ -79,10 +68,6 @@ def write_statistics(
                 generation.name, manifest, pathlib.Path(base).as_posix()
             ),
         )
-        # A folder can't be renamed onto another one.
-        if output.exists():
-            output.rename(work / "replaced")
-        files.rename_folder(finished, output)
     return statistics
 
 
@@ -90,7 +75,6 @@ def _write_all(
     generation: pathlib.Path,
     manifest: Mapping[str, Any],
     folder: pathlib.Path,
-    work: pathlib.Path,
     pipeline_options: beam_options.PipelineOptions,
 ) -> dict[str, Any]:
     """Tables, plots and page; returns all numbers."""
@@ -99,7 +83,7 @@ def _write_all(
     sampled = tables.draw_classes(generation, seed)
     labels = [each["label"] for each in sampled]
     summary = _summarize(
-        generation, manifest, is_head, labels, work, pipeline_options
+        generation, manifest, is_head, labels, folder.parent, pipeline_options
     )
     counts = summary["counts"]
     statistics = {

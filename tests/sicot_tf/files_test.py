@@ -111,6 +111,35 @@ class ReplacingTest(parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, "文件.txt is not valid JSON"):
             files.read_json(self.path)
 
+    def test_join(self):
+        """Breaks if parts lose their order or their ends."""
+        parts = [self.folder / name for name in ("b", "a")]
+        for part, content in zip(parts, (b"1\n2", b"\n3\n")):
+            part.write_bytes(content)
+        files.join(parts, self.folder / "joined")
+        self.assertEqual((self.folder / "joined").read_bytes(), b"1\n2\n3\n")
+
+    def test_replacing_a_folder(self):
+        """Breaks if half a result is seen, an error costs the earlier one, or
+        something else is overwritten."""
+        result = self.folder / "results" / "page"
+        options = {"known_by": "page.html", "kind": "page"}
+        for text in ("first", "second"):
+            with files.replacing_folder(result, **options) as unfinished:
+                (unfinished / "page.html").write_text(text)
+                (unfinished.parent / "scratch").touch()
+                self.assertEqual(result.exists(), text == "second")
+            self.assertEqual((result / "page.html").read_text(), text)
+        with self.assertRaises(KeyError):
+            with files.replacing_folder(result, **options):
+                raise KeyError
+        self.assertEqual((result / "page.html").read_text(), "second")
+        self.assertEqual(list(result.parent.iterdir()), [result])
+        (result / "page.html").rename(result / "other")
+        with self.assertRaisesRegex(ValueError, "absent or an earlier page"):
+            with files.replacing_folder(result, **options):
+                pass
+
     def test_folders(self):
         """Breaks if a folder replaces another one, or is not removed."""
         finished = self.folder / "finished"

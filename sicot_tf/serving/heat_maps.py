@@ -25,47 +25,50 @@ def default_size(image_size: int) -> int:
     return max(_LEAST_SIZE, 2 * image_size // 32 * 32 + 1)
 
 
-class HeatMaps:
-    """The layers of a visual stream, before and after its pooling.
+def before_pooling(image_features: keras.Model) -> keras.Model:
+    """The layers of a visual stream up to its pooling, at any picture size.
 
     Args:
         image_features: functional model from `{"image": [batch, side, side,
             3]}` float32 to `[batch, dim]`, with a `GlobalAveragePooling2D`;
             the input of the last one is the feature map.
-        classifier: from `[batch, dim]` to logits `[batch, classes]`.
+
+    Returns:
+        From `{"image": [batch, height, width, 3]}` float32, 0 to 255, to
+        `[batch, rows, columns, channels]`.
 
     Raises:
         ValueError: if the features are no average over positions, or the
             layers before can't run at another size.
     """
+    feature_maps, outputs = [], []
 
-    def __init__(
-        self,
-        image_features: keras.Model,
-        classifier: Callable[[tf.Tensor], tf.Tensor],
-    ):
-        self._image_features = image_features
-        self._before = _before_pooling(image_features)
-        self._classifier = classifier
+    def call(layer: keras.Layer, *args: object, **kwargs: object) -> object:
+        # A model has a fixed input size, its layers have none.
+        if isinstance(layer, keras.Model):
+            _copy(layer, args[0], call)
+            # The copy's own output hangs on an input of its own.
+            return outputs[-1]
+        outputs.append(layer(*args, **kwargs))
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            feature_maps.append(args[0])
+        return outputs[-1]
 
-    def recognise(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The best class and its score.
-
-        Args:
-            image: `[batch, height, width, 3]` float32, 0 to 255.
-
-        Returns:
-            `[batch]` int64 and `[batch]` float32.
-        """
-        features = self._image_features({"image": image}, training=False)
-        logits = tf.cast(self._classifier(features), tf.float32)
-        scores = tf.nn.softmax(logits)
-        return tf.argmax(scores, axis=1), tf.reduce_max(scores, axis=1)
-
-    def features(self, image: tf.Tensor) -> tf.Tensor:
-        """`[batch, rows, columns, channels]` float32 of any picture size."""
-        features = self._before({"image": image}, training=False)
-        return tf.cast(features, tf.float32)
+    image = {"image": keras.Input([None, None, 3], name="image")}
+    try:
+        _copy(image_features, image, call)
+    except ValueError as error:
+        raise ValueError(
+            "Expected a backbone whose layers run at any picture size, which "
+            f"heat maps need; at another size it fails: {error}"
+        ) from error
+    if not feature_maps:
+        raise ValueError(
+            "Expected image_features with a GlobalAveragePooling2D, whose "
+            "input is the feature map that heat maps are made of; received "
+            f"layers {[each.name for each in image_features.layers]}."
+        )
+    return keras.Model(image, feature_maps[-1], name="before_pooling")
 
 
 def heat(features: tf.Tensor, extents: tf.Tensor) -> tf.Tensor:
@@ -115,38 +118,6 @@ def _resampling(extent: tf.Tensor, size: int, cells: int) -> tf.Tensor:
     places = tf.clip_by_value(pixels / (size - 1), 0.0, 1.0) * (cells - 1)
     distance = places[:, :, tf.newaxis] - tf.range(cells, dtype=tf.float32)
     return tf.nn.relu(1 - tf.abs(distance))
-
-
-def _before_pooling(image_features: keras.Model) -> keras.Model:
-    """The same layers, at any picture size, up to the last pooling."""
-    feature_maps, outputs = [], []
-
-    def call(layer: keras.Layer, *args: object, **kwargs: object) -> object:
-        # A model has a fixed input size, its layers have none.
-        if isinstance(layer, keras.Model):
-            _copy(layer, args[0], call)
-            # The copy's own output hangs on an input of its own.
-            return outputs[-1]
-        outputs.append(layer(*args, **kwargs))
-        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
-            feature_maps.append(args[0])
-        return outputs[-1]
-
-    image = {"image": keras.Input([None, None, 3], name="image")}
-    try:
-        _copy(image_features, image, call)
-    except ValueError as error:
-        raise ValueError(
-            "Expected a backbone whose layers run at any picture size, which "
-            f"heat maps need; at another size it fails: {error}"
-        ) from error
-    if not feature_maps:
-        raise ValueError(
-            "Expected image_features with a GlobalAveragePooling2D, whose "
-            "input is the feature map that heat maps are made of; received "
-            f"layers {[each.name for each in image_features.layers]}."
-        )
-    return keras.Model(image, feature_maps[-1], name="before_pooling")
 
 
 def _copy(

@@ -265,7 +265,7 @@ def _write_graph(
             answer["word_probability"] = tf.sigmoid(logits)
         return answer
 
-    localize = heat_maps.HeatMaps(image_features, classifier)
+    feature_maps = heat_maps.before_pooling(image_features)
 
     def localization(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         whole_square = (localization_size, localization_size, 3)
@@ -281,11 +281,12 @@ def _write_graph(
                 tf.TensorSpec([2], tf.float32),
             ),
         )
-        labels, scores = localize.recognise(image)
-        heat = heat_maps.heat(localize.features(whole), extents)
+        best = rank(embed(image), 1)
+        features = feature_maps({"image": whole}, training=False)
+        heat = heat_maps.heat(tf.cast(features, tf.float32), extents)
         return {
-            "sku_id": label_table.lookup(labels),
-            "score": scores,
+            "sku_id": best["sku_id"][:, 0],
+            "score": best["score"][:, 0],
             "heat_map": heat_maps.cut_padding(heat, extents, localization_size),
         }
 

@@ -57,13 +57,13 @@ class HeatMapsTest(tf.test.TestCase):
     def test_layers_before_the_pooling(self):
         """Breaks if another layer than the pooling's input is the map, or
         weights are not the model's own; also inside a model in a model."""
-        model, classifier = tiny_server.make_model()
+        model, _ = tiny_server.make_model()
         image = keras.Input((16, 16, 3), name="image")
         nested = keras.Model({"image": image}, model({"image": image}) * 2)
         photo = np.random.default_rng(0).uniform(0, 255, (2, 25, 19, 3))
         photo = photo.astype(np.float32)
         for each in (model, nested):
-            features = heat_maps.HeatMaps(each, classifier).features(photo)
+            features = heat_maps.before_pooling(each)({"image": photo})
             self.assertEqual(features.shape, [2, 23, 17, 6])
             self.assertAllClose(features, _features(model, photo), atol=1e-5)
 
@@ -72,7 +72,7 @@ class HeatMapsTest(tf.test.TestCase):
         image = keras.Input((4, 4, 3), name="image")
         flat = keras.Model({"image": image}, keras.layers.Flatten()(image))
         with self.assertRaisesRegex(ValueError, "GlobalAveragePooling2D"):
-            heat_maps.HeatMaps(flat, lambda features: features)
+            heat_maps.before_pooling(flat)
 
     def test_default_size(self):
         """32 k + 1, where all strides pad both sides alike."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from beam_jobs.conversion import significance
 from sicot_tf.recognition import answers
+from sicot_tf.recognition.stages import localization
 
 # Answers whose box covers an object, as is usual.
 _GOOD_IOU = 0.5
@@ -85,14 +86,21 @@ def of_scenes(found: _Labelled) -> dict[str, Any]:
         boxes = [each.box for each in answer.objects]
         num_boxes += len(boxes)
         main_overlaps.append(
-            max(iou(main.box, each["box"]) for each in row["objects"])
+            max(
+                localization.overlap(main.box, each["box"])
+                for each in row["objects"]
+            )
         )
         for each in row["objects"]:
-            overlap = max(iou(box, each["box"]) for box in boxes)
-            overlaps.append(overlap)
-            num_covered += overlap >= _GOOD_IOU
+            overlaps.append(
+                max(localization.overlap(box, each["box"]) for box in boxes)
+            )
+            num_covered += overlaps[-1] >= _GOOD_IOU
         # The object under the main box is the one that is named.
-        under = max(row["objects"], key=lambda each: iou(main.box, each["box"]))
+        under = max(
+            row["objects"],
+            key=lambda each: localization.overlap(main.box, each["box"]),
+        )
         num_good += main.sku_id == under["sku_id"]
     total = len(found)
     return {
@@ -110,15 +118,6 @@ def of_scenes(found: _Labelled) -> dict[str, Any]:
         "mean IoU of the main boxes": statistics.fmean(main_overlaps),
         "boxes a scene": num_boxes / total,
     }
-
-
-def iou(one: Sequence[int], other: Sequence[int]) -> float:
-    """Intersection over union of `[x_min, y_min, x_max, y_max]`."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    common = max(0, width) * max(0, height)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return common / (sum(areas) - common)
 
 
 def _best(shares: dict[str, float]) -> str | None:

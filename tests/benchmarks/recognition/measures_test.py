@@ -46,16 +46,6 @@ class MeasuresTest(unittest.TestCase):
         self.assertAlmostEqual(found["high"], 0.2775, 4)
         self.assertIsNone(measures.wilson(0, 0)["rate"])
 
-    def test_iou(self):
-        """Breaks if boxes beside each other overlap: two of 10 x 10 that
-        share 5 x 10 cover 150 together."""
-        self.assertAlmostEqual(
-            measures.iou((0, 0, 10, 10), (5, 0, 15, 10)), 50 / 150
-        )
-        self.assertEqual(measures.iou((0, 0, 10, 10), (10, 0, 20, 10)), 0)
-        self.assertEqual(measures.iou((20, 20, 30, 30), (0, 0, 10, 10)), 0)
-        self.assertEqual(measures.iou((1, 2, 3, 4), (1, 2, 3, 4)), 1)
-
     def test_pictures(self):
         """Breaks if coverage and accuracy get mixed up, or a picture whose
         category nobody told counts."""

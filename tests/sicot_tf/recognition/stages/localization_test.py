@@ -117,6 +117,8 @@ class LocalizationTest(tf.test.TestCase):
             localization.overlap(box, (5, 0, 15, 10)), 50 / 150
         )
         self.assertEqual(localization.overlap(box, (10, 0, 20, 10)), 0.0)
+        self.assertEqual(localization.overlap((20, 20, 30, 30), box), 0.0)
+        self.assertEqual(localization.overlap((1, 2, 3, 4), (1, 2, 3, 4)), 1.0)
 
     def test_choice(self):
         """Breaks if other settings than those of the best boxes are chosen.

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import progress
+from sicot_tf.recognition.releases import release_check
 from sicot_tf.serving.inference import servable
-from sicot_tf.serving.versions import version_folders
 
 _log = logging.getLogger(__name__)
 # Pictures of one question.
@@ -47,7 +47,7 @@ class AskedModel:
     """
 
     def __init__(self, path: pathlib.Path):
-        folder = _version_folder(path)
+        folder = release_check.newest_version(path)
         self.version = int(folder.name)
         self._model = servable.Servable(path.name, self.version, folder)
 
@@ -137,17 +137,3 @@ def _run_alone(
         name = "A picture" if isinstance(image, bytes) else image
         _log.warning("%s is left out: %s", name, error.message)
         return None
-
-
-def _version_folder(path: pathlib.Path) -> pathlib.Path:
-    """The folder of one version: `path` itself or the highest in it."""
-    if (path / "saved_model.pb").is_file() and path.name.isdigit():
-        return path
-    versions = version_folders.list_versions(path) if path.is_dir() else {}
-    if not versions:
-        raise ValueError(
-            f"Expected an exported model in {path}, for example "
-            "saved_models/sicot or saved_models/sicot/1. Export one with "
-            "python -m sicot_tf.export."
-        )
-    return versions[max(versions)]

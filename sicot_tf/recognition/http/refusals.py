@@ -10,7 +10,7 @@ from fastapi import exceptions
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import wishes
-from sicot_tf.recognition.releases import live_release
+from sicot_tf.recognition.releases import held_releases
 from sicot_tf.recognition.stages import photos
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def add_handlers(app: fastapi.FastAPI) -> None:
     )
     for kind in (photos.PhotoError, model_server.ModelServerError):
         app.add_exception_handler(kind, _refuse_status)
-    app.add_exception_handler(live_release.NoReleaseError, _refuse_no_release)
+    app.add_exception_handler(held_releases.NoReleaseError, _refuse_no_release)
 
 
 def described(*codes: int) -> dict[int | str, dict[str, Any]]:
@@ -90,7 +90,7 @@ def _refuse_status(
 
 
 def _refuse_no_release(
-    request: fastapi.Request, error: live_release.NoReleaseError
+    request: fastapi.Request, error: held_releases.NoReleaseError
 ) -> fastapi.Response:
     return _answer(
         request, 503, str(error), {"Retry-After": str(_RETRY_SECONDS)}

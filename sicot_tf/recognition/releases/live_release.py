@@ -18,10 +18,8 @@ from typing import Any
 from sicot_tf.recognition.releases import held_releases
 from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.releases import releases
-from sicot_tf.recognition.releases.held_releases import NoReleaseError  # noqa: F401
 from sicot_tf.recognition.releases.open_release import Models
 from sicot_tf.recognition.releases.open_release import OpenRelease
-from sicot_tf.recognition.releases.open_release import write_model_config  # noqa: F401
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +89,7 @@ class LiveRelease:
         """The release in use, which stays open; by any number of threads.
 
         Raises:
-            NoReleaseError: if there is none.
+            held_releases.NoReleaseError: if there is none.
         """
         with self._held.acquire() as release:
             yield release

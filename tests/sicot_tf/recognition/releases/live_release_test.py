@@ -8,7 +8,9 @@ import threading
 import time
 import unittest
 
+from sicot_tf.recognition.releases import held_releases
 from sicot_tf.recognition.releases import live_release
+from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.serving import serving_config
@@ -66,7 +68,7 @@ class LiveReleaseTest(unittest.IsolatedAsyncioTestCase):
         """Broken: a request misses a part of the release."""
         published = self.publish(1, max_objects=2)
         live = self.make()
-        with self.assertRaises(live_release.NoReleaseError):
+        with self.assertRaises(held_releases.NoReleaseError):
             self.version(live)
         self.assertFalse(live.is_ready)
         await live.look()
@@ -324,7 +326,7 @@ class LiveReleaseTest(unittest.IsolatedAsyncioTestCase):
         """Broken: the model server can't read what it is to load."""
         path = self.folder / "models.config"
         base = self.folder / 'a "quoted" Käse'
-        live_release.write_model_config(path, {"sicot": (base, (3, 2))})
+        open_release.write_model_config(path, {"sicot": (base, (3, 2))})
         config = serving_config.read(path, serving_config.ModelServerConfig)
         serving_config.check_model_list(config.model_config_list)
         (model,) = config.model_config_list.config

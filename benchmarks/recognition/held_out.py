@@ -29,6 +29,7 @@ from typing import Any
 import httpx
 import tqdm
 
+from benchmarks import flags
 from benchmarks.recognition import measures
 from benchmarks.recognition import shop
 from sicot_tf import files
@@ -142,12 +143,7 @@ def _parse_url(text: str) -> str:
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     shop.add_flags(parser)
     parser.add_argument(
         "--scenes",

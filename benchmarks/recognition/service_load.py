@@ -25,6 +25,7 @@ import tempfile
 from collections.abc import Iterator
 from collections.abc import Sequence
 
+from benchmarks import flags
 from benchmarks.recognition import load
 from benchmarks.recognition import shop
 from sicot_tf.recognition.releases import release_check
@@ -160,12 +161,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     shop.add_flags(parser)
     parser.add_argument("--photos", type=int, default=64)
     parser.add_argument("--clients", type=int, default=16)

@@ -23,12 +23,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks import flags
 from benchmarks.recognition import marked_releases
 from benchmarks.recognition import shop
 from benchmarks.recognition import swap_clients
 from sicot_tf.data import generations
 from sicot_tf.recognition.releases import release_check
 from tests.helpers import tiny_recognizer
+from tests.helpers import tiny_server
 
 _MAX_GROWTH_MB = 200
 _PATIENCE_SECONDS = 120
@@ -160,20 +162,12 @@ def _wait(
 
 def _resident_mb(recognizer: tiny_recognizer.RecognizerProcess) -> list[int]:
     """Of the recogniser and of its model server."""
-    found = []
-    for pid in (recognizer.process.pid, *recognizer.children()):
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        found.append(int(status.partition("VmRSS:")[2].split()[0]) // 1000)
-    return found
+    pids = (recognizer.process.pid, *recognizer.children())
+    return [int(tiny_server.resident_mb([pid])) for pid in pids]
 
 
 def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     shop.add_flags(parser)
     parser.add_argument("--swaps", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=10.0)

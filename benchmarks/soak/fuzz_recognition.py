@@ -14,7 +14,6 @@ examples:
   python -m benchmarks.soak.fuzz_recognition --only 4711
 """
 
-import argparse
 import collections
 import http.client
 import os
@@ -32,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tqdm
 
+from benchmarks import flags
 from benchmarks.soak.recognition import world
 from benchmarks.soak.recognition.exchange import CLOSED
 from benchmarks.soak.recognition.exchange import MAX_BYTES
@@ -244,11 +244,7 @@ class _Fuzzer:
 
     def _resident_mb(self) -> int:
         pids = [self._recognizer.process.pid, *self._recognizer.children()]
-        kilobytes = 0
-        for pid in pids:
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-            kilobytes += int(status.partition("VmRSS:")[2].split()[0])
-        return kilobytes // 1000
+        return int(tiny_server.resident_mb(pids))
 
 
 def _find_fault(exchange, status, headers, body) -> str | None:
@@ -279,12 +275,7 @@ def _find_fault(exchange, status, headers, body) -> str | None:
 
 
 def _parse_arguments(argv):
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -13,7 +13,6 @@ examples:
   python -m benchmarks.soak.fuzz_serving --only 4711
 """
 
-import argparse
 import collections
 import http.client
 import json
@@ -32,6 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import grpc
 import tqdm
 
+from benchmarks import flags
 from benchmarks.soak import fuzz_serving_grpc
 from benchmarks.soak import fuzz_serving_rest
 from tests.helpers import serving_models
@@ -252,12 +252,7 @@ def _exchange(port, case):
 
 
 def _parse_arguments(argv):
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -35,6 +35,7 @@ import grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from benchmarks import flags
 from sicot_tf import client
 from tests.helpers import serving_models
 from tests.helpers import tiny_server
@@ -247,12 +248,7 @@ def _run(
 
 
 def _parse_arguments() -> argparse.Namespace:
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     parser.add_argument("--kinds", default="health,client,rest,plain")
     parser.add_argument("--calls", type=int, default=20_000, help="of a kind")
     parser.add_argument("--clients", type=int, default=32)

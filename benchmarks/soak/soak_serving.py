@@ -17,7 +17,6 @@ examples:
       --swap_seconds 2 --memory_swaps 0
 """
 
-import argparse
 import http.client
 import json
 import os
@@ -39,6 +38,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
+from benchmarks import flags
 from tests.helpers import serving_models
 from tests.helpers import tiny_server
 
@@ -346,12 +346,7 @@ def _soak_sigterm(server, other, num_clients):
 
 
 def _parse_arguments(argv):
-    description, _, examples = __doc__.partition("\nexamples:\n")
-    parser = argparse.ArgumentParser(
-        description=description,
-        epilog="examples:\n" + examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.make_parser(__doc__)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--swap_seconds", type=float, default=5)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 
 import grpc
 import keras
@@ -91,6 +92,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def resident_mb(process_ids: Iterable[int]) -> float:
+    """Memory of some processes together, in megabytes."""
+    kilobytes = 0
+    for pid in process_ids:
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        kilobytes += int(status.partition("VmRSS:")[2].split()[0])
+    return kilobytes / 1000
+
+
 class ServerProcess:
     """`python -m sicot_tf.serve` with its output in `log`."""
 
@@ -134,11 +144,7 @@ class ServerProcess:
 
     def resident_mb(self) -> float:
         """Memory of all its processes, in megabytes."""
-        kilobytes = 0
-        for pid in self.process_ids():
-            status = pathlib.Path(f"/proc/{pid}/status").read_text()
-            kilobytes += int(status.partition("VmRSS:")[2].split()[0])
-        return kilobytes / 1000
+        return resident_mb(self.process_ids())
 
     def poll(self) -> int | None:
         """The exit code, or None while the server runs."""

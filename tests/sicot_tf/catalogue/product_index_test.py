@@ -2,13 +2,12 @@ import concurrent.futures
 import json
 import pathlib
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import unittest
 
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
+from tests.helpers import imports
 
 # (product_id, sku_id, title), in the order of the store.
 PRODUCTS = (
@@ -162,18 +161,11 @@ class ProductIndexTest(unittest.TestCase):
 
     def test_imports_neither_beam_nor_tensorflow(self):
         """Broken: the service starts slowly and needs the training stack."""
-        code = (
-            "import sys; from sicot_tf.catalogue import product_index; "
-            "print({'tensorflow', 'apache_beam', 'pyarrow', 'duckdb', 'numpy'}"
-            " & sys.modules.keys())"
+        found = imports.loaded(
+            "from sicot_tf.catalogue import product_index",
+            {"tensorflow", "apache_beam", "pyarrow", "duckdb", "numpy"},
         )
-        output = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        self.assertEqual(output.stdout, "set()\n")
+        self.assertEqual(found, set())
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ import logging
 import re
 import secrets
 
-import orjson
 import starlette.types
 from starlette import datastructures
 from starlette import requests
 
 from sicot_tf.recognition.http import metrics
+from sicot_tf.recognition.http import refusals
 
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -68,27 +68,14 @@ class Front:
             _log.exception("Request %s failed.", given)
             if code:
                 raise  # Half an answer is out: the connection is closed.
-            await _refuse(send_with_headers, given)
+            refusal = refusals.answer(
+                given,
+                500,
+                "The service failed; its log tells more by the request id.",
+            )
+            await refusal(scope, receive, send_with_headers)
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "other")
             # 499, as web servers say it: the client went away.
             self._counters.count_request(path, code or 499)
-
-
-async def _refuse(send: starlette.types.Send, request_id: str) -> None:
-    body = orjson.dumps(
-        {
-            "error": "The service failed; its log tells more by the request "
-            "id.",
-            "request_id": request_id,
-        }
-    )
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    await send(
-        {"type": "http.response.start", "status": 500, "headers": headers}
-    )
-    await send({"type": "http.response.body", "body": body})

@@ -1,6 +1,7 @@
 """Refusals: every one is an `answers.Refusal`, a code and one sentence."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import fastapi
@@ -49,15 +50,14 @@ def described(*codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _answer(
-    request: fastapi.Request,
+def answer(
+    request_id: str,
     status: int,
     sentence: str,
-    headers: dict[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> fastapi.Response:
-    refusal = answers.Refusal(
-        error=sentence, request_id=request.state.request_id
-    )
+    """The refusal of a request."""
+    refusal = answers.Refusal(error=sentence, request_id=request_id)
     return fastapi.Response(
         refusal.model_dump_json(),
         status,
@@ -74,7 +74,9 @@ def _refuse_http(
         sentence = f"There is nothing at {request.url.path:.200}. See /docs."
     elif error.status_code == 405:
         sentence = f"{request.method} is not possible here. See /docs."
-    return _answer(request, error.status_code, sentence, error.headers)
+    return answer(
+        request.state.request_id, error.status_code, sentence, error.headers
+    )
 
 
 def _refuse_status(
@@ -86,18 +88,23 @@ def _refuse_status(
         _log.warning("Request %s: %s", request.state.request_id, error.details)
     if error.status == 503:
         headers["Retry-After"] = str(_RETRY_SECONDS)
-    return _answer(request, error.status, str(error), headers)
+    return answer(request.state.request_id, error.status, str(error), headers)
 
 
 def _refuse_no_release(
     request: fastapi.Request, error: held_releases.NoReleaseError
 ) -> fastapi.Response:
-    return _answer(
-        request, 503, str(error), {"Retry-After": str(_RETRY_SECONDS)}
+    return answer(
+        request.state.request_id,
+        503,
+        str(error),
+        {"Retry-After": str(_RETRY_SECONDS)},
     )
 
 
 def _refuse_parameters(
     request: fastapi.Request, error: exceptions.RequestValidationError
 ) -> fastapi.Response:
-    return _answer(request, 422, wishes.sentence(error.errors()))
+    return answer(
+        request.state.request_id, 422, wishes.sentence(error.errors())
+    )

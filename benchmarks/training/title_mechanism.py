@@ -47,7 +47,8 @@ _SHOPS = (
     ((_WRONG,), "wrong-50", ("--wrong_title_share", "0.5")),
     ((_SHARED,), "own-5", ("--num_model_words", "5")),
 )
-_ARMS = ("words",)
+# Of the results of the experiment, and what they are called here.
+_GAINS = {"gain": "words", "own_gain": "words, over its twin"}
 
 
 class _Titles(NamedTuple):
@@ -67,7 +68,8 @@ class _Result(NamedTuple):
 
     axes: tuple[str, ...]
     titles: _Titles
-    gains: dict[str, dict[str, dict[str, float]]]
+    # By the names of `_GAINS`: value, low and high, of all classes.
+    gains: dict[str, dict[str, float]]
 
 
 def _run(module: str, *arguments: object) -> None:
@@ -99,14 +101,11 @@ def _measure(shop: pathlib.Path) -> _Titles:
     )
 
 
-def _gains(folder: pathlib.Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Of each arm `gain` and `own_gain`, that over its twin; all classes."""
-    numbers = json.loads((folder / "results.json").read_text("utf-8"))
-    gains = {}
-    for arm in _ARMS:
-        cell = numbers["numbers"][arm]["overall"]["top1"]["macro"]
-        gains[arm] = {kind: cell[kind] for kind in ("gain", "own_gain")}
-    return gains
+def _gains(folder: pathlib.Path) -> dict[str, dict[str, float]]:
+    """What the words gained, see `_Result`."""
+    numbers = files.read_json(folder / "results.json")["numbers"]
+    cell = numbers["words"]["overall"]["top1"]["macro"]
+    return {kind: cell[kind] for kind in _GAINS}
 
 
 def _along(axis: str, results: list[_Result]) -> list[_Result]:
@@ -121,16 +120,14 @@ def _table(results: list[_Result]) -> str:
     """Markdown, one table an axis."""
     lines = []
     for axis in _AXES:
-        heads = [f"{arm} | over its twin" for arm in _ARMS]
-        lines.append(f"| {axis}, % | {' | '.join(heads)} |")
-        lines.append("|---" * (1 + 2 * len(heads)) + "|")
+        lines.append(f"| {axis}, % | {' | '.join(_GAINS.values())} |")
+        lines.append("|---" * (1 + len(_GAINS)) + "|")
         for each in _along(axis, results):
             cells = [
                 "{value:+.1f} [{low:+.1f}, {high:+.1f}]".format_map(
                     {key: 100 * cell[key] for key in ("value", "low", "high")}
                 )
-                for arm in _ARMS
-                for cell in each.gains[arm].values()
+                for cell in each.gains.values()
             ]
             place = f"{100 * each.titles.along(axis):.0f}"
             lines.append(f"| {' | '.join([place, *cells])} |")
@@ -147,21 +144,20 @@ def _plot(path: pathlib.Path, results: list[_Result]) -> None:
         panel.axhline(0, **figures.DASHED)
         along = _along(axis, results)
         places = [each.titles.along(axis) for each in along]
-        for arm, color in zip(_ARMS, (figures.GREEN, figures.PINK)):
-            for kind, face in (("gain", color), ("own_gain", "white")):
-                cells = [each.gains[arm][kind] for each in along]
-                values = np.array([cell["value"] for cell in cells])
-                ends = [[cell["low"], cell["high"]] for cell in cells]
-                panel.errorbar(
-                    places,
-                    values,
-                    abs(np.array(ends).T - values),
-                    color=color,
-                    marker="o",
-                    markerfacecolor=face,
-                    linestyle="-" if kind == "gain" else ":",
-                    label=arm if kind == "gain" else f"{arm}, over its twin",
-                )
+        for kind, face in (("gain", figures.GREEN), ("own_gain", "white")):
+            cells = [each.gains[kind] for each in along]
+            values = np.array([cell["value"] for cell in cells])
+            ends = [[cell["low"], cell["high"]] for cell in cells]
+            panel.errorbar(
+                places,
+                values,
+                abs(np.array(ends).T - values),
+                color=figures.GREEN,
+                marker="o",
+                markerfacecolor=face,
+                linestyle="-" if kind == "gain" else ":",
+                label=_GAINS[kind],
+            )
         panel.set_xlabel(axis)
         figures.show_percent(panel.xaxis)
     plot.axes[0].set_ylabel("gain, macro top-1")
@@ -171,6 +167,7 @@ def _plot(path: pathlib.Path, results: list[_Result]) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Runs what is missing; prints and writes the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -44,8 +44,8 @@ setuptools.setup(
         "numpy>=2.0,<2.5",
         # What only all records of a data set together decide, out of core.
         "duckdb>=2,<3",
-        # Nearest catalogue pictures.
-        "faiss-cpu>=1.12,<2",
+        # Nearest catalogue pictures; the first with IVF RaBitQ as measured.
+        "faiss-cpu>=1.15.1,<2",
         "fastapi>=0.130,<1",
         "gensim>=4.4,<5",
         # Checksums of TFRecords; Beam and the reader both need it.
@@ -54,6 +54,8 @@ setuptools.setup(
         "grpcio-health-checking>=1.80,<1.82",
         "grpcio-reflection>=1.80,<1.82",
         "jinja2>=3.1,<4",
+        # Order of search results.
+        "lightgbm>=4.6,<5",
         # Requests a minute.
         "limits>=5,<6",
         "matplotlib>=3.8",
@@ -79,6 +81,8 @@ setuptools.setup(
             "resvg_py==0.5.0",
         ],
         "dev": [
+            # Runs what `sicot_tf.export --litert` writes, as a phone does.
+            "ai-edge-litert>=2,<3",
             # Keys and certificates for tests of TLS.
             "cryptography>=42,<51",
             "httpx>=0.28,<1",

@@ -101,6 +101,62 @@ class Category(pydantic.BaseModel):
     )
 
 
+class SearchResult(pydantic.BaseModel):
+    """A product of the catalogue that looks alike."""
+
+    product: Product
+    picture: str | None = pydantic.Field(
+        description="URL of the picture of it that looks most alike; null if "
+        "it can't be shown here."
+    )
+    similarity: float = pydantic.Field(
+        description="Inner product of the unit embeddings, -1 to 1."
+    )
+
+
+class Facets(pydantic.BaseModel):
+    """What the results could be narrowed to, with numbers of products."""
+
+    categories: dict[str, int]
+    tags: dict[str, int] = pydantic.Field(description="Most frequent twenty.")
+    min_price: float | None
+    max_price: float | None
+
+
+class Search(pydantic.BaseModel):
+    """A page of the products that look alike."""
+
+    query: str = pydantic.Field(
+        description="What was looked for; GET /v1/search takes it for other "
+        "pages and filters without the photo."
+    )
+    box: Box | None = pydantic.Field(
+        description="Part of the photo that was looked for; null for a query "
+        "without photo."
+    )
+    box_from: Literal["search", "user", "photo"]
+    total: int = pydantic.Field(description="Products of all pages together.")
+    page: int = pydantic.Field(description="From 1.")
+    page_size: int
+    results: list[SearchResult]
+    facets: Facets = pydantic.Field(description="Of all that was found.")
+    ordered_by: Literal["similarity", "quality"]
+    vector_index_generation: str
+
+
+class SearchAnswer(pydantic.BaseModel):
+    """The products that look alike, without the panel."""
+
+    request_id: str
+    search: Search
+    model_version: int
+    index_generation: str
+    variant: str
+    milliseconds: dict[str, float] = pydantic.Field(
+        description="Time of each stage, and `total`."
+    )
+
+
 class Photo(pydantic.BaseModel):
     """Size of the photo as one sees it, in pixels."""
 
@@ -120,6 +176,11 @@ class Answer(pydantic.BaseModel):
     category: Category | None
     objects: list[RecognisedObject] = pydantic.Field(
         description="The main one first."
+    )
+    search: Search | None = pydantic.Field(
+        default=None,
+        description="First page of the products that look alike; null without "
+        "a vector index.",
     )
     model_version: int
     index_generation: str

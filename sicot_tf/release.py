@@ -1,8 +1,9 @@
-"""Makes an exported model and a product index live together.
+"""Makes an exported model and the indexes built for it live together.
 
 Prints first how they fit: classes of the model without product, SKUs of the
-index without class. A running recognition service takes the new pair within
-seconds, and keeps the old one if the new one can't be opened.
+index without class, and whether the vectors are of this model and index. A
+running recognition service takes the new release within seconds, and keeps the
+old one if the new one can't be opened.
 """
 
 import argparse
@@ -22,6 +23,10 @@ examples:
   python -m sicot_tf.release --model saved_models/sicot/2 \\
       --product_index demo/index --settings recognition.json --check
 
+  # With visual search, and the order of what it finds:
+  python -m sicot_tf.release --model saved_models/sicot/2 \\
+      --product_index index --vector_index vectors --ranker ranker
+
   python -m sicot_tf.release --list
   python -m sicot_tf.release --rollback
 
@@ -31,9 +36,9 @@ examples:
       python -m sicot_tf.release --model saved_models/sicot/2 \\
       --product_index index
 
-exit codes: 0 live, or checked; 2 refused (the pair does not fit, a folder is
-missing, someone else publishes); 1 another error. What is live stays so unless
-the code is 0.
+exit codes: 0 live, or checked; 2 refused (the pair does not fit, the vectors
+are of another model or product index, a folder is missing, someone else
+publishes); 1 another error. What is live stays so unless the code is 0.
 """
 
 
@@ -58,6 +63,20 @@ def _make_parser() -> command_line.ArgumentParser:
         type=pathlib.Path,
         metavar="INDEX",
         help="index (the generation that its LATEST names) or a generation",
+    )
+    parser.add_argument(
+        "--vector_index",
+        type=pathlib.Path,
+        metavar="VECTORS",
+        help="folder of beam_jobs.build_vector_index, or a generation: visual "
+        "search (default: none)",
+    )
+    parser.add_argument(
+        "--ranker",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder of sicot_tf.train_ranker, or a generation: the order of "
+        "what search finds (default: the most similar first)",
     )
     parser.add_argument(
         "--settings",
@@ -102,16 +121,20 @@ def main(argv: list[str] | None = None) -> None:
             f"{arguments.max_missing_percent}"
         )
     pair = (arguments.model, arguments.product_index)
+    beside = (arguments.vector_index, arguments.ranker)
     if arguments.list or arguments.rollback is not None:
-        if any(pair):
+        if any((*pair, *beside)):
             parser.error(
-                "--list and --rollback take no --model and --product_index"
+                "--list and --rollback take no --model, --product_index, "
+                "--vector_index and --ranker"
             )
         # `only_builder` would make the folder.
         if not arguments.releases.is_dir():
             parser.error(f"--releases: there is no folder {arguments.releases}")
     elif not all(pair):
         parser.error("--model and --product_index are needed")
+    elif arguments.ranker and not arguments.vector_index:
+        parser.error("--ranker orders what --vector_index finds: give both")
     from sicot_tf.recognition.releases import releases
 
     if arguments.list:
@@ -130,6 +153,7 @@ def _publish(arguments: argparse.Namespace) -> None:
     from sicot_tf.recognition import settings
     from sicot_tf.recognition.releases import release_check
     from sicot_tf.recognition.releases import releases
+    from sicot_tf.recognition.releases import search_check
 
     model = release_check.newest_version(arguments.model)
     index = generations.resolve_generation(arguments.product_index)
@@ -145,6 +169,18 @@ def _publish(arguments: argparse.Namespace) -> None:
     print(f"Product index  {index}")
     print(f"Settings       {origin}")
     _print_check(found)
+    vectors = ranker = None
+    if arguments.vector_index:
+        vectors = generations.resolve_generation(arguments.vector_index)
+        # Not even with --force: what is found would be wrong.
+        fault = search_check.find_mismatch(vectors, model, index)
+        if fault:
+            raise ValueError(f"{fault} What is live stays so.")
+        _print_vectors(vectors)
+    if arguments.ranker:
+        ranker = generations.resolve_generation(arguments.ranker)
+        search_check.identity(ranker)
+        print(f"{'ranker':20} {ranker}", flush=True)
     faults = found.faults(arguments.max_missing_percent)
     if faults:
         if not arguments.force:
@@ -157,7 +193,11 @@ def _publish(arguments: argparse.Namespace) -> None:
         print("Checked only, nothing was changed. Next: leave --check out.")
         return
     _print_live(
-        releases.publish(arguments.releases, model, index, chosen, found),
+        releases.publish(
+            *(arguments.releases, model, index, chosen, found),
+            vector_index_generation=vectors,
+            ranker=ranker,
+        ),
         arguments.releases,
     )
 
@@ -187,6 +227,18 @@ def _print_check(found: "release_check.Check") -> None:
     print(f"{'embeddings':20} {found.embeddings:>12}", flush=True)
 
 
+def _print_vectors(vectors: pathlib.Path) -> None:
+    from sicot_tf import files
+    from sicot_tf.data import generations
+
+    manifest = files.read_json(vectors / generations.MANIFEST)
+    print(
+        f"{'vectors':20} {manifest['num_vectors']:12,} {'':>8}  of this model "
+        f"and index, {vectors.name}, by signature {manifest['signature']}",
+        flush=True,
+    )
+
+
 def _print_list(folder: pathlib.Path) -> None:
     from sicot_tf.recognition.releases import releases
 
@@ -202,6 +254,11 @@ def _print_list(folder: pathlib.Path) -> None:
                 f"  {release.model_name} {release.model_version}  "
                 f"{release.index_generation.name}"
             )
+            for title, path in (
+                ("vectors", release.vector_index_generation),
+                ("ranker", release.ranker),
+            ):
+                pair += f"  {title} {path.name}" if path else ""
         mark = "  <- LIVE" if name == live else ""
         print(f"{name}{pair}{mark}")
         if fault:
@@ -214,9 +271,13 @@ def _print_live(release: "releases.Release", folder: pathlib.Path) -> None:
             f"Go back with: python -m sicot_tf.release --releases {folder} "
             "--rollback"
         )
+    vectors, beside = release.vector_index_generation, ""
+    if vectors:
+        beside = f", vectors {vectors.name}"
     print(
         f"Live: {release.name} (model {release.model_name} version "
-        f"{release.model_version}, index {release.index_generation.name}). "
+        f"{release.model_version}, index {release.index_generation.name}"
+        f"{beside}). "
         f"Next: python -m sicot_tf.recognize --releases {folder}"
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import pathlib
+import typing
 from collections.abc import Iterable
 from collections.abc import Mapping
 
@@ -16,6 +17,10 @@ from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.stages import nearest_pictures
 from sicot_tf.recognition.stages import pictures
 from sicot_tf.recognition.stages import sku_categories
+
+if typing.TYPE_CHECKING:
+    from sicot_tf.catalogue.vector_index import VectorIndex
+    from sicot_tf.ranking.ranker import Ranker
 
 _log = logging.getLogger(__name__)
 # Base path and versions of each model, by its name.
@@ -34,10 +39,13 @@ class OpenRelease:
         index: products by SKU.
         nearest_pictures: the catalogue's pictures by their embeddings.
         sku_categories: categories by SKU.
+        vector_index: pictures by what `search` says of them, with the changes
+            since; None: the release has no visual search.
+        ranker: the order of what is found; None: the most similar first.
         settings: numbers of the stages.
 
     Raises:
-        ValueError: if the index can't be opened.
+        ValueError: if one of the indexes can't be opened.
     """
 
     def __init__(self, release: releases.Release):
@@ -58,6 +66,8 @@ class OpenRelease:
             self.sku_categories = sku_categories.SkuCategories(
                 release.index_generation
             )
+            self.vector_index = _open_vectors(release, opened)
+            self.ranker = _open_ranker(release)
             self._opened = opened.pop_all()
 
     @functools.cached_property
@@ -72,8 +82,31 @@ class OpenRelease:
         return found
 
     def close(self) -> None:
-        """Closes the index; lookups under way still finish."""
+        """Closes the indexes; lookups under way still finish."""
         self._opened.close()
+
+
+def _open_vectors(
+    release: releases.Release, opened: contextlib.ExitStack
+) -> "VectorIndex | None":
+    if release.vector_index_generation is None:
+        return None
+    # FAISS is not for those who don't search.
+    from sicot_tf.catalogue import vector_index
+
+    index = vector_index.VectorIndex(release.vector_index_generation)
+    opened.callback(index.close)
+    index.apply_updates()
+    return index
+
+
+def _open_ranker(release: releases.Release) -> "Ranker | None":
+    if release.ranker is None:
+        return None
+    # Nor is LightGBM.
+    from sicot_tf.ranking import ranker
+
+    return ranker.Ranker.open(release.ranker)
 
 
 def merge(

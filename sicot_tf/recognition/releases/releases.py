@@ -1,4 +1,4 @@
-"""Releases: a model version and the product index built for it, as one.
+"""Releases: a model version and the indexes built for it, as one.
 
 A folder holds a JSON file for each release and `LIVE`, which names the one in
 use. Both are written under another name and renamed, so a reader finds the
@@ -14,6 +14,7 @@ import pydantic
 from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.recognition.releases import release_check
+from sicot_tf.recognition.releases import search_check
 from sicot_tf.recognition.settings import RecognitionSettings
 
 LIVE = "LIVE"
@@ -31,6 +32,11 @@ class Release(pydantic.BaseModel, frozen=True, extra="forbid"):
         index_generation: folder of the generation.
         index_identity: SHA-256 of its manifest.
         check: what `release_check.check` found.
+        vector_index_generation: folder of the pictures' vectors by this model;
+            None: there is no visual search.
+        vector_index_identity: SHA-256 of its manifest.
+        ranker: folder of the generation; None: the most similar first.
+        ranker_identity: SHA-256 of its manifest.
     """
 
     name: str
@@ -45,6 +51,11 @@ class Release(pydantic.BaseModel, frozen=True, extra="forbid"):
     index_identity: str
     settings: RecognitionSettings
     check: dict[str, Any]
+    # Releases published before there was visual search have none of these.
+    vector_index_generation: pathlib.Path | None = None
+    vector_index_identity: str | None = None
+    ranker: pathlib.Path | None = None
+    ranker_identity: str | None = None
 
     @property
     def model_folder(self) -> pathlib.Path:
@@ -58,15 +69,21 @@ def publish(
     index_generation: pathlib.Path,
     settings: RecognitionSettings,
     found: release_check.Check,
+    *,
+    vector_index_generation: pathlib.Path | None = None,
+    ranker: pathlib.Path | None = None,
 ) -> Release:
-    """Makes a pair live; the release that is live if it is the same pair.
+    """Makes a pair live; the release that is live if it is the same.
 
     Args:
         model: SavedModel, `<base>/<version>`.
         found: what `release_check.check` says of the pair.
+        vector_index_generation: for visual search.
+        ranker: generation; for the order of what search finds.
 
     Raises:
-        ValueError: if another process publishes, or the pair is not whole.
+        ValueError: if another process publishes, something is not whole, or
+            the vector index is of another model or product index.
     """
     model, index_generation = model.resolve(), index_generation.resolve()
     now = datetime.datetime.now(datetime.UTC)
@@ -79,6 +96,9 @@ def publish(
         "index_generation": index_generation,
         "index_identity": release_check.index_identity(index_generation),
         "settings": settings,
+        **_search_parts(
+            model, index_generation, vector_index_generation, ranker
+        ),
     }
     with generations.only_builder(folder):
         # What a killed publisher left.
@@ -116,6 +136,8 @@ def unpublished(
     model_version: int,
     settings: RecognitionSettings,
     model_name: str = "",
+    vector_index_generation: pathlib.Path | None = None,
+    ranker: pathlib.Path | None = None,
 ) -> Release:
     """A pair that stays as it is, without a folder of releases.
 
@@ -137,6 +159,8 @@ def unpublished(
         index_identity="",
         settings=settings,
         check={},
+        vector_index_generation=_resolve(vector_index_generation),
+        ranker=_resolve(ranker),
     )
 
 
@@ -210,6 +234,18 @@ def find_fault(release: Release, model_is_elsewhere: bool = False) -> str:
             f"{release.index_generation} is not the index that was published "
             f"as {release.name}: its manifest has changed. Publish it again."
         )
+    for folder, published in (
+        (release.vector_index_generation, release.vector_index_identity),
+        (release.ranker, release.ranker_identity),
+    ):
+        try:
+            if folder and search_check.identity(folder) != published:
+                return (
+                    f"{folder} is not what was published as {release.name}: "
+                    "its manifest has changed. Publish it again."
+                )
+        except ValueError as error:
+            return str(error)
     return ""
 
 
@@ -266,6 +302,34 @@ def roll_back(folder: pathlib.Path, name: str | None = None) -> Release:
             raise ValueError(fault)
         _point_live(folder, name)
     return release
+
+
+def _search_parts(
+    model: pathlib.Path,
+    index_generation: pathlib.Path,
+    vectors: pathlib.Path | None,
+    ranker: pathlib.Path | None,
+) -> dict[str, Any]:
+    vectors, ranker = _resolve(vectors), _resolve(ranker)
+    if ranker and not vectors:
+        raise ValueError(
+            "Expected a vector index beside the ranker, which orders what is "
+            "found in it. Give --vector_index too."
+        )
+    if vectors:
+        fault = search_check.find_mismatch(vectors, model, index_generation)
+        if fault:
+            raise ValueError(fault)
+    return {
+        "vector_index_generation": vectors,
+        "vector_index_identity": vectors and search_check.identity(vectors),
+        "ranker": ranker,
+        "ranker_identity": ranker and search_check.identity(ranker),
+    }
+
+
+def _resolve(path: pathlib.Path | None) -> pathlib.Path | None:
+    return path and path.resolve()
 
 
 def _path(folder: pathlib.Path, name: str) -> pathlib.Path:

@@ -1,0 +1,320 @@
+"""One FAISS index over slots of rows: found roughly, ranked exactly.
+
+Small ones are exact (`IndexFlatIP`). Large ones keep one bit a dimension
+(`IndexIVFRaBitQ`, Gao and Long, SIGMOD 2024) of rotated vectors; what they
+find is ranked again by the float rows. An index that is there never changes:
+`changed` makes another one, so searching threads need no lock.
+"""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from typing import Any
+
+import faiss
+import numpy as np
+
+from sicot_tf import files
+from sicot_tf.catalogue import vector_rows
+
+FLAT_BELOW = 20_000
+TUNED_FOR = 60
+NUM_PROBES = 1_000
+
+# Length of what is added to a probe, beside its own of 1: their cosine is
+# about 0.9.
+_PROBE_NOISE = 0.5
+_NPROBE = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+_CANDIDATES = (300, 600, 1_000, 2_000)
+# Of the query; 0 (float) is 100 times slower and finds no more.
+_QUERY_BITS = 4
+_TRAINING_ROWS_PER_LIST = 100
+_MIN_ROWS_PER_LIST = 39
+_TRAINING_ROUNDS = 10
+# Rows that all probes are compared with at once.
+_EXACT_BLOCK = 8_192
+_THREADS_FROM = 100_000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SlotIndex:
+    """An index of some slots and how it is searched.
+
+    Attributes:
+        index: of slots; its vectors are rotated unless it is exact.
+        nlist: lists of an IVF index; 0 in an exact one.
+        nprobe: lists that a search reads.
+        candidates: of which the float rows are read, for 60 results.
+        recall_at_60: share of the exact 60 nearest that were found when it
+            was tuned, on noised rows.
+        trained_on: rows there were then.
+    """
+
+    index: faiss.Index
+    rotation: faiss.VectorTransform
+    nlist: int = 0
+    nprobe: int = 0
+    candidates: int = 0
+    recall_at_60: float = 1.0
+    trained_on: int = 0
+
+    @classmethod
+    def built(
+        cls,
+        rows: vector_rows.VectorRows,
+        slots: np.ndarray,
+        rotation: faiss.VectorTransform,
+        *,
+        recall: float,
+        seed: int,
+        flat_below: int = FLAT_BELOW,
+    ) -> "SlotIndex":
+        """Trains an index of `[n]` slots and tunes it to a recall@60."""
+        if len(slots) < flat_below:
+            return cls.empty(rows.dim, rotation).changed(rows, added=slots)
+        use_threads(len(slots))
+        try:
+            nlist = max(
+                1,
+                min(
+                    round(2 * len(slots) ** 0.5),
+                    len(slots) // _MIN_ROWS_PER_LIST,
+                ),
+            )
+            index = faiss.index_factory(
+                rows.dim, f"IVF{nlist},RaBitQ", faiss.METRIC_INNER_PRODUCT
+            )
+            index.cp.niter = _TRAINING_ROUNDS
+            index.cp.max_points_per_centroid = _TRAINING_ROWS_PER_LIST
+            index.cp.seed = seed % 2**31
+            rng = np.random.default_rng([seed, len(slots)])
+            num_sampled = min(len(slots), nlist * _TRAINING_ROWS_PER_LIST)
+            sample = np.sort(rng.choice(slots, num_sampled, replace=False))
+            index.train(rotation.apply(rows.vectors(sample)))
+            untuned = cls(index, rotation, nlist, trained_on=len(slots))
+            untuned._add(rows, slots)
+            return untuned.tuned(rows, slots, recall=recall, seed=seed)
+        finally:
+            faiss.omp_set_num_threads(1)
+
+    @classmethod
+    def empty(cls, dim: int, rotation: faiss.VectorTransform) -> "SlotIndex":
+        """An exact index of nothing."""
+        return cls(faiss.IndexIDMap(faiss.IndexFlatIP(dim)), rotation)
+
+    @classmethod
+    def read(
+        cls,
+        path: pathlib.Path,
+        rotation: faiss.VectorTransform,
+        parameters: dict[str, Any],
+    ) -> "SlotIndex":
+        """Reads a file into memory.
+
+        It is never mapped: FAISS ends the process when something is added to
+        a mapped index.
+        """
+        return cls(faiss.read_index(str(path)), rotation, **parameters)
+
+    def write(self, path: pathlib.Path) -> None:
+        """Writes the index as a whole."""
+        with files.replacing(path) as temporary:
+            faiss.write_index(self.index, str(temporary))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What `read` needs beside the file."""
+        return {
+            "nlist": self.nlist,
+            "nprobe": self.nprobe,
+            "candidates": self.candidates,
+            "recall_at_60": self.recall_at_60,
+            "trained_on": self.trained_on,
+        }
+
+    def changed(
+        self,
+        rows: vector_rows.VectorRows,
+        *,
+        removed: np.ndarray | None = None,
+        added: np.ndarray | None = None,
+    ) -> "SlotIndex":
+        """Another index without some `[n]` slots and with others."""
+        other = dataclasses.replace(self, index=faiss.clone_index(self.index))
+        # First: FAISS would keep the same slot twice, and remove both.
+        if removed is not None and len(removed):
+            other.index.remove_ids(np.ascontiguousarray(removed, np.int64))
+        if added is not None:
+            other._add(rows, added)
+        return other
+
+    def search(
+        self, rows: vector_rows.VectorRows, queries: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest of `[q, dim]` unit vectors, the best first.
+
+        Returns:
+            Similarities, `[q, at most k]` float32, and slots; where there is
+            no further one the slot is -1.
+        """
+        k = min(k, self.index.ntotal)
+        if not k:
+            shape = (len(queries), 0)
+            return np.empty(shape, np.float32), np.empty(shape, np.int64)
+        if not self.nlist:
+            return self.index.search(queries, k)
+        # More results need more of both; never fewer than it is tuned for.
+        times = -(-k // TUNED_FOR)
+        slots = self._candidates(
+            queries, self.nprobe * times, self.candidates * times
+        )
+        similarities = rows.similarities(queries, slots)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
+        return (
+            np.take_along_axis(similarities, order, axis=1),
+            np.take_along_axis(slots, order, axis=1),
+        )
+
+    def _candidates(
+        self, queries: np.ndarray, nprobe: int, num: int
+    ) -> np.ndarray:
+        parameters = faiss.IVFRaBitQSearchParameters(
+            nprobe=min(nprobe, self.nlist), qb=_QUERY_BITS
+        )
+        _, slots = self.index.search(
+            self.rotation.apply(queries),
+            min(num, self.index.ntotal),
+            params=parameters,
+        )
+        return slots
+
+    def tuned(
+        self,
+        rows: vector_rows.VectorRows,
+        slots: np.ndarray,
+        *,
+        recall: float,
+        seed: int,
+    ) -> "SlotIndex":
+        """With the fewest lists and candidates that reach a recall@60."""
+        queries, exact = probes(rows, slots, seed)
+        best, best_recall = (0, 0), -1.0
+        for nprobe in [n for n in _NPROBE if n < self.nlist] + [self.nlist]:
+            found = self._candidates(queries, nprobe, _CANDIDATES[-1])
+            similarities = rows.similarities(queries, found)
+            for num in _CANDIDATES:
+                nearest = best_slots(
+                    similarities[:, :num], found[:, :num], TUNED_FOR
+                )
+                reached = share_found(nearest, exact)
+                if reached > best_recall:
+                    best, best_recall = (nprobe, num), reached
+                if reached >= recall:
+                    break
+            if best_recall >= recall:
+                break
+        else:
+            _log.warning(
+                "Recall@60 is %.4f at most, %.4f was wanted.",
+                best_recall,
+                recall,
+            )
+        return dataclasses.replace(
+            self,
+            nprobe=best[0],
+            candidates=best[1],
+            recall_at_60=round(best_recall, 4),
+        )
+
+    def measured_recall(
+        self, rows: vector_rows.VectorRows, slots: np.ndarray, seed: int
+    ) -> float:
+        """Recall@60 of its slots as it is searched now."""
+        if not self.nlist:
+            return 1.0
+        use_threads(len(slots))
+        try:
+            queries, exact = probes(rows, slots, seed)
+            return share_found(self.search(rows, queries, TUNED_FOR)[1], exact)
+        finally:
+            faiss.omp_set_num_threads(1)
+
+    def _add(self, rows: vector_rows.VectorRows, slots: np.ndarray) -> None:
+        for start in range(0, len(slots), vector_rows.BLOCK):
+            some = np.ascontiguousarray(
+                slots[start : start + vector_rows.BLOCK], np.int64
+            )
+            vectors = rows.vectors(some)
+            if self.nlist:
+                vectors = self.rotation.apply(vectors)
+            self.index.add_with_ids(vectors, some)
+
+
+def use_threads(num_rows: int) -> None:
+    """For building; FAISS keeps the number by calling thread.
+
+    Few rows are done before several threads, which wait for each other by
+    spinning, have agreed on anything.
+    """
+    many = num_rows >= _THREADS_FROM
+    faiss.omp_set_num_threads((os.cpu_count() or 1) if many else 1)
+
+
+def probes(
+    rows: vector_rows.VectorRows, slots: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Noised rows, `[1000, dim]`, and their exact nearest slots, `[1000, 60]`.
+
+    Noise keeps a row from being its own first result.
+    """
+    rng = np.random.default_rng([seed, 1, len(slots)])
+    picked = rng.choice(slots, min(NUM_PROBES, len(slots)), replace=False)
+    noise = rng.normal(size=(len(picked), rows.dim)) * (
+        _PROBE_NOISE / rows.dim**0.5
+    )
+    queries = (rows.vectors(np.sort(picked)) + noise).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    return queries, exact_nearest(rows, slots, queries, TUNED_FOR)
+
+
+def exact_nearest(
+    rows: vector_rows.VectorRows,
+    slots: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+) -> np.ndarray:
+    """The k nearest slots of each query, `[q, k]`, in no order."""
+    best = np.empty((len(queries), 0), np.float32)
+    nearest = np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(slots), _EXACT_BLOCK):
+        some = slots[start : start + _EXACT_BLOCK]
+        best = np.hstack([best, queries @ rows.vectors(some).T])
+        nearest = np.hstack(
+            [nearest, np.broadcast_to(some, (len(queries), len(some)))]
+        )
+        if best.shape[1] > k:
+            kept = np.argpartition(-best, k - 1, axis=1)[:, :k]
+            best = np.take_along_axis(best, kept, axis=1)
+            nearest = np.take_along_axis(nearest, kept, axis=1)
+    return nearest
+
+
+def best_slots(
+    similarities: np.ndarray, slots: np.ndarray, k: int
+) -> np.ndarray:
+    """The k most similar of `[q, n]` slots, in no order."""
+    if similarities.shape[1] <= k:
+        return slots
+    kept = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
+    return np.take_along_axis(slots, kept, axis=1)
+
+
+def share_found(found: np.ndarray, exact: np.ndarray) -> float:
+    """Share of the exact slots, `[q, k]`, that are among the found."""
+    hits = sum(
+        len(np.intersect1d(some, all_)) for some, all_ in zip(found, exact)
+    )
+    return hits / exact.size

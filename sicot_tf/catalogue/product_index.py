@@ -11,6 +11,7 @@ import dataclasses
 import json
 import pathlib
 import sqlite3
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,6 +56,9 @@ CREATE UNIQUE INDEX products_by_id ON products (product_id);
 CREATE INDEX products_by_sku ON products (sku_id);
 CREATE UNIQUE INDEX embeddings_by_picture ON embeddings (product, picture);
 """
+
+# Ids of one question; SQLite takes some thousands.
+_MAX_IDS = 500
 
 # A lookup maps pages of the file instead of copying them.
 _MAPPED_BYTES = 1 << 30
@@ -146,6 +150,21 @@ class ProductIndex:
         """The product with this id, or None."""
         found = self._find("WHERE product_id = ?", product_id)
         return found[0] if found else None
+
+    def products(self, product_ids: Iterable[str]) -> dict[str, Product]:
+        """Products by id, in few questions; ids without product are left out.
+
+        Raises:
+            ValueError: if the index is closed.
+        """
+        ids = list(product_ids)
+        found = {}
+        for start in range(0, len(ids), _MAX_IDS):
+            part = ids[start : start + _MAX_IDS]
+            marks = ",".join("?" * len(part))
+            for each in self._find(f"WHERE product_id IN ({marks})", *part):
+                found[each.product_id] = each
+        return found
 
     def close(self) -> None:
         """Closes the file; later lookups raise ValueError."""

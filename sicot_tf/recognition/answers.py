@@ -134,7 +134,11 @@ class Search(pydantic.BaseModel):
         description="Part of the photo that was looked for; null for a query "
         "without photo."
     )
-    box_from: Literal["search", "user", "photo"]
+    box_from: Literal["search", "localisation", "user", "photo"] | None = (
+        pydantic.Field(
+            description="Who drew the box; null for a query without photo."
+        )
+    )
     total: int = pydantic.Field(description="Products of all pages together.")
     page: int = pydantic.Field(description="From 1.")
     page_size: int

@@ -21,6 +21,7 @@ from sicot_tf.serving.grpc_api import client_side
 
 _log = logging.getLogger(__name__)
 _RECOGNITION, _LOCALIZATION = "recognition", "localization"
+_SEARCH = "search"
 # Of exports before there was `recognition`.
 _OLD_RECOGNITION, _EMBEDDING = "serving_default", "embedding"
 _DTYPES = {1: np.float32, 10: np.bool_}
@@ -82,6 +83,20 @@ class Recognition:
     recognised: bool
     embedding: np.ndarray | None
     words: list[tuple[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """What is looked for of one picture.
+
+    Attributes:
+        vector: `[dim]` float32 of length 1.
+        box: x_min, y_min, x_max, y_max in shares of the picture, which the
+            model looked at.
+    """
+
+    vector: np.ndarray
+    box: tuple[float, float, float, float]
 
 
 class ModelServer:
@@ -216,6 +231,26 @@ class ModelServer:
             model_name, version, _LOCALIZATION, [picture]
         )
         return outputs["heat_map"][0]
+
+    async def embed(
+        self, model_name: str, version: int, pictures: Sequence[bytes]
+    ) -> list[Embedded]:
+        """What the branch that was trained for search says of each picture.
+
+        Raises:
+            ModelServerError: if there is no answer; one bad picture fails all.
+        """
+        outputs = await self._predict(model_name, version, _SEARCH, pictures)
+        if not {"embedding", "box"} <= outputs.keys():
+            raise ModelServerError(
+                502,
+                f"The model answers with {sorted(outputs)}, expected embedding "
+                "and box: it is none that sicot_tf.export wrote.",
+            )
+        return [
+            Embedded(embedding, tuple(map(float, box)))
+            for embedding, box in zip(outputs["embedding"], outputs["box"])
+        ]
 
     async def _predict(
         self,

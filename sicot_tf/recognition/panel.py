@@ -11,6 +11,7 @@ from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.stages import category
 from sicot_tf.recognition.stages import nearest_pictures
+from sicot_tf.recognition.stages import sku_search
 from sicot_tf.recognition.wishes import Wishes
 
 # From a product's id, and the place and text of one of its pictures, to the
@@ -22,11 +23,16 @@ _MAX_SIMILAR = 12
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """An object on the photo and what the model says of it."""
+    """An object on the photo and what the model says of it.
+
+    Attributes:
+        looked_at: the part of the photo that the model was asked about.
+    """
 
     box: answers.Box
     box_from: str
     recognition: Recognition
+    looked_at: answers.Box
 
 
 def make_objects(
@@ -72,10 +78,19 @@ def _make_object(
         shares,
         settings.category_influence,
     )
-    found = list(zip(sku_ids, scores))
     note = None
     # The threshold is one for the model's own best answer.
     recognised = recognition.recognised and sku_ids[0] == recognition.sku_ids[0]
+    if settings.sku_search_weight and neighbours:
+        sku_ids, scores = sku_search.fuse(
+            sku_ids,
+            scores,
+            sku_search.shares(neighbours, settings.sku_search_sharpness),
+            settings.sku_search_weight,
+        )
+        # Another score has another threshold.
+        recognised = scores[0] >= settings.sku_search_threshold
+    found = list(zip(sku_ids, scores))
     if wishes.category_filter:
         kept = [
             (sku_id, score)

@@ -22,6 +22,16 @@ class RecognitionSettings:
             category has, divided by what the model gave it, to this power, and
             all scores together stay 1. 0 leaves the scores as they are. Never
             hides a SKU.
+        sku_search_weight: 0 to 1; share of the nearest catalogue pictures in
+            the score of a SKU, the rest is the classifier's. 0: SKUs that the
+            classifier does not know are never answered.
+        sku_search_sharpness: 0 or more; a SKU whose nearest picture lies at
+            squared distance d has a share of exp(-sku_search_sharpness * d).
+        sku_search_threshold: 0 to 1; with a weight above 0, the score from
+            which on an answer counts as recognised. 1: none does.
+        search_certainty: 0 to 1; results are narrowed to a category that has
+            more than this share, but for products that look at least as much
+            alike as the best of it. 1: never.
         heat_threshold: 0 to 1; cells of the heat map below this share of its
             maximum are no part of an object.
         heat_mass: 0 to 1; a box holds at least this share of the heat of its
@@ -37,6 +47,10 @@ class RecognitionSettings:
     category_sharpness: float = 4.0
     num_neighbours: int = 30
     category_influence: float = 0.0
+    sku_search_weight: float = 0.0
+    sku_search_sharpness: float = 16.0
+    sku_search_threshold: float = 1.0
+    search_certainty: float = 1.0
     heat_threshold: float = 0.6
     heat_mass: float = 0.9
     box_margin: float = 0.15
@@ -61,6 +75,10 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "category_sharpness": (float, 0, math.inf),
     "num_neighbours": (int, 1, math.inf),
     "category_influence": (float, 0, 1),
+    "sku_search_weight": (float, 0, 1),
+    "sku_search_sharpness": (float, 0, math.inf),
+    "sku_search_threshold": (float, 0, 1),
+    "search_certainty": (float, 0, 1),
     "heat_threshold": (float, 0, 1),
     "heat_mass": (float, 0, 1),
     "box_margin": (float, 0, math.inf),

@@ -29,6 +29,7 @@ examples:
       --variant_releases new=releases-new
 
   curl -F image=@photo.jpg http://127.0.0.1:8080/v1/recognize
+  curl -F image=@photo.jpg 'http://127.0.0.1:8080/v1/search?max_price=20'
 """
 
 
@@ -70,6 +71,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--model_server",
         metavar="HOST:PORT",
         help="gRPC of a running model server; otherwise one is started",
+    )
+    group.add_argument(
+        "--by_similarity",
+        action="store_true",
+        help="results by similarity alone, whatever ranker a release has",
     )
     group = parser.add_argument_group("who may ask")
     group.add_argument("--host", default="127.0.0.1", help="(%(default)s)")

@@ -21,7 +21,8 @@ from sicot_tf.serving.grpc_api import client_side
 
 _log = logging.getLogger(__name__)
 _RECOGNITION, _LOCALIZATION = "recognition", "localization"
-_SEARCH = "search"
+# Of the branch that was trained for search, where an export has one.
+SEARCH = "search"
 # Of exports before there was `recognition`.
 _OLD_RECOGNITION, _EMBEDDING = "serving_default", "embedding"
 _DTYPES = {1: np.float32, 10: np.bool_}
@@ -240,7 +241,7 @@ class ModelServer:
         Raises:
             ModelServerError: if there is no answer; one bad picture fails all.
         """
-        outputs = await self._predict(model_name, version, _SEARCH, pictures)
+        outputs = await self._predict(model_name, version, SEARCH, pictures)
         if not {"embedding", "box"} <= outputs.keys():
             raise ModelServerError(
                 502,

@@ -4,8 +4,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import answers
+from sicot_tf.recognition import nearest_products
 from sicot_tf.recognition.model_server import Recognition
 from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.settings import RecognitionSettings
@@ -22,17 +25,27 @@ _MAX_SIMILAR = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """An object on the photo and what the model says of it.
+class LookedFor:
+    """What a vector index is asked for.
 
     Attributes:
-        looked_at: the part of the photo that the model was asked about.
+        vector: `[dim]` float32 of length 1; None if there is none.
+        box: the part of the photo that it is of, and who drew that.
     """
+
+    vector: np.ndarray | None
+    box: answers.Box
+    box_from: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """An object on the photo and what the model says of it."""
 
     box: answers.Box
     box_from: str
     recognition: Recognition
-    looked_at: answers.Box
+    query: LookedFor
 
 
 def make_objects(
@@ -41,6 +54,7 @@ def make_objects(
     shares: category.Shares,
     wishes: Wishes,
     release: open_release.OpenRelease,
+    products: nearest_products.Products,
     settings: RecognitionSettings,
     picture_url: PictureUrl,
 ) -> list[answers.RecognisedObject]:
@@ -54,7 +68,7 @@ def make_objects(
         _make_object(
             # The category is that of the main object.
             *(each, near, {} if place else shares, wishes, release),
-            *(settings, picture_url),
+            *(products, settings, picture_url),
         )
         for place, (each, near) in enumerate(zip(seen, neighbours))
     ]
@@ -66,6 +80,7 @@ def _make_object(
     shares: category.Shares,
     wishes: Wishes,
     release: open_release.OpenRelease,
+    products: nearest_products.Products,
     settings: RecognitionSettings,
     picture_url: PictureUrl,
 ) -> answers.RecognisedObject:
@@ -108,7 +123,7 @@ def _make_object(
                 f"{wishes.category_filter!r}; these are of others."
             )
     (sku_id, score), *others = found[: wishes.top_k]
-    product, missing = find_product(sku_id, release.index, picture_url)
+    product, missing = find_product(sku_id, products, picture_url)
     return answers.RecognisedObject(
         box=seen.box,
         box_from=seen.box_from,
@@ -121,11 +136,11 @@ def _make_object(
             answers.Alternative(
                 sku_id=other,
                 score=_share(other_score),
-                product=find_product(other, release.index, picture_url)[0],
+                product=find_product(other, products, picture_url)[0],
             )
             for other, other_score in others
         ],
-        similar_pictures=_similar(neighbours, release, picture_url)
+        similar_pictures=_similar(neighbours, products, picture_url)
         if wishes.similar
         else [],
         words=[
@@ -136,14 +151,16 @@ def _make_object(
 
 
 def find_product(
-    sku_id: str, index: product_index.ProductIndex, picture_url: PictureUrl
+    sku_id: str,
+    products: nearest_products.Products,
+    picture_url: PictureUrl,
 ) -> tuple[answers.Product | None, str | None]:
     """The newest product of a SKU, and a sentence if something is missing."""
-    found = index.products_of(sku_id, 1)
-    if not found:
+    found = products.of_sku(sku_id)
+    if found is None:
         return None, f"The catalogue has no product of SKU {sku_id}."
-    product = to_product(found[0], picture_url)
-    if not found[0].images:
+    product = to_product(found, picture_url)
+    if not found.images:
         return product, "The catalogue has no picture of this product."
     if not product.pictures:
         return product, "The pictures of this product can't be shown here."
@@ -178,7 +195,7 @@ def to_product(
 
 def _similar(
     neighbours: list[nearest_pictures.Neighbour],
-    release: open_release.OpenRelease,
+    products: nearest_products.Products,
     picture_url: PictureUrl,
 ) -> list[answers.SimilarPicture]:
     """The nearest pictures that can be shown, one of each product."""
@@ -186,7 +203,7 @@ def _similar(
     for each in neighbours:
         if len(found) == _MAX_SIMILAR or each.product_id in found:
             continue
-        product = release.index.product(each.product_id)
+        product = products.product(each.product_id)
         if product is None or each.picture >= len(product.images):
             continue
         url = picture_url(

@@ -1,197 +1,217 @@
-"""From a photo to its panel: decode, localise, recognise, category, index.
+"""From a photo to its panel and its results.
 
-The stages of section 3.1 of the paper (Fig. 2 and 3). Each is a function that
-can be left out or replaced: the next ones go on with what is there.
+The stages of section 3.1 of the first paper (Fig. 2 and 3): decode, localise,
+recognise, category, index; and of the second one: box, embedding, category,
+candidates, exact distances, order. Each is a function that can be left out or
+replaced: the next ones go on with what is there.
 """
 
 import asyncio
-import concurrent.futures
-import contextlib
 import dataclasses
-import functools
-import os
-import time
-from collections.abc import Callable
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import model_server
+from sicot_tf.recognition import nearest_products
 from sicot_tf.recognition import panel
+from sicot_tf.recognition import seen_objects
 from sicot_tf.recognition.panel import Seen
 from sicot_tf.recognition.releases import open_release
+from sicot_tf.recognition.search import similar_products
 from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.stages import category
-from sicot_tf.recognition.stages import localization
 from sicot_tf.recognition.stages import nearest_pictures
 from sicot_tf.recognition.stages import photos
+from sicot_tf.recognition.stopwatch import Stopwatch
+from sicot_tf.recognition.wishes import PhotoSearch
+from sicot_tf.recognition.wishes import QuerySearch
 from sicot_tf.recognition.wishes import Wishes
 
-# Pixels are decoded by so many threads as there are cores: a photo of 50
-# megapixels takes 300 MB meanwhile.
-_decoders = concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1)
-# Files whose header is read at once; of 256 kB it takes some milliseconds.
-_SMALL_BYTES = 1 << 18
 # Votes that an answer shows.
 _MAX_CATEGORIES = 5
 
 
-class Stopwatch:
-    """Milliseconds of each stage, and `total`."""
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What an answer is made for and from.
 
-    def __init__(self):
-        self._start = time.perf_counter()
-        self.milliseconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = 1000 * (time.perf_counter() - start)
-            self.milliseconds[name] = round(
-                self.milliseconds.get(name, 0.0) + spent, 3
-            )
-
-    def stop(self) -> dict[str, float]:
-        """All of them, for an answer."""
-        total = 1000 * (time.perf_counter() - self._start)
-        return self.milliseconds | {"total": round(total, 3)}
-
-
-async def recognise(
-    data: bytes,
-    wishes: Wishes,
-    *,
-    release: open_release.OpenRelease,
-    server: model_server.ModelServer,
-    picture_url: panel.PictureUrl,
-    request_id: str,
-    variant: str,
-    settings: RecognitionSettings | None = None,
-    max_bytes: int = photos.MAX_BYTES,
-    max_pixels: int = photos.MAX_PIXELS,
-) -> answers.Answer:
-    """The panel of a photo.
-
-    Args:
+    Attributes:
         release: what every part of the answer is taken from.
         picture_url: from a product and the place of a picture to its URL.
         settings: instead of those of the release.
+        by_quality: whether results may be ordered by quality.
+    """
+
+    release: open_release.OpenRelease
+    server: model_server.ModelServer
+    picture_url: panel.PictureUrl
+    request_id: str
+    variant: str
+    settings: RecognitionSettings | None = None
+    by_quality: bool = True
+    max_bytes: int = photos.MAX_BYTES
+    max_pixels: int = photos.MAX_PIXELS
+
+    @property
+    def chosen(self) -> RecognitionSettings:
+        """The numbers of the stages."""
+        return self.settings or self.release.settings
+
+
+async def recognise(
+    data: bytes, wishes: Wishes, request: Request
+) -> answers.Answer:
+    """The panel of a photo, and the first page of its results.
 
     Raises:
         photos.PhotoError: if the photo is not to be answered.
         model_server.ModelServerError: if the model server does not answer.
     """
     watch = Stopwatch()
-    settings = settings or release.settings
-    with watch.stage("decode"):
-        read = functools.partial(
-            photos.read, data, max_bytes=max_bytes, max_pixels=max_pixels
-        )
-        # To change the thread takes longer than a small file's header.
-        is_small = len(data) <= _SMALL_BYTES
-        photo = read() if is_small else await asyncio.to_thread(read)
-        wanted_box = wishes.box_in(photo)
-        whole = photo.data
-        if photo.is_large:
-            whole = await _decode(photos.encode_whole, photo)
-    with watch.stage("localise"):
-        if wanted_box:
-            boxes, box_from = [wanted_box], "user"
-        else:
-            boxes, box_from = await localise(
-                photo, whole, wishes.localize, release, server, settings
-            )
-    with watch.stage("recognise"):
-        seen = await recognise_boxes(
-            photo, whole, boxes, box_from, release, server
-        )
+    release, settings = request.release, request.chosen
+    photo, seen = await _see(data, wishes, request, watch)
+    has_results = wishes.search and release.vector_index is not None
 
-    def look_up() -> tuple[Shares, list[answers.RecognisedObject]]:
+    def look_up() -> tuple[
+        Shares, list[answers.RecognisedObject], answers.Search | None
+    ]:
+        products = nearest_products.Products(release)
+        with watch.stage("search"):
+            wanted = wishes.category or wishes.similar or has_results
+            nearest = similar_products.Nearest([[] for _ in seen], [])
+            if wanted or settings.sku_search_weight:
+                nearest = _nearest(
+                    seen, release, products, settings, wishes, has_results
+                )
         with watch.stage("category"):
-            neighbours, shares = find_category(seen, wishes, release, settings)
+            shares = Shares({}, {}, {})
+            if wishes.category or has_results:
+                shares = find_category(seen, nearest, release, settings)
         with watch.stage("index"):
             objects = panel.make_objects(
-                *(seen, neighbours, shares.fused, wishes, release, settings),
-                picture_url,
+                *(seen, nearest.neighbours),
+                shares.fused if wishes.category else {},
+                *(wishes, release, products, settings, request.picture_url),
             )
-        return shares, objects
+        results = None
+        if has_results and seen[0].query.vector is not None:
+            with watch.stage("results"):
+                results = similar_products.of_photo(
+                    *(seen[0].query, nearest.hits, shares.fused, wishes),
+                    *(release, products, settings),
+                    picture_url=request.picture_url,
+                    by_quality=request.by_quality,
+                )
+        return shares, objects, results
 
-    shares, objects = await asyncio.to_thread(look_up)
+    shares, objects, results = await asyncio.to_thread(look_up)
     return answers.Answer(
-        request_id=request_id,
+        request_id=request.request_id,
         recognised=any(each.recognised for each in objects),
         photo=answers.Photo(width=photo.width, height=photo.height),
-        category=shares.answer(),
+        category=shares.answer() if wishes.category else None,
         objects=objects,
+        search=results,
         model_version=release.model_version,
         index_generation=release.index_generation,
-        variant=variant,
+        variant=request.variant,
         milliseconds=watch.stop(),
     )
 
 
-async def localise(
-    photo: photos.Photo,
-    whole: bytes,
-    wanted: bool,
-    release: open_release.OpenRelease,
-    server: model_server.ModelServer,
-    settings: RecognitionSettings,
-) -> tuple[list[answers.Box], str]:
-    """Boxes of the objects, the main one first, and who drew them."""
-    heat_map = None
-    if wanted:
-        heat_map = await server.localise(
-            release.model_name, release.model_version, whole
-        )
-    if heat_map is None:
-        return [(0, 0, photo.width, photo.height)], "photo"
-    boxes = localization.find_boxes(
-        heat_map,
-        width=photo.width,
-        height=photo.height,
-        settings=settings,
-    )
-    return boxes, "localisation"
+async def search_photo(
+    data: bytes, wishes: PhotoSearch, request: Request
+) -> answers.SearchAnswer:
+    """The results of a photo, the same as `recognise` gives.
 
+    The release has a vector index.
 
-async def recognise_boxes(
-    photo: photos.Photo,
-    whole: bytes,
-    boxes: list[answers.Box],
-    box_from: str,
-    release: open_release.OpenRelease,
-    server: model_server.ModelServer,
-) -> list[Seen]:
-    """What the model says of each box, all in one batch.
-
-    Of the main object the whole photo is asked, too, and the surer answer
-    counts; where the user drew the box it is the answer, whatever it is.
+    Raises:
+        photos.PhotoError: if the photo is not to be answered, also one that
+            the model finds nothing in.
+        model_server.ModelServerError: if the model server does not answer.
     """
-    pictures = []
-    if box_from != "user":
-        pictures.append(whole)
-    if box_from != "photo":
-        crops = [
-            localization.to_square(box, width=photo.width, height=photo.height)
-            for box in boxes
-        ]
-        pictures += await _decode(photos.encode_crops, photo, crops)
-    found = await server.recognise(
-        release.model_name, release.model_version, pictures
+    watch = Stopwatch()
+    release, settings = request.release, request.chosen
+    _, seen = await _see(data, wishes, request, watch)
+    query = seen[0].query
+    if query.vector is None:
+        raise photos.PhotoError(
+            422,
+            "The model sees nothing in the photo that could be looked for. "
+            "Send another one.",
+        )
+
+    def look_up() -> answers.Search:
+        products = nearest_products.Products(release)
+        with watch.stage("search"):
+            nearest = _nearest(
+                seen[:1], release, products, settings, wishes, True
+            )
+        with watch.stage("category"):
+            shares = find_category(seen, nearest, release, settings)
+        with watch.stage("results"):
+            return similar_products.of_photo(
+                *(query, nearest.hits, shares.fused, wishes),
+                *(release, products, settings),
+                picture_url=request.picture_url,
+                by_quality=request.by_quality,
+            )
+
+    return _search_answer(await asyncio.to_thread(look_up), request, watch)
+
+
+async def search_query(
+    wishes: QuerySearch, request: Request
+) -> answers.SearchAnswer:
+    """Other pages or filters of results, without the photo.
+
+    The release has a vector index.
+
+    Raises:
+        query_token.TokenError: if the query is none, or of another model.
+    """
+    watch = Stopwatch()
+
+    def look_up() -> answers.Search:
+        with watch.stage("results"):
+            return similar_products.of_token(
+                *(wishes, request.release),
+                nearest_products.Products(request.release),
+                picture_url=request.picture_url,
+                by_quality=request.by_quality,
+            )
+
+    return _search_answer(await asyncio.to_thread(look_up), request, watch)
+
+
+async def _see(
+    data: bytes, wishes: PhotoSearch, request: Request, watch: Stopwatch
+) -> tuple[photos.Photo, list[Seen]]:
+    return await seen_objects.see(
+        data,
+        wishes,
+        release=request.release,
+        server=request.server,
+        settings=request.chosen,
+        watch=watch,
+        max_bytes=request.max_bytes,
+        max_pixels=request.max_pixels,
     )
-    if box_from == "localisation":
-        of_whole, main, *others = found
-        if of_whole.scores[0] >= main.scores[0]:
-            main = of_whole
-        found = [main, *others]
-    return [Seen(box, box_from, each) for box, each in zip(boxes, found)]
+
+
+def _search_answer(
+    found: answers.Search, request: Request, watch: Stopwatch
+) -> answers.SearchAnswer:
+    return answers.SearchAnswer(
+        request_id=request.request_id,
+        search=found,
+        model_version=request.release.model_version,
+        index_generation=request.release.index_generation,
+        variant=request.variant,
+        milliseconds=watch.stop(),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,37 +237,53 @@ class Shares:
 
 def find_category(
     seen: list[Seen],
-    wishes: Wishes,
+    nearest: similar_products.Nearest,
     release: open_release.OpenRelease,
     settings: RecognitionSettings,
-) -> tuple[list[list[nearest_pictures.Neighbour]], Shares]:
-    """Nearest catalogue pictures of each object, and the main one's category.
+) -> Shares:
+    """The main object's category.
 
     An index without embeddings has no neighbours: the model votes alone.
     """
-    embeddings = [each.recognition.embedding for each in seen]
-    neighbours = [[] for _ in seen]
-    wanted = wishes.category or wishes.similar
-    nearest = release.nearest_pictures
-    if wanted and nearest.num_pictures and embeddings[0] is not None:
-        neighbours = nearest.search(
-            np.stack(embeddings), settings.num_neighbours
-        )
-    if not wishes.category:
-        return neighbours, Shares({}, {}, {})
     main = seen[0].recognition
     by_model = category.by_model(
         main.sku_ids, main.scores, release.sku_categories.of
     )
-    by_search = category.by_search(neighbours[0], settings.category_sharpness)
-    fused = category.fuse(by_model, by_search, settings.category_search_weight)
-    return neighbours, Shares(by_model, by_search, fused)
-
-
-async def _decode(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(
-        _decoders, functools.partial(function, *arguments)
+    by_search = category.by_search(
+        nearest.neighbours[0], settings.category_sharpness
     )
+    fused = category.fuse(by_model, by_search, settings.category_search_weight)
+    return Shares(by_model, by_search, fused)
+
+
+def _nearest(
+    seen: list[Seen],
+    release: open_release.OpenRelease,
+    products: nearest_products.Products,
+    settings: RecognitionSettings,
+    wishes: PhotoSearch,
+    has_results: bool,
+) -> similar_products.Nearest:
+    """Nearest catalogue pictures of each object, as far as they are wanted."""
+    queries = [each.query.vector for each in seen]
+    if release.vector_index is not None:
+        return similar_products.nearest(
+            *(queries, release, products, settings.num_neighbours),
+            num_pictures=nearest_products.num_pictures(wishes)
+            if has_results
+            else 0,
+        )
+    pictures = release.nearest_pictures
+    neighbours: list[list[nearest_pictures.Neighbour]] = [[] for _ in seen]
+    if pictures.num_pictures:
+        known = [i for i, each in enumerate(queries) if each is not None]
+        if known:
+            found = pictures.search(
+                np.stack([queries[i] for i in known]), settings.num_neighbours
+            )
+            for place, each in zip(known, found):
+                neighbours[place] = each
+    return similar_products.Nearest(neighbours, [])
 
 
 def _best(shares: dict[str, float]) -> dict[str, float]:

@@ -169,9 +169,11 @@ async def _warm_up(
     await pipeline.recognise(
         output.getvalue(),
         wishes.Wishes(),
-        release=release,
-        server=server,
-        picture_url=lambda *_: None,
-        request_id="warm-up",
-        variant="",
+        pipeline.Request(
+            release=release,
+            server=server,
+            picture_url=lambda *_: None,
+            request_id="warm-up",
+            variant="",
+        ),
     )

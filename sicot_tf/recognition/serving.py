@@ -14,6 +14,7 @@ from sicot_tf.recognition import embedded_server
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import release_sources
 from sicot_tf.recognition import settings
+from sicot_tf.recognition import upkeep
 from sicot_tf.recognition.http import app
 from sicot_tf.recognition.http import limits
 from sicot_tf.recognition.http import metrics
@@ -92,6 +93,7 @@ async def run(arguments: argparse.Namespace) -> None:
             queue=queue,
             counters=counters,
             visitors=people,
+            by_quality=not arguments.by_similarity,
         )
         await _serve(parts, listener, stop, arguments)
 
@@ -166,6 +168,9 @@ async def _serve(
         )
     )
     following = asyncio.create_task(service.live.follow())
+    keeping = asyncio.create_task(
+        upkeep.run(service.live, service.visitors.log)
+    )
     serving = asyncio.create_task(http.serve([listener]))
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -189,6 +194,7 @@ async def _serve(
     finally:
         http.should_exit = True
         await serving
-        following.cancel()
-        stopping.cancel()
-        await asyncio.wait({following, stopping})
+        tasks = {following, keeping, stopping}
+        for each in tasks:
+            each.cancel()
+        await asyncio.wait(tasks)

@@ -9,6 +9,7 @@ from sicot_tf.recognition.http import limits
 from sicot_tf.recognition.http import operation_paths
 from sicot_tf.recognition.http import recognition_paths
 from sicot_tf.recognition.http import refusals
+from sicot_tf.recognition.http import search_paths
 from sicot_tf.recognition.http.service import Service
 
 
@@ -32,6 +33,7 @@ def make(service: Service) -> fastapi.FastAPI:
     rate = limits.RateLimit(service.limits.requests_per_minute)
     guarded = [fastapi.Depends(guard)]
     recognition_paths.add(app, service, guarded)
+    search_paths.add(app, service, guarded)
     catalogue_paths.add(app, service, guarded)
     if service.visitors.log:
         recognition_paths.add_events(app, service, guarded)

@@ -12,6 +12,7 @@ import pydantic
 from fastapi import responses
 
 from sicot_tf.recognition import answers
+from sicot_tf.recognition import nearest_products
 from sicot_tf.recognition import panel
 from sicot_tf.recognition.http import limits
 from sicot_tf.recognition.http import refusals
@@ -67,7 +68,9 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
         """
 
         def look(release: open_release.OpenRelease) -> Products | None:
-            found = release.index.products_of(sku_id, _MAX_PRODUCTS)
+            found = nearest_products.now(
+                release, release.index.products_of(sku_id, _MAX_PRODUCTS)
+            )
             url = service.pictures_of(release).url
             return found and Products(
                 sku_id=sku_id,
@@ -95,15 +98,18 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
 
         def look(
             release: open_release.OpenRelease,
-        ) -> tuple[pathlib.Path, str] | None:
+        ) -> tuple[pathlib.Path | bytes, str] | None:
             return service.pictures_of(release).find(identity, release.index)
 
         found = await find(request, None, look)
         if found is None:
             raise limits.refusal(404, "There is no such picture.")
-        path, content_type = found
-        return responses.FileResponse(
-            path,
+        content, content_type = found
+        kind = fastapi.Response
+        if isinstance(content, pathlib.Path):
+            kind = responses.FileResponse
+        return kind(
+            content,
             media_type=content_type,
             headers={"Cache-Control": f"public, max-age={_PICTURE_SECONDS}"},
         )

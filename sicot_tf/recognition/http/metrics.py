@@ -11,6 +11,7 @@ _SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
     *(5.0, 10.0),
 )
+_RESULTS = (0, 1, 5, 20, 50, 100, 200, 500, 1000)
 
 
 class Metrics:
@@ -41,6 +42,19 @@ class Metrics:
         )
         for recognised in ("true", "false"):
             self._answers.labels(recognised)
+        self._search_seconds = prometheus_client.Histogram(
+            "sicot_recognition_search_stage_seconds",
+            "Time of each stage of results without a panel.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._results = prometheus_client.Histogram(
+            "sicot_recognition_search_results",
+            "Products that a search has found, of all pages together.",
+            buckets=_RESULTS,
+            registry=self.registry,
+        )
         prometheus_client.Gauge(
             "sicot_recognition_queue_length",
             "Photos under way.",
@@ -74,6 +88,17 @@ class Metrics:
         self._answers.labels(str(answer.recognised).lower()).inc()
         for stage, milliseconds in answer.milliseconds.items():
             self._seconds.labels(stage).observe(milliseconds / 1000)
+
+        if answer.search:
+            self._results.observe(answer.search.total)
+
+    def count_search(
+        self, search: answers.Search, milliseconds: dict[str, float]
+    ) -> None:
+        """Counts results without a panel, and their times."""
+        self._results.observe(search.total)
+        for stage, spent in milliseconds.items():
+            self._search_seconds.labels(stage).observe(spent / 1000)
 
     def count_release(self, outcome: str) -> None:
         """Counts a release that is live, or failed."""

@@ -14,13 +14,13 @@ from sicot_tf.recognition.http import visitors
 from sicot_tf.recognition.http.service import Service
 from sicot_tf.recognition.visits import events
 
-_CODES = (400, 401, 408, 413, 415, 422, 429, 502, 503, 504)
+CODES = (400, 401, 408, 413, 415, 422, 429, 502, 503, 504)
 _EVENT = {
     "type": "object",
     "required": ["event"],
     "properties": {"event": {"enum": list(events.KINDS)}},
 }
-_UPLOAD = {
+UPLOAD = {
     "multipart/form-data": {
         "schema": {
             "type": "object",
@@ -42,11 +42,11 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
         dependencies=guarded,
         response_model=answers.Answer,
         summary="The products on a photo",
-        responses=refusals.described(*_CODES),
+        responses=refusals.described(*CODES),
         # By hand: parameters may be fields of the form, too, and are read once.
         openapi_extra={
             "parameters": wishes.described(),
-            "requestBody": {"required": True, "content": _UPLOAD},
+            "requestBody": {"required": True, "content": UPLOAD},
         },
     )
     async def recognize(request: fastapi.Request) -> fastapi.Response:
@@ -89,16 +89,7 @@ async def _recognise(
 ) -> answers.Answer:
     with service.live.of(variant).acquire() as release:
         return await pipeline.recognise(
-            data,
-            wanted,
-            release=release,
-            server=service.server,
-            picture_url=service.pictures_of(release).url,
-            request_id=request.state.request_id,
-            variant=variant,
-            settings=service.visitors.settings.get(variant),
-            max_bytes=service.limits.max_bytes,
-            max_pixels=service.limits.max_pixels,
+            data, wanted, service.request_of(request, release, variant)
         )
 
 

@@ -12,6 +12,7 @@ from sicot_tf.recognition import answers
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import wishes
 from sicot_tf.recognition.releases import held_releases
+from sicot_tf.recognition.search import query_token
 from sicot_tf.recognition.stages import photos
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,7 @@ CODES = {
     401: "The API key is missing or unknown.",
     404: "There is no such thing.",
     408: "The photo comes too slowly.",
+    409: "The query is of another model: send the photo again.",
     413: "The photo has too many bytes or pixels.",
     415: "The bytes are no JPEG, PNG, WebP, GIF or BMP.",
     422: "The photo is damaged, or a parameter is unknown or out of range.",
@@ -37,7 +39,11 @@ def add_handlers(app: fastapi.FastAPI) -> None:
     app.add_exception_handler(
         exceptions.RequestValidationError, _refuse_parameters
     )
-    for kind in (photos.PhotoError, model_server.ModelServerError):
+    for kind in (
+        photos.PhotoError,
+        query_token.TokenError,
+        model_server.ModelServerError,
+    ):
         app.add_exception_handler(kind, _refuse_status)
     app.add_exception_handler(held_releases.NoReleaseError, _refuse_no_release)
 
@@ -81,7 +87,9 @@ def _refuse_http(
 
 def _refuse_status(
     request: fastapi.Request,
-    error: photos.PhotoError | model_server.ModelServerError,
+    error: photos.PhotoError
+    | query_token.TokenError
+    | model_server.ModelServerError,
 ) -> fastapi.Response:
     headers = {}
     if error.status > 500:

@@ -2,7 +2,10 @@
 
 import dataclasses
 
+from starlette import requests
+
 from sicot_tf.recognition import model_server
+from sicot_tf.recognition import pipeline
 from sicot_tf.recognition.http import limits
 from sicot_tf.recognition.http import metrics
 from sicot_tf.recognition.http import visitors
@@ -29,6 +32,7 @@ class Service:
 
     Attributes:
         live: the release in use, of each variant of `visitors`.
+        by_quality: whether a release's ranker orders results.
         is_draining: the process ends; load balancers send others elsewhere.
     """
 
@@ -40,12 +44,31 @@ class Service:
     queue: limits.Queue
     counters: metrics.Metrics
     visitors: visitors.Visitors
+    by_quality: bool = True
     is_draining: bool = False
+
+    def request_of(
+        self,
+        request: requests.Request,
+        release: open_release.OpenRelease,
+        variant: str,
+    ) -> pipeline.Request:
+        """What an answer is made for and from."""
+        return pipeline.Request(
+            release=release,
+            server=self.server,
+            picture_url=self.pictures_of(release).url,
+            request_id=request.state.request_id,
+            variant=variant,
+            settings=self.visitors.settings.get(variant),
+            by_quality=self.by_quality,
+            max_bytes=self.limits.max_bytes,
+            max_pixels=self.limits.max_pixels,
+        )
 
     def pictures_of(
         self, release: open_release.OpenRelease
     ) -> pictures.Pictures:
-        """Pictures of a release's catalogue, unless a folder was given."""
-        if self.pictures.has_root:
-            return self.pictures
-        return self.pictures.within(release.catalogue_root)
+        """Pictures of a release's catalogue, or in the folder given for all."""
+        root = None if self.pictures.has_root else release.catalogue_root
+        return self.pictures.within(root, release.vector_index)

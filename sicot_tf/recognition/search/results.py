@@ -12,7 +12,7 @@ from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import panel
 from sicot_tf.recognition import wishes
-from sicot_tf.recognition.search.nearest_products import Found
+from sicot_tf.recognition.nearest_products import Found
 
 OrderedBy = Literal["similarity", "quality"]
 _MAX_TAGS = 20
@@ -21,10 +21,10 @@ _MAX_TAGS = 20
 class Ranker(Protocol):
     """What orders by quality: `sicot_tf.ranking.Ranker`."""
 
-    def order(
+    def scores(
         self, similarities: np.ndarray, product_ids: Sequence[str]
     ) -> np.ndarray:
-        """Places of the products, the best first."""
+        """`[n]`, higher is better; none below its floor passes one above."""
 
 
 def keep(found: Sequence[Found], wanted: wishes.Results) -> list[Found]:
@@ -55,10 +55,11 @@ def order(
         return list(found), "similarity"
     if not found:
         return [], "quality"
-    places = ranker.order(
+    scores = ranker.scores(
         np.array([each.similarity for each in found], np.float32),
         [each.product.product_id for each in found],
     )
+    places = np.argsort(-scores, kind="stable")
     return [found[place] for place in places], "quality"
 
 
@@ -71,9 +72,7 @@ def facets(found: Sequence[Found]) -> answers.Facets:
         tag for each in found for tag in dict.fromkeys(each.product.tags)
     )
     prices = [
-        price
-        for each in found
-        if (price := price_of(each.product)) is not None
+        price for each in found if (price := price_of(each.product)) is not None
     ]
     return answers.Facets(
         categories=dict(categories.most_common()),

@@ -6,6 +6,7 @@ chosen by `choose_localization`.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -114,6 +115,25 @@ def to_square(box: Box, *, width: int, height: int) -> Box:
         start = max(0, min(start, end - side))
         low.append(start)
         high.append(min(end, start + side))
+    return low[0], low[1], high[0], high[1]
+
+
+def to_pixels(
+    shares: tuple[float, float, float, float], size: tuple[int, int]
+) -> Box:
+    """A box in shares of the photo as one of whole pixels inside of it.
+
+    Args:
+        shares: x_min, y_min, x_max, y_max, 0 to 1; what is none is moved.
+        size: width and height of the photo.
+    """
+    low, high = [], []
+    for first, last, end in zip(shares[:2], shares[2:], size):
+        # `max` and `min` take NaN for the bound.
+        first, last = (min(1.0, max(0.0, each)) for each in (first, last))
+        start = min(int(first * end), end - 1)
+        low.append(start)
+        high.append(max(start + 1, min(end, math.ceil(last * end))))
     return low[0], low[1], high[0], high[1]
 
 

@@ -14,6 +14,7 @@ import hmac
 import logging
 import pathlib
 import urllib.parse
+from typing import Protocol
 
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
@@ -23,6 +24,18 @@ from sicot_tf.recognition.stages import photos
 _log = logging.getLogger(__name__)
 _SIGNATURE_BYTES = 9
 _MAX_ID = 2000
+
+
+class Changes(Protocol):
+    """Products that were changed since the index was built."""
+
+    def product(
+        self, product_id: str
+    ) -> tuple[bool, product_index.Product | None]:
+        """Whether a product was changed, and what it is now."""
+
+    def picture(self, product_id: str, place: int) -> bytes | None:
+        """A picture of a product that was changed."""
 
 
 class Pictures:
@@ -45,14 +58,24 @@ class Pictures:
         self._root = root.resolve() if root else None
         self._secret = secret
         self._prefix = prefix
-        self._has_warned = False
+        self._changes: Changes | None = None
+        # Shared by copies.
+        self._warned: set[str] = set()
 
-    def within(self, root: pathlib.Path | None) -> "Pictures":
-        """The same with another root, unless it has one."""
-        if self._root or not root:
+    def within(
+        self, root: pathlib.Path | None, changes: Changes | None = None
+    ) -> "Pictures":
+        """The same with another root, unless it has one, and with changes.
+
+        Args:
+            changes: knows products that were changed, and their pictures.
+        """
+        if changes is None and (self._root or not root):
             return self
         found = copy.copy(self)
-        found._root = root.resolve()
+        if root and not self._root:
+            found._root = root.resolve()
+        found._changes = changes
         return found
 
     @property
@@ -71,11 +94,12 @@ class Pictures:
         if scheme in ("http", "https"):
             # Seen at its own place; nothing is fetched from here.
             return image
-        if scheme:
+        is_changed, _ = self._changed(product_id)
+        if not is_changed and scheme:
             return None
-        if self._root is None:
-            if not self._has_warned:
-                self._has_warned = True
+        if not is_changed and self._root is None:
+            if not self._warned:
+                self._warned.add(image)
                 _log.warning(
                     "The index has pictures by relative paths, such as %s, "
                     "which are not shown: give --catalogue_root.",
@@ -88,13 +112,13 @@ class Pictures:
 
     def find(
         self, identity: str, index: product_index.ProductIndex
-    ) -> tuple[pathlib.Path, str] | None:
-        """File and content type of a picture; None if there is none.
+    ) -> tuple[pathlib.Path | bytes, str] | None:
+        """File, or bytes, and content type of a picture; None for none.
 
         Args:
             identity: what follows the prefix in a URL.
         """
-        if len(identity) > _MAX_ID or self._root is None:
+        if len(identity) > _MAX_ID:
             return None
         try:
             # With all the signs that were cut off, or more.
@@ -103,19 +127,37 @@ class Pictures:
             place, _, product_id = text.decode(
                 "utf-8", "surrogatepass"
             ).partition(":")
-            product = index.product(product_id)
+            is_changed, product = self._changed(product_id)
+            if not is_changed:
+                product = index.product(product_id)
             if product is None:
                 return None
             image = product.images[int(place)]
         except (binascii.Error, IndexError, ValueError):
             return None
-        if _scheme(image) or not hmac.compare_digest(
-            signature, self._sign(text, image)
-        ):
+        if not hmac.compare_digest(signature, self._sign(text, image)):
             return None
+        if is_changed:
+            return self._find_bytes(product_id, int(place))
         return self._find_file(image)
 
+    def _changed(
+        self, product_id: str
+    ) -> tuple[bool, product_index.Product | None]:
+        if self._changes is None:
+            return False, None
+        return self._changes.product(product_id)
+
+    def _find_bytes(
+        self, product_id: str, place: int
+    ) -> tuple[bytes, str] | None:
+        content = self._changes.picture(product_id, place)
+        kind = photos.sniff(content[:16]) if content else None
+        return (content, photos.CONTENT_TYPES[kind]) if kind else None
+
     def _find_file(self, image: str) -> tuple[pathlib.Path, str] | None:
+        if _scheme(image) or self._root is None:
+            return None
         try:
             # Links are followed first: what they lead to has to be inside.
             path = (self._root / image).resolve(strict=True)

@@ -97,12 +97,14 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         return await pipeline.recognise(
             _photo(),
             wishes.read(list(parameters.items()), {}),
-            release=self.release,
-            server=server,
-            picture_url=lambda product, place, image: f"{product}/{place}",
-            request_id="id",
-            variant="default",
-            settings=settings,
+            pipeline.Request(
+                release=self.release,
+                server=server,
+                picture_url=lambda product, place, image: f"{product}/{place}",
+                request_id="id",
+                variant="default",
+                settings=settings,
+            ),
         )
 
     async def test_boxes(self):

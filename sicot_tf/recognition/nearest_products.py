@@ -12,13 +12,26 @@ import numpy as np
 
 from sicot_tf.catalogue import product_index
 from sicot_tf.catalogue import vectors
+from sicot_tf.recognition import wishes
 from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.stages import nearest_pictures
 
 # Pictures that are looked at; with filters of price or tags, which only
 # products can tell, more of them.
-NUM_PICTURES = 240
-NUM_FILTERED_PICTURES = 1200
+_NUM_PICTURES = 240
+_NUM_FILTERED_PICTURES = 1200
+# Newest products of a SKU, of which some may be deleted.
+_MAX_OF_SKU = 10
+
+
+def num_pictures(wanted: wishes.Results) -> int:
+    """How many pictures the results are made of."""
+    is_filtered = (
+        wanted.wanted_tags
+        or wanted.min_price is not None
+        or wanted.max_price is not None
+    )
+    return _NUM_FILTERED_PICTURES if is_filtered else _NUM_PICTURES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +58,11 @@ class Products:
     def find(self, ids: Iterable[str]) -> None:
         """Looks all of them up at once."""
         missing = dict.fromkeys(each for each in ids if each not in self._known)
-        plain = []
+        plain, vectors = [], self._release.vector_index
         for product_id in missing:
-            changed, product = self._release.vector_index.product(product_id)
+            changed, product = False, None
+            if vectors is not None:
+                changed, product = vectors.product(product_id)
             if changed:
                 self._known[product_id] = product
             else:
@@ -55,9 +70,37 @@ class Products:
         found = self._release.index.products(plain)
         self._known |= {each: found.get(each) for each in plain}
 
-    def get(self, product_id: str) -> product_index.Product | None:
-        """A product that `find` was asked for; None if there is none."""
+    def of_sku(self, sku_id: str) -> product_index.Product | None:
+        """The newest product of a SKU, with all that was changed since."""
+        limit = 1 if self._release.vector_index is None else _MAX_OF_SKU
+        found = self._release.index.products_of(sku_id, limit)
+        for product in now(self._release, found):
+            if product.sku_id == sku_id:
+                return product
+        # Those that came since are known by their pictures.
+        known = filter(None, self._known.values())
+        return next((each for each in known if each.sku_id == sku_id), None)
+
+    def product(self, product_id: str) -> product_index.Product | None:
+        """A product as it is now; None if there is none."""
+        if product_id not in self._known:
+            self.find([product_id])
         return self._known[product_id]
+
+
+def now(
+    release: open_release.OpenRelease,
+    products: Iterable[product_index.Product],
+) -> list[product_index.Product]:
+    """Products of the product index as they are now, without deleted ones."""
+    vectors = release.vector_index
+    if vectors is None:
+        return list(products)
+    found = []
+    for product in products:
+        is_changed, changed = vectors.product(product.product_id)
+        found.append(changed if is_changed else product)
+    return [each for each in found if each is not None]
 
 
 def search(
@@ -109,7 +152,7 @@ def products_of(hits: Iterable[vectors.Hit], products: Products) -> list[Found]:
     products.find(each.product_id for each in hits)
     found: dict[str, Found] = {}
     for hit in hits:
-        product = products.get(hit.product_id)
+        product = products.product(hit.product_id)
         if product is not None and hit.product_id not in found:
             found[hit.product_id] = Found(product, hit.picture, hit.similarity)
     return list(found.values())
@@ -121,7 +164,7 @@ def neighbours_of(
     """The same as pictures that vote for a category or a SKU."""
     hits = list(hits)
     products.find(each.product_id for each in hits)
-    found = ((each, products.get(each.product_id)) for each in hits)
+    found = ((each, products.product(each.product_id)) for each in hits)
     return [
         nearest_pictures.Neighbour(
             product_id=hit.product_id,

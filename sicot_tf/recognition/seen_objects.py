@@ -15,6 +15,7 @@ from sicot_tf.recognition import model_server
 from sicot_tf.recognition.panel import LookedFor
 from sicot_tf.recognition.panel import Seen
 from sicot_tf.recognition.releases import open_release
+from sicot_tf.recognition.search import query_token
 from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.stages import localization
 from sicot_tf.recognition.stages import photos
@@ -181,7 +182,8 @@ def _unit(vector: np.ndarray | None) -> np.ndarray | None:
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if not 0 < length < math.inf:
         return None
-    return np.float32(vector / length)
+    # What a token tells, so that all pages of the results agree.
+    return query_token.rounded(np.float32(vector / length))
 
 
 async def _decode(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -45,6 +45,12 @@ class Query:
     category: str | None
 
 
+def rounded(vector: np.ndarray) -> np.ndarray:
+    """The vector that `decode` gives for this one: `[dim]` of length 1."""
+    told = vector.astype(_HALF).astype(np.float32)
+    return told / np.linalg.norm(told)
+
+
 def encode(query: Query, model_sha256: str) -> str:
     """The token of a query; `decode` gives the vector but for its rounding."""
     category = (query.category or "").encode("utf-8", "surrogatepass")

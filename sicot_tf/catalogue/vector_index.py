@@ -252,6 +252,20 @@ class VectorIndex:
             return True, changed[product_id]
         return False, None
 
+    def picture(self, product_id: str, place: int) -> bytes | None:
+        """A picture that came with the newest update of a product, encoded.
+
+        Args:
+            place: in the product's list of images.
+        """
+        if self._updates is None:
+            return None
+        update = self._updates.find(product_id)
+        if update is None or update.product is None:
+            return None
+        pictures = self._updates.pictures(update.sequence)
+        return pictures[place] if 0 <= place < len(pictures) else None
+
     def close(self) -> None:
         """Closes the file of updates; searches under way still finish."""
         with self._applying:

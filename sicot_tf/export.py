@@ -5,6 +5,7 @@ TensorFlow Serving; its signatures are described in saved_models/README.md.
 Titles and their layers stay behind, but for the words that --words asks for.
 """
 
+import argparse
 import pathlib
 
 from sicot_tf import command_line
@@ -24,6 +25,9 @@ examples:
 
   # Recognition tells the words that it sees in a picture, too:
   python -m sicot_tf.export --run_dir runs/words --words
+
+  # For phones, too: float and 8-bit LiteRT models with their labels:
+  python -m sicot_tf.export --run_dir runs/cotrain --litert phones/shoes
 
 The version is one more than the highest; a run that is exported already with
 the same settings is not exported again.
@@ -77,6 +81,27 @@ def _make_parser() -> command_line.ArgumentParser:
         help="signature recognition names the words it sees, too; of a run "
         "trained with --word_loss_weight, whose dataset is still there",
     )
+    parser.add_argument(
+        "--litert",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="folder for LiteRT models of the same weights, for phones: float "
+        "and 8-bit, with labels, tried on the validation records of the "
+        "dataset; needs the package ai-edge-litert",
+    )
+    parser.add_argument(
+        "--dataset",
+        type=pathlib.Path,
+        help="for --litert, another place of the dataset (default: where the "
+        "run saw it)",
+    )
+    parser.add_argument(
+        "--representative_pictures",
+        type=int,
+        default=200,
+        help="for --litert, training records that the ranges of the 8-bit "
+        "model are taken from (default: %(default)s)",
+    )
     return parser
 
 
@@ -100,11 +125,31 @@ def main(argv: list[str] | None = None) -> None:
         words=arguments.words,
     )
     print(f"SavedModel: {directory}")
+    if arguments.litert:
+        _export_for_phones(arguments, directory)
     print(
         "Next: python -m sicot_tf.serve "
         f"--model_name {arguments.output.name} "
         f"--model_base_path {arguments.output.resolve()}"
     )
+
+
+def _export_for_phones(
+    arguments: argparse.Namespace, version: pathlib.Path
+) -> None:
+    """Writes the LiteRT models of a version and says what they lose."""
+    from sicot_tf.training.phone import exporting
+    from sicot_tf.training.phone import parity
+
+    description = exporting.export(
+        arguments.run_dir,
+        version,
+        arguments.litert,
+        dataset_dir=arguments.dataset,
+        num_pictures=arguments.representative_pictures,
+    )
+    print(parity.findings(description, exporting.MODELS))
+    print(f"For phones: {arguments.litert} (docs/phone.md)")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def replacing_folder(
     if folder.exists() and not (folder / known_by).is_file():
         raise ValueError(
             f"Expected {folder} to be absent or an earlier {kind}, found "
-            "something else there. Name another --output."
+            "something else there. Name another folder."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(

@@ -19,6 +19,7 @@ _PAGES = (
     "docs/experiments.md",
     "docs/long_tail.md",
     "docs/many_workers.md",
+    "docs/phone.md",
     "docs/predicted_words.md",
     "docs/product_index.md",
     "docs/public_datasets.md",

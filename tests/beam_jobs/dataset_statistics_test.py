@@ -369,7 +369,7 @@ class DatasetStatisticsTest(tf.test.TestCase):
 
     def test_refuses_other_folders(self):
         """Breaks if a mistyped --output costs somebody a folder."""
-        with mistakes.assert_told(self, "Name another --output"):
+        with mistakes.assert_told(self, "Name another folder"):
             dataset_statistics.main(
                 ["--dataset", str(self.dataset), "--output", str(self.dataset)]
             )

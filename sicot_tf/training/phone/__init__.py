@@ -1,0 +1,1 @@
+"""The visual stream as files for phones."""

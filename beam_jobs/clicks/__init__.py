@@ -1,0 +1,1 @@
+"""Click logs to training triplets: what stands behind `mine_clicks`."""

@@ -6,11 +6,11 @@ clicks are treated; `beam_jobs.clicks.mine` is the road.
 
 import argparse
 import pathlib
-import typing
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
 # TensorFlow's own library.
 import sqlite3  # noqa: F401
+import typing
 
 from beam_jobs.pipelines import flags
 from sicot_tf import command_line

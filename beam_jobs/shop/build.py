@@ -3,8 +3,8 @@
     npm packages -> drawings -> WriteShards (Beam) -> DIR
 
 DIR/records-SSSSS-of-NNNNN.jsonl  raw records of single products
-    catalogue-, scenes-, clicks-  the same products elsewhere
-    images/ scenes/               the pictures
+    catalogue-, scenes-, queries-, clicks-  the same products elsewhere
+    images/ scenes/ queries/      the pictures
     noise_words.txt               words of promotion, one a line
     LICENSES.md                   of the drawings
     contact_sheet.html            what was drawn
@@ -29,6 +29,7 @@ from beam_jobs.pipelines import runners
 from beam_jobs.readers import emoji_packages
 from beam_jobs.readers import emoji_sources
 from beam_jobs.readers import record_shards
+from beam_jobs.shop import appeal
 from beam_jobs.shop import catalogue
 from beam_jobs.shop import clicks
 from beam_jobs.shop import contact_sheet
@@ -42,7 +43,7 @@ from sicot_tf import files
 from sicot_tf.data import generations
 
 # Raise it when the same settings are to give another shop than before.
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MIN_SHARD_SKUS = 50
 _MAX_SHARDS = 1000
 # A drawing takes at most so much of a picture, and more is never kept.
@@ -191,12 +192,19 @@ def _num_pictures(shop: settings.ShopConfig) -> int:
     train = sum(
         products.num_train_pictures(shop, rank) for rank in range(shop.num_skus)
     )
-    alone = shop.val_pictures + shop.test_pictures + 1
-    return train + alone * shop.num_skus + shop.num_scenes
+    num_new = sum(products.is_new(shop, rank) for rank in range(shop.num_skus))
+    held_out = shop.val_pictures + shop.test_pictures
+    return (
+        train
+        + held_out * (shop.num_skus - num_new)
+        + shop.catalogue_pictures * shop.num_skus
+        + shop.num_scenes
+        + shop.num_clicks
+    )
 
 
 def _pictures_in(counts: Mapping[str, int]) -> int:
-    kinds = ("train", "val", "test", "products", "scenes")
+    kinds = ("train", "val", "test", "catalogue_pictures", "scenes", "queries")
     return sum(counts.get(kind, 0) for kind in kinds)
 
 
@@ -228,6 +236,8 @@ def _write_reports(
             },
             "currency": catalogue.CURRENCY,
             "examination": clicks.examination(),
+            "appeal": appeal.description(),
+            "bots": clicks.bots(goods.shop),
             "types": [dataclasses.asdict(each) for each in goods.types],
         },
     )
@@ -260,7 +270,7 @@ def print_summary(output: pathlib.Path) -> None:
     """Prints the counts, where things are and what to run next."""
     summary = files.read_json(output / "summary.json")
     for name, count in summary["counts"].items():
-        print(f"{name.replace('_', ' '):16}{count:>12,}")
+        print(f"{name.replace('_', ' '):20}{count:>12,}")
     shop = summary["settings"]["shop"]
     print(f"\n{_GENERATED}")
     print(f"Look at {output / 'contact_sheet.html'} (licences: LICENSES.md).")

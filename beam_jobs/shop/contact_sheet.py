@@ -11,17 +11,20 @@ from typing import Any
 from PIL import Image
 from PIL import ImageDraw
 
+from beam_jobs.shop import catalogue
 from beam_jobs.shop import clicks
 from beam_jobs.shop import drawings
 from beam_jobs.shop import pictures
 from beam_jobs.shop import products
+from beam_jobs.shop import queries
 from beam_jobs.shop import scenes
 from beam_jobs.shop import titles
 from sicot_tf.pages import page
 
 _TEMPLATE = pathlib.Path(__file__).with_name("contact_sheet.html.jinja")
 _NUM_HEAD, _NUM_TAIL = 6, 12
-_NUM_SCENES, _NUM_CLICKS = 4, 5
+_NUM_SCENES, _NUM_QUERIES, _NUM_CLICKS = 4, 8, 5
+_NUM_CATALOGUE = 3
 _BOX = (230, 0, 60)
 
 
@@ -56,8 +59,14 @@ def write(
             for rank in ranks
         ],
         scenes=[
-            _boxed(*scenes.scene(goods, drawer, number))
+            _boxed(*scenes.scene(goods, drawer, number), "scene_id")
             for number in range(min(_NUM_SCENES, shop.num_scenes))
+        ],
+        queries=[
+            _boxed(
+                *queries.draw(drawer, queries.query(goods, number)), "query_id"
+            )
+            for number in range(min(_NUM_QUERIES, shop.num_clicks))
         ],
         clicks=[
             _click(goods, number)
@@ -81,7 +90,8 @@ def _card(
     is_head: bool,
 ) -> dict[str, Any]:
     """An SKU with two pictures of each split, at most, and a title."""
-    sizes = products.num_pictures(goods.shop, sku)
+    shop = goods.shop
+    sizes = products.num_pictures(shop, sku)
     title, _, told = names.title(sku, "train", 0)
     return {
         "name": goods.name(sku),
@@ -94,12 +104,18 @@ def _card(
             (f"{split} {number}", drawer.picture(sku, split, number)[0])
             for split, size in sizes.items()
             for number in range(min(2, size))
+        ]
+        + [
+            (f"catalogue {number}", drawer.catalogue_picture(sku, number)[0])
+            for number in range(min(_NUM_CATALOGUE, shop.catalogue_pictures))
         ],
     }
 
 
-def _boxed(jpeg: bytes, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A scene with its boxes drawn."""
+def _boxed(
+    jpeg: bytes, row: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """A scene or a query with its boxes drawn."""
     with Image.open(io.BytesIO(jpeg)) as picture:
         picture.load()
     pen = ImageDraw.Draw(picture)
@@ -111,13 +127,14 @@ def _boxed(jpeg: bytes, row: Mapping[str, Any]) -> dict[str, Any]:
     sku_ids = ", ".join(each["sku_id"] for each in row["objects"])
     return {
         "picture": file.getvalue(),
-        "caption": f"{row['scene_id']}, {row['split']}: {sku_ids}",
+        "caption": f"{row[name]}, {row['split']}: {sku_ids}",
     }
 
 
 def _click(goods: products.Products, number: int) -> list[str]:
-    """A query as a row of a table."""
-    query, _, row = clicks.event(goods, number)
-    clicked = row["clicked"] or "nothing"
-    place = f" at place {row['position']}" if row["position"] else ""
-    return [goods.name(query), ", ".join(row["shown"]), clicked + place]
+    """A page of results as a row of a table."""
+    page = clicks.page(goods, number)
+    shown = [catalogue.product_id(each) for each in page.shown]
+    places = ", ".join(str(place + 1) for place, _ in page.clicks)
+    asked = f"{page.query.query_id}: {goods.name(page.query.sku)}"
+    return [asked, ", ".join(shown), places or "nothing"]

@@ -19,6 +19,7 @@ from PIL import ImageFont
 
 from beam_jobs.shop import chance
 from beam_jobs.shop import drawings
+from beam_jobs.shop import poor_pictures
 from beam_jobs.shop import products
 from beam_jobs.shop import settings
 
@@ -30,6 +31,8 @@ _NUM_SHAPES = 5
 # Of the cut-out, which is a label with its badge.
 _DRAWING_SCALE = 0.78
 _BADGE_SCALE = 0.36
+# Of the scene of a query, in pictures: what is meant, turned, fits into it.
+_MEANT_ROOM = 1.3
 
 
 def tint(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -73,23 +76,32 @@ class Pictures:
             self._shop.seed, "picture", sku.number, split, number
         )
         artist = self._choose_artist(split, sku, rng)
-        size = self._size
-        canvas = _gradient(size, size, rng)
-        self._clutter(canvas, artist, rng)
-        scale = rng.uniform(0.68, 0.88)
-        product = self.cut_out(sku, artist, round(scale * size), rng)
-        _put(canvas, _turn(product, rng), (0, 0, size, size), rng)
-        return _jpeg(_photograph(canvas, rng)), artist
+        return self._photo(sku, artist, rng)[0], artist
 
-    def catalogue_picture(self, sku: products.Sku) -> tuple[bytes, str]:
-        """The picture in the catalogue: upright and alone on white."""
-        rng = chance.generator(self._shop.seed, "catalogue", sku.number)
+    def catalogue_picture(
+        self, sku: products.Sku, number: int = 0
+    ) -> tuple[bytes, str]:
+        """A picture in the catalogue, of a product alone.
+
+        The main one, 0, is upright on white, the others are turned, half of
+        them on a ground of colour. Some are poor, see `poor_pictures`.
+        """
+        purpose = ("catalogue", sku.number, *([number] if number else []))
+        rng = chance.generator(self._shop.seed, *purpose)
         artist = self._choose_artist("train", sku, rng)
-        canvas = Image.new("RGB", (self._size, self._size), "white")
-        product = self.cut_out(sku, artist, round(0.92 * self._size), rng)
-        corner = (self._size - product.width) // 2
-        canvas.paste(product, (corner, corner), product)
-        return _jpeg(canvas), artist
+        size = self._size
+        canvas = Image.new("RGB", (size, size), "white")
+        if number and rng.random() < 0.5:
+            canvas = _gradient(size, size, rng)
+        scale = rng.uniform(0.6, 0.8) if number else 0.92
+        product = self.cut_out(sku, artist, round(scale * size), rng)
+        if number:
+            _put(canvas, _turn(product, rng), (0, 0, size, size), rng)
+        else:
+            corner = (size - product.width) // 2
+            canvas.paste(product, (corner, corner), product)
+        wrong = poor_pictures.kind(self._shop, sku.number, number)
+        return _jpeg(poor_pictures.spoil(canvas, wrong, sku.number)), artist
 
     def cut_out(
         self,
@@ -142,6 +154,47 @@ class Pictures:
             boxes.append(_put(canvas, product, room, rng))
         return _jpeg(_photograph(canvas, rng)), artists, boxes
 
+    def query_picture(
+        self, skus: Sequence[products.Sku], split: str, number: int, kind: str
+    ) -> tuple[bytes, list[str], list[list[int]]]:
+        """The picture of a query: a photo, or a scene two pictures wide.
+
+        Args:
+            skus: at most four; the first is meant and the largest.
+            kind: "photo", which has one product, or "scene".
+
+        Returns:
+            As `scene` does.
+        """
+        rng = chance.generator(self._shop.seed, "query picture", number)
+        artists = [self._choose_artist(split, each, rng) for each in skus]
+        if kind == "photo":
+            jpeg, box = self._photo(skus[0], artists[0], rng)
+            return jpeg, artists, [box]
+        size = self._size
+        canvas = _gradient(2 * size, 2 * size, rng)
+        self._clutter(canvas, artists[0], rng)
+        boxes = []
+        rooms = _rooms(2 * size, round(_MEANT_ROOM * size), rng)
+        for sku, artist, room in zip(skus, artists, rooms):
+            least, most = (0.4, 0.54) if boxes else (0.85, 1.04)
+            side = round(size * rng.uniform(least, most))
+            product = _turn(self.cut_out(sku, artist, side, rng), rng)
+            boxes.append(_put(canvas, product, room, rng))
+        return _jpeg(_photograph(canvas, rng)), artists, boxes
+
+    def _photo(
+        self, sku: products.Sku, artist: str, rng: np.random.Generator
+    ) -> tuple[bytes, list[int]]:
+        """A photo of one product, and its box."""
+        size = self._size
+        canvas = _gradient(size, size, rng)
+        self._clutter(canvas, artist, rng)
+        scale = rng.uniform(0.68, 0.88)
+        product = self.cut_out(sku, artist, round(scale * size), rng)
+        box = _put(canvas, _turn(product, rng), (0, 0, size, size), rng)
+        return _jpeg(_photograph(canvas, rng)), box
+
     def _choose_artist(
         self, split: str, sku: products.Sku, rng: np.random.Generator
     ) -> str:
@@ -163,6 +216,26 @@ class Pictures:
             y = (0, height, along * height, along * height)[edge]
             place = (round(x) - side // 2, round(y) - side // 2)
             canvas.paste(drawing, place, drawing)
+
+
+def _rooms(
+    width: int, largest: int, rng: np.random.Generator
+) -> list[tuple[int, int, int, int]]:
+    """Four boxes that fill a square, the largest first, in any corner."""
+    x, y = (int(each) * (width - largest) for each in rng.integers(0, 2, 2))
+    # What is left of it along each axis.
+    columns = (largest, width) if x == 0 else (0, x)
+    rows = (largest, width) if y == 0 else (0, y)
+    others = [
+        (columns[0], y, columns[1], y + largest),
+        (x, rows[0], x + largest, rows[1]),
+        (columns[0], rows[0], columns[1], rows[1]),
+    ]
+    order = rng.permutation(3)
+    return [
+        (x, y, x + largest, y + largest),
+        *(others[each] for each in order),
+    ]
 
 
 def _gradient(width: int, height: int, rng: np.random.Generator) -> Image.Image:

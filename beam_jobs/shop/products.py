@@ -10,6 +10,8 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
+import numpy as np
+
 from beam_jobs.shop import chance
 from beam_jobs.shop import settings
 
@@ -36,6 +38,8 @@ PATTERNS = (
     ("banded", "横纹"),
     ("diagonal", "斜纹"),
 )
+# Of a type, to look for other SKUs of it.
+_NUM_COMBINATIONS = 2000
 _CONSONANTS = "BCDFGHJKLMNPRSTVWXYZ"
 _VOWELS = "aeiou"
 # Behind consonant, vowel, consonant: no word of English comes about.
@@ -123,6 +127,19 @@ class Products:
         """The SKU with so many others before it."""
         return self.sku(self._rank.inverse(rank))
 
+    def numbers_of_type(
+        self, type_index: int, most: int, rng: np.random.Generator
+    ) -> list[int]:
+        """At most so many SKUs of a type, chosen by chance, by number.
+
+        Looks at a part of a type's combinations: few of them are sold.
+        """
+        num_types = self._sizes[0]
+        num_others = self._combination.size // num_types
+        others = rng.permutation(num_others)[:_NUM_COMBINATIONS]
+        numbers = self._combination.inverse_of(type_index + num_types * others)
+        return numbers[numbers < self.shop.num_skus][:most].tolist()
+
     def name(self, sku: Sku) -> str:
         """What people call it."""
         return (
@@ -136,13 +153,21 @@ def num_head(shop: settings.ShopConfig) -> int:
     return round(shop.head_share * shop.num_skus)
 
 
+def is_new(shop: settings.ShopConfig, rank: int) -> bool:
+    """Whether no classifier knows an SKU: spread evenly over the ranks."""
+    share = shop.new_sku_share
+    return int((rank + 1) * share) > int(rank * share)
+
+
 def num_train_pictures(shop: settings.ShopConfig, rank: int) -> int:
     """Training pictures of a rank, rounded down.
 
     With x from 0 at the first rank of the head, or of the tail, to 1 at its
     last: `from + (to - from) x` in the head, `to + (from - to) (1 - x)^2` in
-    the tail.
+    the tail. None of what is new.
     """
+    if is_new(shop, rank):
+        return 0
     head = num_head(shop)
     if rank < head:
         x = rank / max(1, head - 1)
@@ -152,7 +177,9 @@ def num_train_pictures(shop: settings.ShopConfig, rank: int) -> int:
 
 
 def num_pictures(shop: settings.ShopConfig, sku: Sku) -> dict[str, int]:
-    """Pictures of an SKU by split."""
+    """Pictures of an SKU by split; none of what is new."""
+    if is_new(shop, sku.rank):
+        return dict.fromkeys(("train", "val", "test"), 0)
     return {
         "train": num_train_pictures(shop, sku.rank),
         "val": shop.val_pictures,

@@ -10,6 +10,13 @@ _MAX_PRODUCTS = 4
 _TRAIN_SHARE, _VAL_SHARE = 0.8, 0.1
 
 
+def split_of(share: float) -> str:
+    """The split of a random number below 1: 80, 10 and 10 %."""
+    if share < _TRAIN_SHARE:
+        return "train"
+    return "val" if share < _TRAIN_SHARE + _VAL_SHARE else "test"
+
+
 def scene(
     goods: products.Products, drawer: pictures.Pictures, number: int
 ) -> tuple[bytes, dict[str, Any]]:
@@ -22,10 +29,7 @@ def scene(
     """
     shop = goods.shop
     rng = chance.generator(shop.seed, "scene", number)
-    which = rng.random()
-    split = "test"
-    if which < _TRAIN_SHARE + _VAL_SHARE:
-        split = "train" if which < _TRAIN_SHARE else "val"
+    split = split_of(rng.random())
     count = int(rng.integers(1, _MAX_PRODUCTS + 1))
     skus = [
         goods.sku(int(each)) for each in rng.integers(shop.num_skus, size=count)

@@ -93,7 +93,33 @@ class ShopConfig:
         300, "pictures of one to four products with their boxes"
     )
     num_clicks: int = _setting(
-        5_000, "queries of the click log, by test pictures"
+        5_000,
+        "pages of results in the click log, each of a query picture",
+    )
+    catalogue_pictures: int = _setting(
+        1,
+        "pictures of a product in the catalogue: one upright on white, then "
+        "turned ones on any ground",
+        least=1,
+        most=20,
+    )
+    poor_picture_share: float = _setting(
+        0.25,
+        "share of the catalogue pictures that are blurred, small or lettered, "
+        "where a product has several",
+        most=1,
+    )
+    new_sku_share: float = _setting(
+        0.0,
+        "share of the SKUs without raw records: in catalogue, scenes and "
+        "clicks, but unknown to a classifier",
+        most=0.9,
+    )
+    bot_share: float = _setting(
+        0.05, "share of the pages of results that bots asked for", most=1
+    )
+    double_click_share: float = _setting(
+        0.05, "share of the clicks that are there twice", most=1
     )
     seed: int = _setting(0, "of everything", most=2**32 - 1)
 

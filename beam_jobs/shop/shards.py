@@ -1,6 +1,7 @@
 """Beam transform of `shop_records`: a range of SKUs to its files.
 
-number of a shard -> pictures -> records-, catalogue-, scenes-, clicks-
+number of a shard -> pictures
+    -> records-, catalogue-, scenes-, queries-, clicks-
     -> COUNTS/SSSSS.json, which appears last and marks it as finished
 """
 
@@ -18,6 +19,7 @@ from beam_jobs.shop import clicks
 from beam_jobs.shop import drawings
 from beam_jobs.shop import pictures
 from beam_jobs.shop import products
+from beam_jobs.shop import queries
 from beam_jobs.shop import scenes
 from beam_jobs.shop import titles
 from sicot_tf import files
@@ -32,6 +34,11 @@ def picture_path(sku: products.Sku, name: str) -> str:
     """Where the picture `test-3`, or `catalogue`, of an SKU is."""
     folder = f"{sku.number // _FOLDER_SKUS:05d}"
     return f"images/{folder}/{sku.sku_id}-{name}.jpg"
+
+
+def query_path(number: int) -> str:
+    """Where the picture of a query is."""
+    return f"queries/{number // _FOLDER_SCENES:05d}/query-{number:07d}.jpg"
 
 
 class WriteShardFn(beam.DoFn):
@@ -96,11 +103,20 @@ class WriteShardFn(beam.DoFn):
             ),
         )
         self._write(
+            "queries",
+            shard,
+            (
+                self._query(number, counts)
+                for number in self._range(shard, shop.num_clicks)
+            ),
+        )
+        self._write(
             "clicks",
             shard,
             (
-                self._click(number, counts)
+                row
                 for number in self._range(shard, shop.num_clicks)
+                for row in self._page(number, counts)
             ),
         )
         files.write_json(mark, counts)
@@ -157,12 +173,17 @@ class WriteShardFn(beam.DoFn):
     def _product(
         self, sku: products.Sku, counts: collections.Counter[str]
     ) -> dict[str, Any]:
-        jpeg, artist = self._pictures.catalogue_picture(sku)
-        path = picture_path(sku, "catalogue")
-        self._save(path, jpeg)
+        paths = []
+        for number in range(self._goods.shop.catalogue_pictures):
+            jpeg, artist = self._pictures.catalogue_picture(sku, number)
+            name = f"catalogue-{number}" if number else "catalogue"
+            paths.append(picture_path(sku, name))
+            self._save(paths[-1], jpeg)
+            counts["catalogue_pictures"] += 1
+            counts[f"by {artist}"] += 1
         counts["products"] += 1
-        counts[f"by {artist}"] += 1
-        return catalogue.record(self._goods, self._titles, sku, path)
+        counts["new_skus"] += products.is_new(self._goods.shop, sku.rank)
+        return catalogue.record(self._goods, self._titles, sku, paths)
 
     def _scene(
         self, number: int, counts: collections.Counter[str]
@@ -175,17 +196,29 @@ class WriteShardFn(beam.DoFn):
             counts[f"by {artist}"] += 1
         return {**row, "image": path}
 
-    def _click(
+    def _query(
         self, number: int, counts: collections.Counter[str]
     ) -> dict[str, Any]:
-        query, picture, row = clicks.event(self._goods, number)
-        counts["clicks"] += row["clicked"] is not None
+        asked = queries.query(self._goods, number)
+        jpeg, row = queries.draw(self._pictures, asked)
+        path = query_path(number)
+        self._save(path, jpeg)
         counts["queries"] += 1
-        return {
-            **row,
-            "sku_id": query.sku_id,
-            "image": picture_path(query, f"test-{picture}"),
-        }
+        for artist in {each["source"] for each in row["objects"]}:
+            counts[f"by {artist}"] += 1
+        return {**row, "image": path}
+
+    def _page(
+        self, number: int, counts: collections.Counter[str]
+    ) -> list[dict[str, Any]]:
+        """The rows of a page of results."""
+        page = clicks.page(self._goods, number)
+        counts["clicks"] += len(page.clicks)
+        counts["pages_without_click"] += not page.clicks
+        counts["double_clicks"] += page.num_double
+        counts["bot_pages"] += page.is_bot
+        counts["bot_clicks"] += page.is_bot * len(page.clicks)
+        return clicks.rows(page, query_path(number))
 
     def _save(self, path: str, jpeg: bytes) -> None:
         file = self._folder / path

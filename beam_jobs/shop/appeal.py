@@ -20,9 +20,9 @@ from sicot_tf import files
 SHARES = {"type": 0.45, "colour": 0.15, "brand": 0.1, "pattern": 0.05}
 SAME_SKU = 0.95
 # Appeal is LEAST for the worst offer, and 1 for the best.
-LEAST = 0.25
+LEAST = 0.1
 WEIGHTS = {"sales": 0.35, "price": 0.2, "freshness": 0.15, "quality": 0.3}
-_MOST_SALES = 10_000
+_MOST_SALES = 1_000
 _DEAREST = 300.0
 _FRESH_DAYS = 180.0
 
@@ -65,7 +65,7 @@ def parts(goods: products.Products, sku: products.Sku) -> dict[str, float]:
 
 
 def appeal(goods: products.Products, sku: products.Sku) -> float:
-    """How good an offer is, whoever asks: from 0.25 to 1."""
+    """How good an offer is, whoever asks: from 0.1 to 1."""
     value = sum(
         WEIGHTS[name] * part for name, part in parts(goods, sku).items()
     )

@@ -112,9 +112,7 @@ def _card(
     }
 
 
-def _boxed(
-    jpeg: bytes, row: Mapping[str, Any], name: str
-) -> dict[str, Any]:
+def _boxed(jpeg: bytes, row: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A scene or a query with its boxes drawn."""
     with Image.open(io.BytesIO(jpeg)) as picture:
         picture.load()

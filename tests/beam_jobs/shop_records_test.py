@@ -20,6 +20,8 @@ from beam_jobs import shop_records
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.readers import emoji_packages
 from beam_jobs.records import raw_records
+from beam_jobs.shop import appeal
+from beam_jobs.shop import catalogue
 from beam_jobs.shop import products
 from beam_jobs.shop import settings
 from sicot_tf.catalogue import product_index
@@ -39,6 +41,7 @@ _SETTINGS = {
     "test_pictures": 2,
     "num_scenes": 60,
     "num_clicks": 50,
+    "catalogue_pictures": 3,
     "wrong_title_share": 0.2,
 }
 
@@ -132,22 +135,30 @@ class ShopRecordsTest(unittest.TestCase):
 
     def test_products_in_all_files(self):
         """Breaks if catalogue, clicks and scenes are not of this shop."""
-        catalogue = {
+        goods = {
             row["product_id"]: parse_catalogue.parse_product(row)
             for row in _lines(self.output, "catalogue")
         }
-        self.assertEqual(len(catalogue), 100)
-        sku_ids = {row["sku_id"] for row in catalogue.values()}
-        tests = {
-            row["image"]: row["sku_id"]
-            for row in _lines(self.output, "records")
-            if row["split"] == "test"
+        self.assertEqual(len(goods), 100)
+        sku_ids = {row["sku_id"] for row in goods.values()}
+        for row in goods.values():
+            self.assertEqual(len(json.loads(row["images"])), 3)
+            for image in json.loads(row["images"]):
+                self.assertTrue((self.output / image).is_file())
+        queries = {
+            row["query_id"]: row for row in _lines(self.output, "queries")
         }
+        self.assertEqual(len(queries), 50)
+        for row in queries.values():
+            self.assertEqual(goods[row["product_id"]]["sku_id"], row["sku_id"])
+            self.assertTrue((self.output / row["image"]).is_file())
         clicks = _lines(self.output, "clicks")
-        self.assertEqual(len(clicks), 50)
+        self.assertEqual({row["query_id"] for row in clicks}, queries.keys())
         for row in clicks:
-            self.assertEqual(tests[row["image"]], row["sku_id"])
-            self.assertLessEqual(set(row["shown"]), catalogue.keys())
+            query = queries[row["query_id"]]
+            for name in ("image", "split"):
+                self.assertEqual(row[name], query[name])
+            self.assertLessEqual(set(row["shown"]), goods.keys())
         scenes = _lines(self.output, "scenes")
         self.assertEqual(len(scenes), 60)
         for row in scenes:
@@ -155,13 +166,31 @@ class ShopRecordsTest(unittest.TestCase):
             for each in row["objects"]:
                 self.assertIn(each["sku_id"], sku_ids)
 
+    def test_new_skus(self):
+        """Breaks if a classifier could learn a product that is to be new."""
+        output = self.folder / "new"
+        self.run_command(output, new_sku_share=0.2, num_clicks=0)
+        counts = json.loads((output / "summary.json").read_text("utf-8"))[
+            "counts"
+        ]
+        self.assertEqual((counts["new_skus"], counts["skus"]), (20, 100))
+        known = {row["sku_id"] for row in _lines(output, "records")}
+        self.assertEqual(len(known), 80)
+        self.assertEqual(len(_lines(output, "catalogue")), 100)
+        # What is left is as it was.
+        before = {
+            row["record_id"]: row for row in _lines(self.output, "records")
+        }
+        for row in _lines(output, "records"):
+            self.assertEqual(row, before[row["record_id"]])
+
     def test_says_that_it_is_generated(self):
         """Breaks if somebody could take the shop for a real one."""
         for name in ("LICENSES.md", "contact_sheet.html", "summary.json"):
             text = (self.output / name).read_text("utf-8")
             self.assertRegex(text, "shop is generated: no such\\s+product")
         self.assertIn("This shop is generated", self.printed)
-        for kind in ("catalogue", "scenes", "clicks"):
+        for kind in ("catalogue", "scenes", "queries", "clicks"):
             self.assertTrue(
                 all(row["generated"] for row in _lines(self.output, kind))
             )
@@ -177,8 +206,20 @@ class ShopRecordsTest(unittest.TestCase):
             )
         wrong = sum(row["title_sku_id"] != row["sku_id"] for row in records)
         self.assertEqual(counts["wrong_titles"], wrong)
-        shop = settings.ShopConfig(**summary["settings"]["shop"])
-        self.assertEqual(shop, settings.ShopConfig(**_SETTINGS))
+        rows = _lines(self.output, "clicks")
+        clicked = [row for row in rows if row["clicked"]]
+        self.assertEqual(counts["clicks"], len(clicked))
+        self.assertEqual(
+            counts["pages_without_click"], len(rows) - len(clicked)
+        )
+        by_bots = sum(row["visitor"] in summary["bots"] for row in clicked)
+        self.assertEqual(counts["bot_clicks"], by_bots)
+        self.assertGreater(by_bots, 0)
+        goods = appeal.open_shop(self.output)
+        self.assertEqual(goods.shop, settings.ShopConfig(**_SETTINGS))
+        row = _lines(self.output, "catalogue")[0]
+        sku = catalogue.sku_of(goods, row["product_id"])
+        self.assertEqual(catalogue.price(goods, sku), row["price"])
         words = (self.output / "noise_words.txt").read_text("utf-8").split("\n")
         self.assertIn("shipping", words)
         self.assertIn("包邮", words)
@@ -212,7 +253,7 @@ class ShopRecordsTest(unittest.TestCase):
         """Breaks if the shop depends on how it is divided among workers."""
         output = self.folder / "others"
         self.run_command(output, "--shard_skus", "60")
-        for kind in ("records", "catalogue", "scenes", "clicks"):
+        for kind in ("records", "catalogue", "scenes", "queries", "clicks"):
             self.assertEqual(_lines(output, kind), _lines(self.output, kind))
             self.assertEqual(len(list(output.glob(f"{kind}-*.jsonl"))), 2)
         files = _bytes(output)

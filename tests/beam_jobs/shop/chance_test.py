@@ -2,6 +2,8 @@
 
 import unittest
 
+import numpy as np
+
 from beam_jobs.shop import chance
 
 
@@ -26,6 +28,15 @@ class PermutationTest(unittest.TestCase):
             for purpose in ("a", "b")
         }
         self.assertEqual(len(orders), 20)
+
+    def test_many_at_once(self):
+        """Breaks if an array is undone in another way than its numbers."""
+        order = chance.Permutation(1234, 3, "test")
+        places = np.arange(1234)
+        self.assertEqual(
+            order.inverse_of(places).tolist(),
+            [order.inverse(place) for place in range(1234)],
+        )
 
     def test_is_spread_evenly(self):
         """Breaks if the first SKUs are all of one type.

@@ -13,6 +13,7 @@ from beam_jobs.readers import emoji_packages
 from beam_jobs.shop import drawings
 from beam_jobs.shop import pictures
 from beam_jobs.shop import products
+from beam_jobs.shop import queries
 from beam_jobs.shop import scenes
 from beam_jobs.shop import settings
 from tests.helpers import fake_emoji_packages
@@ -197,6 +198,56 @@ class PicturesTest(unittest.TestCase):
         self.assertEqual(pixels.shape, (48, 48, 3))
         self.assertGreater(pixels[[0, 0, -1, -1], [0, -1, 0, -1]].min(), 240)
         self.assertEqual(emoji_packages.SOURCES[artist].split, "train")
+
+    def test_more_catalogue_pictures(self):
+        """Breaks if more pictures change the main one, or are all alike."""
+        shop = dataclasses.replace(
+            self.shop, catalogue_pictures=9, poor_picture_share=0
+        )
+        several = pictures.Pictures(shop, self.drawn)
+        self.assertEqual(
+            several.catalogue_picture(self.sku),
+            self.pictures.catalogue_picture(self.sku),
+        )
+        white = 0
+        for number in range(1, 9):
+            jpeg, artist = several.catalogue_picture(self.sku, number)
+            self.assertEqual(emoji_packages.SOURCES[artist].split, "train")
+            corners = _pixels(jpeg)[[0, 0, -1, -1], [0, -1, 0, -1]]
+            white += bool((corners > 240).all(-1).sum() >= 2)
+        self.assertTrue(0 < white < 8, white)
+
+    def test_queries(self):
+        """Breaks if another product than the meant one is the largest, or an
+        artist of another split drew it."""
+        seen = set()
+        for number in range(40):
+            asked = queries.query(self.goods, number)
+            jpeg, row = queries.draw(self.pictures, asked)
+            height, width, _ = _pixels(jpeg).shape
+            self.assertEqual(row["objects"][0]["sku_id"], row["sku_id"])
+            self.assertEqual(row["objects"][0]["box"], row["box"])
+            covered = np.zeros((height, width), int)
+            areas = []
+            for each in row["objects"]:
+                x_min, y_min, x_max, y_max = each["box"]
+                self.assertTrue(0 <= x_min < x_max <= width)
+                self.assertTrue(0 <= y_min < y_max <= height)
+                covered[y_min:y_max, x_min:x_max] += 1
+                areas.append((x_max - x_min) * (y_max - y_min))
+                source = emoji_packages.SOURCES[each["source"]]
+                self.assertEqual(source.split, row["split"])
+            self.assertEqual(covered.max(), 1)
+            self.assertEqual(areas[0], max(areas))
+            if row["kind"] == "photo":
+                self.assertEqual((width, height), (48, 48))
+                self.assertEqual(len(areas), 1)
+            else:
+                self.assertEqual((width, height), (96, 96))
+            seen.add((row["kind"], len(areas)))
+        self.assertEqual(
+            seen, {("photo", 1), *(("scene", size) for size in range(1, 5))}
+        )
 
     def test_scenes(self):
         """Breaks if a box is beside its product, or two products touch."""

@@ -78,6 +78,30 @@ class ProductsTest(unittest.TestCase):
                 expected,
             )
 
+    def test_new_skus(self):
+        """Breaks if a classifier could learn what it is not to know, or all
+        of that stands at one end of the ranks."""
+        shop = settings.ShopConfig(new_sku_share=0.1)
+        goods = products.Products(shop, _TYPES)
+        new = [rank for rank in range(1000) if products.is_new(shop, rank)]
+        self.assertEqual(len(new), 100)
+        self.assertEqual(sum(rank < 170 for rank in new), 17)
+        sku = goods.sku_of_rank(new[0])
+        self.assertEqual(set(products.num_pictures(shop, sku).values()), {0})
+
+    def test_numbers_of_type(self):
+        """Breaks if other SKUs of a type are missed, or are of another."""
+        shop = settings.ShopConfig(num_skus=300, num_brands=3)
+        goods = products.Products(shop, _TYPES)
+        rng = np.random.default_rng(0)
+        expected = {
+            number for number in range(300) if goods.sku(number).type == 7
+        }
+        self.assertTrue(expected)
+        # 180 combinations of a type: all are looked at.
+        self.assertEqual(set(goods.numbers_of_type(7, 300, rng)), expected)
+        self.assertEqual(len(goods.numbers_of_type(7, 1, rng)), 1)
+
     def test_brands(self):
         """Breaks if two brands have one badge or one name."""
         shop = settings.ShopConfig(num_brands=400)

@@ -1,4 +1,4 @@
-"""Makes a generated shop: raw records, catalogue, scenes and clicks.
+"""Makes a generated shop: records, catalogue, scenes, queries, clicks.
 
     npm packages -> drawings by several artists
         -> shards of products (Beam) -> DIR/records-*.jsonl, DIR/images/ ...
@@ -24,6 +24,8 @@ examples:
       --title_language mixed --wrong_title_share 0.1
   python -m beam_jobs.shop_records --output shop --num_skus 1000000 \\
       --num_types 400 --num_brands 200 --num_processes 8
+  python -m beam_jobs.shop_records --output shop --catalogue_pictures 5 \\
+      --new_sku_share 0.1 --num_clicks 30000
 
 Node.js 18 or later is needed for npm, and internet on the first run (about
 54 MB, 285 MB unpacked). A command that was killed goes on when it is given

@@ -5,6 +5,7 @@ one step: searching threads never wait, and see all of a change or nothing.
 """
 
 import pathlib
+import tempfile
 import threading
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -313,11 +314,25 @@ class FaissSearch:
         )
 
     def snapshot(self, folder: pathlib.Path) -> None:
-        """Writes all that can be found into a new folder, as one state."""
-        with files.replacing_folder(
-            folder, known_by=SEARCH, kind="snapshot"
-        ) as new:
-            self.write(new)
+        """Writes all that can be found into a new folder, as one state.
+
+        A kill leaves no such folder, but `.<name>-<id>` beside it.
+
+        Raises:
+            ValueError: if the folder is there.
+        """
+        if folder.exists():
+            raise ValueError(
+                f"Expected a new folder, {folder} is there. Name another one."
+            )
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}-", dir=folder.parent
+        ) as work:
+            # Unlike the temporary folder, readable by others.
+            finished = pathlib.Path(work) / "snapshot"
+            finished.mkdir()
+            self.write(finished)
+            files.rename_folder(finished, folder)
 
     def write(self, folder: pathlib.Path) -> None:
         """Writes the files of a snapshot into a folder that is there."""

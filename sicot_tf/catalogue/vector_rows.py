@@ -82,7 +82,8 @@ class VectorRows:
         # Where every picture is: a slot, or -1 once it is dropped.
         self._slots: dict[str, dict[int, int]] = {}
         self._stored: sqlite3.Connection | None = None
-        self._num_live = 0
+        # 1 for a slot that holds a picture.
+        self._live = array.array("b")
 
     @classmethod
     def open(cls, folder: pathlib.Path) -> "VectorRows":
@@ -99,7 +100,6 @@ class VectorRows:
         for slot, *row in found:
             store._pad(slot)
             store._append_names(contract.VectorRow(*row))
-            store._num_live += 1
         store._pad(len(store._base))
         return store
 
@@ -113,11 +113,6 @@ class VectorRows:
         """How many slots there are, used or not."""
         return len(self._ends)
 
-    @property
-    def num_live(self) -> int:
-        """How many of them hold a picture."""
-        return self._num_live
-
     def name(self, rows: Sequence[contract.VectorRow]) -> None:
         """Says what the rows of the base are, all in order."""
         for row in rows:
@@ -125,7 +120,6 @@ class VectorRows:
                 self.num_slots
             )
             self._append_names(row)
-        self._num_live = len(rows)
 
     def append(
         self, rows: Sequence[contract.VectorRow], vectors: np.ndarray
@@ -143,13 +137,13 @@ class VectorRows:
         for row in rows:
             self._slots_of(row.product_id)[row.picture] = self.num_slots
             self._append_names(row)
-        self._num_live += len(rows)
         return np.arange(first, self.num_slots, dtype=np.int64)
 
     def drop(self, row: contract.VectorRow) -> None:
         """Forgets where a picture is; its slot stays empty."""
-        self._slots_of(row.product_id)[row.picture] = -1
-        self._num_live -= 1
+        pictures = self._slots_of(row.product_id)
+        self._live[pictures[row.picture]] = 0
+        pictures[row.picture] = -1
 
     def slots(self, product_id: str) -> dict[int, int]:
         """Slots of a product's pictures, by their places."""
@@ -231,7 +225,7 @@ class VectorRows:
                 "INSERT INTO vectors VALUES (?, ?, ?, ?)",
                 (
                     (slot, row.product_id, row.picture, row.category)
-                    for slot, row in self._live()
+                    for slot, row in self._live_rows()
                 ),
             )
             connection.execute(_INDEX)
@@ -239,26 +233,19 @@ class VectorRows:
 
     def num_products(self) -> int:
         """How many products have a picture."""
-        return len({row.product_id for _, row in self._live()})
+        return len({row.product_id for _, row in self._live_rows()})
 
     def live_slots(self) -> dict[str | None, np.ndarray]:
         """`[n]` int64 slots of each category; those of None have none."""
-        found: dict[str | None, list[int]] = {}
-        for slot, row in self._live():
-            found.setdefault(row.category, []).append(slot)
+        slots = np.flatnonzero(np.array(self._live))
+        codes = np.array(self._categories)[slots]
         return {
-            category: np.array(slots, np.int64)
-            for category, slots in found.items()
+            self._names[code]: slots[codes == code] for code in np.unique(codes)
         }
 
-    def _live(self) -> Iterator[tuple[int, contract.VectorRow]]:
-        for slot in range(self.num_slots):
-            if self._pictures[slot] < 0:
-                continue
-            row = self.row(slot)
-            pictures = self._slots.get(row.product_id)
-            if pictures is None or pictures.get(row.picture) == slot:
-                yield slot, row
+    def _live_rows(self) -> Iterator[tuple[int, contract.VectorRow]]:
+        for slot in np.flatnonzero(np.array(self._live)).tolist():
+            yield slot, self.row(slot)
 
     def _slots_of(self, product_id: str) -> dict[int, int]:
         if product_id not in self._slots:
@@ -279,6 +266,7 @@ class VectorRows:
         self._text += row.product_id.encode("utf-8")
         self._categories.append(code)
         self._pictures.append(row.picture)
+        self._live.append(1)
         self._ends.append(len(self._text))
 
     def _pad(self, slot: int) -> None:
@@ -286,6 +274,7 @@ class VectorRows:
         while self.num_slots < slot:
             self._categories.append(-1)
             self._pictures.append(-1)
+            self._live.append(0)
             self._ends.append(len(self._text))
 
 

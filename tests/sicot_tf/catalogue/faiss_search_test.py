@@ -228,11 +228,20 @@ def test_a_snapshot_has_all_changes(ivf, tmp_path):
     assert _found(opened, new[0], 1, category="bag") == [("p3", 0)]
     # Its slots are empty, and stay so in the next one.
     opened.delete(["p3"])
-    opened.snapshot(tmp_path / "next")
-    last = faiss_search.FaissSearch.open(tmp_path / "next")
+    opened.snapshot(tmp_path / "last")
+    last = faiss_search.FaissSearch.open(tmp_path / "last")
     assert last.num_vectors == 5_996
     assert last.rows.num_slots == 6_001
     assert last.rows.slots("p0") == last.rows.slots("p3") == {}
-    with pytest.raises(ValueError, match="something else"):
-        (tmp_path / "mine").mkdir()
-        search.snapshot(tmp_path / "mine")
+    with pytest.raises(ValueError, match="next is there"):
+        search.snapshot(tmp_path / "next")
+
+
+def test_nothing_can_be_written_and_opened(tmp_path):
+    faiss_search.FaissSearch(_DIM).snapshot(tmp_path / "empty")
+    opened = faiss_search.FaissSearch.open(tmp_path / "empty")
+    assert opened.search(_unit(1), 3) == [[]]
+    opened.add([contract.VectorRow("a", 0, None)], _unit(1))
+    assert _found(opened, _unit(1)[0], 3) == [("a", 0)]
+    none = np.empty((0, _DIM), np.float32)
+    assert faiss_search.FaissSearch.built([], none).num_vectors == 0

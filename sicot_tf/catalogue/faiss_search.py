@@ -47,7 +47,7 @@ class FaissSearch:
         self._rotation.init(seed % 2**31)
         self._rows = vector_rows.VectorRows(np.empty((0, dim), np.float32))
         # By category; None is over all. Replaced as a whole, never changed.
-        self._indexes = {None: slot_index.SlotIndex.empty(dim, self._rotation)}
+        self._indexes = {None: self._empty()}
         self._writing = threading.Lock()
 
     @classmethod
@@ -79,9 +79,8 @@ class FaissSearch:
         search._rows = vector_rows.VectorRows(vectors)
         search._rows.name(rows)
         search.train(None)
-        for category in search._rows.live_slots():
-            if category is not None:
-                search.train(category)
+        for category in sorted({row.category for row in rows} - {None}):
+            search.train(category)
         return search
 
     @classmethod
@@ -96,12 +95,17 @@ class FaissSearch:
         )
         search._rotation = faiss.read_VectorTransform(str(folder / _ROTATION))
         search._rows = vector_rows.VectorRows.open(folder)
-        search._indexes = {
-            one["category"]: slot_index.SlotIndex.read(
-                folder / one["file"], search._rotation, one["parameters"]
-            )
-            for one in saved["indexes"]
-        }
+        for one in saved["indexes"]:
+            category, name = one["category"], one["file"]
+            if name is None:
+                index = slot_index.SlotIndex(
+                    search._rotation, slots=search.slots(category)
+                )
+            else:
+                index = slot_index.SlotIndex.read(
+                    folder / name, search._rotation, one["parameters"]
+                )
+            search._indexes[category] = index
         return search
 
     @property
@@ -112,7 +116,7 @@ class FaissSearch:
     @property
     def num_vectors(self) -> int:
         """How many can be found."""
-        return self._indexes[None].index.ntotal
+        return self._indexes[None].num_vectors
 
     @property
     def rows(self) -> vector_rows.VectorRows:
@@ -141,6 +145,9 @@ class FaissSearch:
         """Takes all pictures of products out; says how many there were."""
         none = np.empty((0, self.dim), np.float32)
         return self.change(product_ids, (), none)
+
+    def _empty(self) -> slot_index.SlotIndex:
+        return slot_index.SlotIndex(self._rotation, slots=np.empty(0, np.int64))
 
     def change(
         self,
@@ -198,14 +205,14 @@ class FaissSearch:
         for category in [*removed, *(c for c in added if c not in removed)]:
             index = indexes.get(category)
             if index is None:
-                index = slot_index.SlotIndex.empty(self.dim, self._rotation)
+                index = self._empty()
             changed = index.changed(
                 self._rows,
                 removed=np.array(removed.get(category, ()), np.int64),
                 added=np.array(added.get(category, ()), np.int64),
             )
             indexes[category] = changed
-            if not changed.index.ntotal and category is not None:
+            if not changed.num_vectors and category is not None:
                 del indexes[category]
         self._indexes = indexes
 
@@ -274,11 +281,7 @@ class FaissSearch:
 
     def slots(self, category: str | None) -> np.ndarray:
         """`[n]` int64 slots of a category; None: of all."""
-        by_category = self._rows.live_slots()
-        if category is not None:
-            return by_category[category]
-        none = np.empty(0, np.int64)
-        return np.sort(np.concatenate([none, *by_category.values()]))
+        return self._rows.live_slots(category)
 
     def why_to_train(
         self, category: str | None, *, growth: float, lost_recall: float
@@ -344,13 +347,15 @@ class FaissSearch:
             named = sorted(c for c in self._indexes if c is not None)
             for number, category in enumerate([None, *named]):
                 index = self._indexes[category]
-                name = ALL if not number else f"category-{number:04d}.faiss"
-                index.write(folder / name)
+                name = None  # Small ones are a list of slots.
+                if index.nlist:
+                    name = f"category-{number:04d}.faiss" if number else ALL
+                    index.write(folder / name)
                 described.append(
                     {
                         "category": category,
                         "file": name,
-                        "num_vectors": index.index.ntotal,
+                        "num_vectors": index.num_vectors,
                         "parameters": index.parameters,
                     }
                 )

@@ -1,9 +1,10 @@
-"""One FAISS index over slots of rows: found roughly, ranked exactly.
+"""One index over slots of rows: found roughly, ranked exactly.
 
-Small ones are exact (`IndexFlatIP`). Large ones keep one bit a dimension
-(`IndexIVFRaBitQ`, Gao and Long, SIGMOD 2024) of rotated vectors; what they
-find is ranked again by the float rows. An index that is there never changes:
-`changed` makes another one, so searching threads need no lock.
+Small ones are a list of slots, all of whose rows are compared. Large ones
+(`IndexIVFRaBitQ` of FAISS; Gao and Long, SIGMOD 2024) keep one bit a dimension
+of rotated vectors; what they find is ranked again by the float rows. An index
+that is there never changes: `changed` makes another one, so searching threads
+need no lock.
 """
 
 import dataclasses
@@ -35,6 +36,10 @@ _TRAINING_ROUNDS = 10
 # Rows that all probes are compared with at once.
 _EXACT_BLOCK = 8_192
 _THREADS_FROM = 100_000
+# Queries that are compared with all rows at once; from so many on, by a product
+# of matrices, whose threads one query is not worth.
+_QUERIES = 32
+_PRODUCT_FROM = 4
 
 _log = logging.getLogger(__name__)
 
@@ -44,8 +49,9 @@ class SlotIndex:
     """An index of some slots and how it is searched.
 
     Attributes:
-        index: of slots; its vectors are rotated unless it is exact.
-        nlist: lists of an IVF index; 0 in an exact one.
+        slots: `[n]` int64, ascending, if it compares all; else None.
+        index: of FAISS, of rotated vectors, if there is one.
+        nlist: lists of that; 0 if there is none.
         nprobe: lists that a search reads.
         candidates: of which the float rows are read, for 60 results.
         recall_at_60: share of the exact 60 nearest that were found when it
@@ -53,8 +59,9 @@ class SlotIndex:
         trained_on: rows there were then.
     """
 
-    index: faiss.Index
     rotation: faiss.VectorTransform
+    slots: np.ndarray | None = None
+    index: faiss.Index | None = None
     nlist: int = 0
     nprobe: int = 0
     candidates: int = 0
@@ -74,7 +81,7 @@ class SlotIndex:
     ) -> "SlotIndex":
         """Trains an index of `[n]` slots and tunes it to a recall@60."""
         if len(slots) < flat_below:
-            return cls.empty(rows.dim, rotation).changed(rows, added=slots)
+            return cls(rotation, slots=np.sort(slots))
         use_threads(len(slots))
         try:
             nlist = max(
@@ -94,16 +101,13 @@ class SlotIndex:
             num_sampled = min(len(slots), nlist * _TRAINING_ROWS_PER_LIST)
             sample = np.sort(rng.choice(slots, num_sampled, replace=False))
             index.train(rotation.apply(rows.vectors(sample)))
-            untuned = cls(index, rotation, nlist, trained_on=len(slots))
+            untuned = cls(
+                rotation, index=index, nlist=nlist, trained_on=len(slots)
+            )
             untuned._add(rows, slots)
             return untuned.tuned(rows, slots, recall=recall, seed=seed)
         finally:
             faiss.omp_set_num_threads(1)
-
-    @classmethod
-    def empty(cls, dim: int, rotation: faiss.VectorTransform) -> "SlotIndex":
-        """An exact index of nothing."""
-        return cls(faiss.IndexIDMap(faiss.IndexFlatIP(dim)), rotation)
 
     @classmethod
     def read(
@@ -117,12 +121,17 @@ class SlotIndex:
         It is never mapped: FAISS ends the process when something is added to
         a mapped index.
         """
-        return cls(faiss.read_index(str(path)), rotation, **parameters)
+        return cls(rotation, index=faiss.read_index(str(path)), **parameters)
 
     def write(self, path: pathlib.Path) -> None:
-        """Writes the index as a whole."""
+        """Writes the index of FAISS as a whole."""
         with files.replacing(path) as temporary:
             faiss.write_index(self.index, str(temporary))
+
+    @property
+    def num_vectors(self) -> int:
+        """How many slots it has."""
+        return self.index.ntotal if self.nlist else len(self.slots)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -143,12 +152,18 @@ class SlotIndex:
         added: np.ndarray | None = None,
     ) -> "SlotIndex":
         """Another index without some `[n]` slots and with others."""
+        none = np.empty(0, np.int64)
+        removed = none if removed is None else removed
+        added = none if added is None else added
+        if not self.nlist:
+            kept = self.slots[~np.isin(self.slots, removed)]
+            slots = np.sort(np.concatenate([kept, added]))
+            return dataclasses.replace(self, slots=slots)
         other = dataclasses.replace(self, index=faiss.clone_index(self.index))
         # First: FAISS would keep the same slot twice, and remove both.
-        if removed is not None and len(removed):
+        if len(removed):
             other.index.remove_ids(np.ascontiguousarray(removed, np.int64))
-        if added is not None:
-            other._add(rows, added)
+        other._add(rows, added)
         return other
 
     def search(
@@ -160,23 +175,37 @@ class SlotIndex:
             Similarities, `[q, at most k]` float32, and slots; where there is
             no further one the slot is -1.
         """
-        k = min(k, self.index.ntotal)
+        k = min(k, self.num_vectors)
         if not k:
             shape = (len(queries), 0)
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         if not self.nlist:
-            return self.index.search(queries, k)
+            parts = [
+                _best(*self._all(rows, queries[start : start + _QUERIES]), k)
+                for start in range(0, len(queries), _QUERIES)
+            ]
+            similarities, slots = zip(*parts, strict=True)
+            return np.concatenate(similarities), np.concatenate(slots)
         # More results need more of both; never fewer than it is tuned for.
         times = -(-k // TUNED_FOR)
         slots = self._candidates(
             queries, self.nprobe * times, self.candidates * times
         )
-        similarities = rows.similarities(queries, slots)
-        order = np.argsort(-similarities, axis=1, kind="stable")[:, :k]
-        return (
-            np.take_along_axis(similarities, order, axis=1),
-            np.take_along_axis(slots, order, axis=1),
-        )
+        return _best(rows.similarities(queries, slots), slots, k)
+
+    def _all(
+        self, rows: vector_rows.VectorRows, queries: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(queries), len(self.slots))
+        slots = np.broadcast_to(self.slots, shape)
+        if len(queries) < _PRODUCT_FROM:
+            return rows.similarities(queries, slots), slots
+        similarities = np.empty(shape, np.float32)
+        for start in range(0, len(self.slots), _EXACT_BLOCK):
+            some = slice(start, start + _EXACT_BLOCK)
+            vectors = rows.vectors(self.slots[some])
+            similarities[:, some] = queries @ vectors.T
+        return similarities, slots
 
     def _candidates(
         self, queries: np.ndarray, nprobe: int, num: int
@@ -206,7 +235,7 @@ class SlotIndex:
             found = self._candidates(queries, nprobe, _CANDIDATES[-1])
             similarities = rows.similarities(queries, found)
             for num in _CANDIDATES:
-                nearest = best_slots(
+                _, nearest = _best(
                     similarities[:, :num], found[:, :num], TUNED_FOR
                 )
                 reached = share_found(nearest, exact)
@@ -248,9 +277,7 @@ class SlotIndex:
                 slots[start : start + vector_rows.BLOCK], np.int64
             )
             vectors = rows.vectors(some)
-            if self.nlist:
-                vectors = self.rotation.apply(vectors)
-            self.index.add_with_ids(vectors, some)
+            self.index.add_with_ids(self.rotation.apply(vectors), some)
 
 
 def use_threads(num_rows: int) -> None:
@@ -286,7 +313,7 @@ def exact_nearest(
     queries: np.ndarray,
     k: int,
 ) -> np.ndarray:
-    """The k nearest slots of each query, `[q, k]`, in no order."""
+    """The k nearest slots of each query, `[q, k]`."""
     best = np.empty((len(queries), 0), np.float32)
     nearest = np.empty((len(queries), 0), np.int64)
     for start in range(0, len(slots), _EXACT_BLOCK):
@@ -296,20 +323,24 @@ def exact_nearest(
             [nearest, np.broadcast_to(some, (len(queries), len(some)))]
         )
         if best.shape[1] > k:
-            kept = np.argpartition(-best, k - 1, axis=1)[:, :k]
-            best = np.take_along_axis(best, kept, axis=1)
-            nearest = np.take_along_axis(nearest, kept, axis=1)
+            best, nearest = _best(best, nearest, k)
     return nearest
 
 
-def best_slots(
+def _best(
     similarities: np.ndarray, slots: np.ndarray, k: int
-) -> np.ndarray:
-    """The k most similar of `[q, n]` slots, in no order."""
-    if similarities.shape[1] <= k:
-        return slots
-    kept = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-    return np.take_along_axis(slots, kept, axis=1)
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k most similar of `[q, n]`, the best first, of equals the first."""
+    if 0 < k < similarities.shape[1]:
+        # In their order again, which the stable sort keeps among equals.
+        kept = np.sort(np.argpartition(-similarities, k - 1, axis=1)[:, :k])
+        similarities = np.take_along_axis(similarities, kept, axis=1)
+        slots = np.take_along_axis(slots, kept, axis=1)
+    order = np.argsort(-similarities, axis=1, kind="stable")
+    return (
+        np.take_along_axis(similarities, order, axis=1),
+        np.take_along_axis(slots, order, axis=1),
+    )
 
 
 def share_found(found: np.ndarray, exact: np.ndarray) -> float:

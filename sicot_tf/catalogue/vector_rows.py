@@ -235,13 +235,13 @@ class VectorRows:
         """How many products have a picture."""
         return len({row.product_id for _, row in self._live_rows()})
 
-    def live_slots(self) -> dict[str | None, np.ndarray]:
-        """`[n]` int64 slots of each category; those of None have none."""
-        slots = np.flatnonzero(np.array(self._live))
-        codes = np.array(self._categories)[slots]
-        return {
-            self._names[code]: slots[codes == code] for code in np.unique(codes)
-        }
+    def live_slots(self, category: str | None) -> np.ndarray:
+        """`[n]` int64 slots of a category, ascending; None: of all."""
+        live = np.array(self._live, bool)
+        if category is not None:
+            code = self._codes.get(category, -1)
+            live &= np.array(self._categories) == code
+        return np.flatnonzero(live)
 
     def _live_rows(self) -> Iterator[tuple[int, contract.VectorRow]]:
         for slot in np.flatnonzero(np.array(self._live)).tolist():

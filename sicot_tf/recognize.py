@@ -61,6 +61,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         ("product_index", "product index, or one generation of it"),
         ("settings", "what sicot_tf.tune_recognition wrote"),
         (
+            "vector_index",
+            "for similar products: by beam_jobs.build_vector_index",
+        ),
+        ("ranker", "for their order: by sicot_tf.train_ranker"),
+        (
             "catalogue_root",
             "where relative picture paths of the index start (the folder of "
             "its catalogue, if that lies beside the index)",
@@ -153,8 +158,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 def _mistake(arguments: argparse.Namespace) -> str | None:
     """What is wrong with flags that contradict or are out of range."""
     direct = (arguments.model, arguments.product_index, arguments.settings)
+    direct += (arguments.vector_index, arguments.ranker)
     if arguments.releases and any(direct):
         return "expected --releases or --model with --product_index, got both"
+    if arguments.ranker and not arguments.vector_index:
+        return "--ranker: expected --vector_index, too"
     if any(direct) and not all(direct[:2]):
         return "expected --model and --product_index, got one of them"
     if not (arguments.releases or any(direct) or arguments.variant_releases):

@@ -22,6 +22,7 @@ from sicot_tf.recognition.releases import live_releases
 from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.releases import release_check
 from sicot_tf.recognition.releases import releases
+from sicot_tf.recognition.releases import search_check
 
 _POLL_SECONDS = 0.1
 
@@ -105,12 +106,26 @@ async def _read_pair(
     chosen = settings.RecognitionSettings()
     if arguments.settings:
         chosen = settings.read(arguments.settings)
+    index = generations.resolve_generation(arguments.product_index)
+    vectors, ranker = (
+        folder and generations.resolve_generation(folder)
+        for folder in (arguments.vector_index, arguments.ranker)
+    )
+    # What a model server elsewhere has can't be compared.
+    if vectors and not arguments.model_server:
+        fault = search_check.find_mismatch(
+            vectors, base_path / str(version), index
+        )
+        if fault:
+            raise ValueError(fault)
     return releases.unpublished(
-        generations.resolve_generation(arguments.product_index),
+        index,
         model_base_path=base_path,
         model_version=version,
         model_name=name,
         settings=chosen,
+        vector_index_generation=vectors,
+        ranker=ranker,
     )
 
 

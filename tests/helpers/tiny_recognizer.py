@@ -13,6 +13,7 @@ import time
 from sicot_tf.catalogue import product_index
 from tests.helpers import tiny_index
 from tests.helpers import tiny_server
+from tests.helpers import tiny_vector_index
 
 # A machine that does much else besides takes minutes.
 _PATIENCE_SECONDS = 600
@@ -62,6 +63,28 @@ def write_index(root: pathlib.Path) -> pathlib.Path:
             ],
         )
     return root / "index"
+
+
+def write_vectors(
+    root: pathlib.Path, model: pathlib.Path, name: str = "2026-01-02-vv"
+) -> pathlib.Path:
+    """The vector index of these pictures, by a model's `embedding`."""
+    import tensorflow as tf
+
+    embed = tf.saved_model.load(str(model)).signatures["embedding"]
+    pictures = []
+    for seed, (product_id, _, category) in enumerate(PRODUCTS):
+        found = embed(image_bytes=tf.constant([tiny_server.make_jpeg(seed)]))
+        pictures.append(
+            (product_id, 0, category, found["embedding"][0].numpy())
+        )
+    tiny_vector_index.write(
+        root / "vectors",
+        name,
+        pictures,
+        saved_model_sha256=product_index.embedding_model_sha256(model),
+    )
+    return root / "vectors"
 
 
 class RecognizerProcess:

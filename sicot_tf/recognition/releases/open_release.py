@@ -37,7 +37,8 @@ class OpenRelease:
         model_base_path: the folder of the model's versions.
         index_generation: name of the generation.
         index: products by SKU.
-        nearest_pictures: the catalogue's pictures by their embeddings.
+        nearest_pictures: the catalogue's pictures by their embeddings; None
+            where `vector_index` finds them.
         sku_categories: categories by SKU.
         vector_index: pictures by what `search` says of them, with the changes
             since; None: the release has no visual search.
@@ -60,13 +61,15 @@ class OpenRelease:
             self.index = opened.enter_context(
                 product_index.ProductIndex(release.index_generation)
             )
-            self.nearest_pictures = opened.enter_context(
-                nearest_pictures.NearestPictures(release.index_generation)
-            )
             self.sku_categories = sku_categories.SkuCategories(
                 release.index_generation
             )
             self.vector_index = _open_vectors(release, opened)
+            self.nearest_pictures = None
+            if self.vector_index is None:
+                self.nearest_pictures = opened.enter_context(
+                    nearest_pictures.NearestPictures(release.index_generation)
+                )
             self.ranker = _open_ranker(release)
             self._opened = opened.pop_all()
 

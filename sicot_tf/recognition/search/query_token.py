@@ -48,7 +48,12 @@ class Query:
 def rounded(vector: np.ndarray) -> np.ndarray:
     """The vector that `decode` gives for this one: `[dim]` of length 1."""
     told = vector.astype(_HALF).astype(np.float32)
-    return told / np.linalg.norm(told)
+    return told / np.float32(_length(told))
+
+
+def _length(vector: np.ndarray) -> float:
+    # Squares of numbers that are no embedding leave float32.
+    return float(np.linalg.norm(vector.astype(np.float64)))
 
 
 def encode(query: Query, model_sha256: str) -> str:
@@ -91,8 +96,7 @@ def decode(token: str, model_sha256: str, dim: int) -> Query:
             "The query is of another model than the one in use now. Send the "
             "photo again.",
         )
-    # Squares of numbers that are no embedding may be infinite.
-    length = float(np.linalg.norm(vector.astype(np.float64)))
+    length = _length(vector)
     if len(vector) != dim or not abs(length - 1) < _TOLERANCE:
         raise _no_token()
     return Query(vector / np.float32(length), category or None)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pathlib
 import tempfile
@@ -15,6 +16,7 @@ from sicot_tf.recognition.settings import RecognitionSettings
 from sicot_tf.recognition.stages import localization
 from tests.helpers import picture_formats
 from tests.helpers import tiny_index
+from tests.helpers import tiny_vector_index
 
 # A photo of two halves: red on the left, green on the right.
 _WIDTH, _HEIGHT = 80, 40
@@ -187,6 +189,160 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         one = RecognitionSettings(heat_threshold=0.5, max_objects=1)
         answer = await self.recognise(ByColour(), settings=one)
         self.assertEqual(len(answer.objects), 1)
+
+
+class SearchTest(unittest.IsolatedAsyncioTestCase):
+    """With a vector index: red pictures lie at (1, 0), green at (0, 1)."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        self.index = tiny_index.write(
+            self.root / "index",
+            "2026-01-01-aa",
+            [
+                *(("p1", "red", "fruit"), ("p2", "green", "leaf")),
+                *(("p3", "new", "leaf"), ("p4", "blue", "leaf")),
+            ],
+        )
+
+    def open(self, signature="embedding", **settings):
+        vectors = tiny_vector_index.write(
+            self.root / "vectors",
+            f"2026-01-01-{signature}",
+            [
+                *(("p1", 0, "fruit", (0.6, 0.8)), ("p2", 0, "leaf", (0, 1))),
+                *(("p3", 0, "leaf", (1, 0)), ("p3", 1, "leaf", (0.8, 0.6))),
+            ],
+            signature=signature,
+        )
+        release = open_release.OpenRelease(
+            releases.unpublished(
+                self.index,
+                model_base_path=pathlib.Path("tiny"),
+                model_version=3,
+                settings=dataclasses.replace(_SETTINGS, **settings),
+                vector_index_generation=vectors,
+            )
+        )
+        self.addCleanup(release.close)
+        self.assertIsNone(release.nearest_pictures)
+        return release
+
+    async def recognise(self, release, server=None, **parameters):
+        return await pipeline.recognise(
+            _photo(),
+            wishes.read(list(parameters.items()), {}),
+            self.request(release, server),
+        )
+
+    def request(self, release, server=None):
+        return pipeline.Request(
+            release=release,
+            server=server or ByColour(),
+            picture_url=lambda product, place, image: f"{product}/{place}",
+            request_id="id",
+            variant="default",
+        )
+
+    def ids(self, search):
+        return [each.product.product_id for each in search.results]
+
+    async def test_results(self):
+        """Breaks if a product comes twice, by another picture than its best,
+        or of another order."""
+        answer = await self.recognise(self.open())
+        self.assertEqual(self.ids(answer.search), ["p3", "p1", "p2"])
+        np.testing.assert_allclose(
+            [each.similarity for each in answer.search.results],
+            [1, 0.6, 0],
+            atol=1e-3,
+        )
+        self.assertEqual(answer.search.results[0].picture, "p3/0")
+        # The crop was surer than the whole photo.
+        self.assertEqual(answer.search.box, _LEFT)
+        self.assertEqual(answer.search.box_from, "localisation")
+        similar = answer.objects[0].similar_pictures
+        self.assertEqual([each.product_id for each in similar], ["p3"])
+
+    async def test_own_box(self):
+        """Breaks if the search branch does not get the whole photo, or the
+        crop of the user; or its box is not that of the answer."""
+        release = self.open("search")
+        server = Searching()
+        answer = await self.recognise(release, server)
+        # The whole photo, and the crop of the second object.
+        self.assertEqual(server.embedded, [(80, 40), (40, 40)])
+        self.assertEqual(answer.search.box, (20, 10, 60, 40))
+        self.assertEqual(answer.search.box_from, "search")
+        self.assertEqual(self.ids(answer.search), ["p2", "p1", "p3"])
+        answer = await self.recognise(release, server, box="50,0,80,10")
+        self.assertEqual(server.embedded, [(30, 30)])
+        self.assertEqual(answer.search.box, (50, 0, 80, 10))
+        self.assertEqual(answer.search.box_from, "user")
+
+    async def test_unknown_sku(self):
+        """Breaks if a SKU that the classifier does not know is not answered
+        from the index; or counts as recognised below the threshold."""
+        release = self.open(sku_search_weight=0.75, sku_search_sharpness=64.0)
+        [found, _] = (await self.recognise(release)).objects
+        # p3 has all of the share; red has a quarter of 0.75.
+        self.assertEqual(
+            (found.sku_id, found.product.product_id), ("new", "p3")
+        )
+        self.assertAlmostEqual(found.score, 0.75, 3)
+        self.assertFalse(found.recognised)
+        self.assertEqual(found.alternatives[0].sku_id, "red")
+        self.assertAlmostEqual(found.alternatives[0].score, 0.1875, 3)
+        release = self.open(
+            "search",
+            sku_search_weight=0.75,
+            sku_search_threshold=0.7,
+        )
+        [found, _] = (await self.recognise(release, Searching())).objects
+        self.assertEqual((found.sku_id, found.recognised), ("green", True))
+
+    async def test_category_narrows(self):
+        """Breaks if a sure category changes nothing, hides what looks most
+        alike, or is forgotten on the next page."""
+        release = self.open("search", search_certainty=0.5)
+        answer = await self.recognise(release, Searching())
+        self.assertEqual(answer.category.name, "fruit")
+        # p2 is no fruit, but looks more alike than p1.
+        self.assertEqual(self.ids(answer.search), ["p2", "p1"])
+        again = await pipeline.search_query(
+            wishes.read(
+                [("query", answer.search.query)], {}, wishes.QuerySearch
+            ),
+            self.request(release),
+        )
+        self.assertEqual(self.ids(again.search), ["p2", "p1"])
+        answer = await self.recognise(
+            release, Searching(), category_filter="leaf"
+        )
+        self.assertEqual(self.ids(answer.search), ["p2", "p3"])
+
+    async def test_off(self):
+        """Breaks if results come that were not wanted."""
+        release = self.open()
+        answer = await self.recognise(release, search="false")
+        self.assertIsNone(answer.search)
+        self.assertNotIn("results", answer.milliseconds)
+
+
+class Searching(ByColour):
+    """Has a branch that sees green, and a box of its own."""
+
+    async def embed(self, name, version, pictures):
+        self.embedded = [
+            PIL.Image.open(io.BytesIO(each)).size for each in pictures
+        ]
+        green = np.array([0, 2], np.float32)
+        return [
+            model_server.Embedded(green, (0.25, 0.25, 0.75, 1.0))
+            for _ in pictures
+        ]
 
 
 if __name__ == "__main__":

@@ -168,29 +168,6 @@ class PicturesTest(unittest.TestCase):
             different = np.abs(one.astype(int) - other).max(-1) > 40
             self.assertGreater(different.mean(), 0.02, change)
 
-    def test_patterns(self):
-        """Breaks if a pattern is another one: what repeats along a row, and
-        what along a column."""
-        varies = {}
-        for number, (name, _) in enumerate(products.PATTERNS):
-            dark = pictures._pattern(number, 40, (0, 0))
-            varies[name] = (
-                bool(np.ptp(dark, axis=1).any()),
-                bool(np.ptp(dark, axis=0).any()),
-            )
-            self.assertEqual(dark.shape, (40, 40))
-        self.assertEqual(
-            varies,
-            {
-                "plain": (False, False),
-                "striped": (True, False),
-                "dotted": (True, True),
-                "checked": (True, True),
-                "banded": (False, True),
-                "diagonal": (True, True),
-            },
-        )
-
     def test_catalogue_picture(self):
         """Breaks if the catalogue shows a photo with a background."""
         jpeg, artist = self.pictures.catalogue_picture(self.sku)

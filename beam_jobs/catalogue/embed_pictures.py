@@ -1,4 +1,4 @@
-"""Last pipeline of `build_product_index`: an embedding for every picture.
+"""A pipeline of the indexes: an embedding for every picture of the catalogue.
 
 The exported SavedModel runs inside Beam's `RunInference`. Vectors go straight
 to their place in one file, so nothing passes a shuffle; a byte for each
@@ -6,6 +6,7 @@ picture says that it is done, so that a killed job goes on where it stopped.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -36,11 +37,13 @@ from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
 from sicot_tf.data.decoding import picture_files
 
-_SIGNATURE = "embedding"
+# A signature, and the output of every signature that embeds.
+EMBEDDING = "embedding"
 # Batches are ranges of rows, whatever the workers: equal input, equal bits.
 _BATCH = 32
 # Pictures of one Beam element; a process loads the model anew for each.
 _RANGE = 8192
+HASH_BYTES = 32
 _TODO, _EMBEDDED, _BAD = b"\0", b"\1", b"\2"
 # Rejects held before they are written.
 _MAX_HELD = 1000
@@ -49,12 +52,35 @@ _MAX_HELD = 1000
 Picture = tuple[int, bytes | records.RecordError]
 
 
-def read_signature(saved_model: pathlib.Path) -> tuple[int, str]:
+def read_signature(
+    saved_model: pathlib.Path, signature: str = EMBEDDING
+) -> tuple[int, str]:
     """Size of the embeddings, and a SHA-256 of graph and weights.
 
     Raises:
-        ValueError: if it is no SavedModel with an `embedding` signature.
+        ValueError: if it is no SavedModel with this signature.
     """
+    signatures = _signatures(saved_model)
+    if signature not in signatures:
+        raise ValueError(
+            f"{saved_model} has no signature {signature!r}, only "
+            f"{sorted(signatures)}. Export it with python -m sicot_tf.export."
+        )
+    shape = signatures[signature].outputs[EMBEDDING].tensor_shape
+    sha256 = product_index.embedding_model_sha256(saved_model)
+    return shape.dim[-1].size, sha256
+
+
+def signature_names(saved_model: pathlib.Path) -> set[str]:
+    """What a model can be asked for.
+
+    Raises:
+        ValueError: if it is no SavedModel.
+    """
+    return set(_signatures(saved_model))
+
+
+def _signatures(saved_model: pathlib.Path) -> Any:
     graph = saved_model / "saved_model.pb"
     if not graph.is_file():
         raise ValueError(
@@ -62,19 +88,14 @@ def read_signature(saved_model: pathlib.Path) -> tuple[int, str]:
             "saved_models/sicot/1; found no saved_model.pb."
         )
     message = saved_model_pb2.SavedModel.FromString(graph.read_bytes())
-    signatures = message.meta_graphs[0].signature_def
-    if _SIGNATURE not in signatures:
-        raise ValueError(
-            f"{saved_model} has no signature {_SIGNATURE!r}, only "
-            f"{sorted(signatures)}. Export it with python -m sicot_tf.export."
-        )
-    shape = signatures[_SIGNATURE].outputs[_SIGNATURE].tensor_shape
-    sha256 = product_index.embedding_model_sha256(saved_model)
-    return shape.dim[-1].size, sha256
+    return message.meta_graphs[0].signature_def
 
 
 class ReadPicturesFn(beam.DoFn):
-    """A range of rows to batches of pictures that are still to be done."""
+    """A range of rows to batches of pictures that are still to be done.
+
+    Says in `hashes` of which bytes a vector is.
+    """
 
     def __init__(self, folder: str):
         self._folder = pathlib.Path(folder)
@@ -83,7 +104,10 @@ class ReadPicturesFn(beam.DoFn):
         work = sqlite3.connect(
             f"{(self._folder / 'pictures.sqlite').as_uri()}?mode=ro", uri=True
         )
-        with (self._folder / "states").open("rb") as states:
+        with (
+            (self._folder / "states").open("rb") as states,
+            (self._folder / "hashes").open("r+b", buffering=0) as hashes,
+        ):
             for first in range(*rows, _BATCH):
                 batch = work.execute(
                     "SELECT row, path FROM pictures WHERE path IS NOT NULL "
@@ -93,11 +117,19 @@ class ReadPicturesFn(beam.DoFn):
                 states.seek(first)
                 done = states.read(_BATCH)
                 if any(done[row - first] == _TODO[0] for row, _ in batch):
-                    yield [(row, _read_picture(path)) for row, path in batch]
+                    pictures = [
+                        (row, read_picture(path)) for row, path in batch
+                    ]
+                    for row, data in pictures:
+                        if isinstance(data, bytes):
+                            digest = hashlib.sha256(data).digest()
+                            os.pwrite(hashes.fileno(), digest, row * HASH_BYTES)
+                    yield pictures
         work.close()
 
 
-def _read_picture(path: str) -> bytes | records.RecordError:
+def read_picture(path: str) -> bytes | records.RecordError:
+    """The bytes of a picture, or what is wrong with it."""
     try:
         with record_files.open_file(path) as file:
             data = file.read()
@@ -131,9 +163,10 @@ class SavedModelHandler(
     The inference of a picture is a `[dim]` float32 array, or a `RecordError`.
     """
 
-    def __init__(self, saved_model: str):
+    def __init__(self, saved_model: str, signature: str = EMBEDDING):
         super().__init__()
         self._saved_model = saved_model
+        self._signature = signature
 
     def load_model(self) -> Any:
         return tf.saved_model.load(self._saved_model)
@@ -145,7 +178,7 @@ class SavedModelHandler(
         inference_args: dict[str, Any] | None = None,
     ) -> Iterator[inference.PredictionResult]:
         good = [each for each in batch if isinstance(each, bytes)]
-        vectors = iter(_embed(model, good))
+        vectors = iter(_embed(model, self._signature, good))
         for each in batch:
             is_good = isinstance(each, bytes)
             yield inference.PredictionResult(
@@ -159,18 +192,22 @@ class SavedModelHandler(
 
 
 def _embed(
-    model: Any, images: Sequence[bytes]
+    model: Any, signature: str, images: Sequence[bytes]
 ) -> Sequence[np.ndarray | records.RecordError]:
     if not images:
         return []
     try:
-        signature = model.signatures[_SIGNATURE]
-        return signature(image_bytes=tf.constant(images))[_SIGNATURE].numpy()
+        outputs = model.signatures[signature](image_bytes=tf.constant(images))
+        return outputs[EMBEDDING].numpy()
     except tf.errors.InvalidArgumentError as error:
         if len(images) == 1:
             return [records.RecordError("decode_error", error.message[:500])]
     # Find the damaged picture; the others get the embeddings they have alone.
-    return [vector for image in images for vector in _embed(model, [image])]
+    return [
+        vector
+        for image in images
+        for vector in _embed(model, signature, [image])
+    ]
 
 
 class WriteEmbeddingFn(beam.DoFn):
@@ -232,14 +269,17 @@ class WriteEmbeddingFn(beam.DoFn):
 class EmbedPictures(beam.PTransform):
     """Ranges of rows of the work list to `vectors`, `states` and `bad`."""
 
-    def __init__(self, folder: str, saved_model: str):
+    def __init__(
+        self, folder: str, saved_model: str, signature: str = EMBEDDING
+    ):
         super().__init__()
         self._folder = folder
         self._saved_model = saved_model
+        self._signature = signature
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
         handler = inference.KeyedModelHandler(
-            SavedModelHandler(self._saved_model)
+            SavedModelHandler(self._saved_model, self._signature)
         )
         return (
             ranges
@@ -254,12 +294,14 @@ def embed(
     saved_model: pathlib.Path,
     dim: int,
     pipeline_options: beam_options.PipelineOptions,
+    signature: str = EMBEDDING,
 ) -> dict[str, int]:
     """Runs the model over `folder/pictures.sqlite`; returns Beam's counters.
 
     Args:
         folder: absolute; also takes `vectors` (float32, a row each picture),
-            `states` (a byte each) and `bad` (JSON Lines).
+            `hashes` (SHA-256 of its bytes), `states` (a byte each) and `bad`
+            (JSON Lines).
     """
     work = sqlite3.connect(folder / "pictures.sqlite")
     (count,) = work.execute(
@@ -267,7 +309,11 @@ def embed(
     ).fetchone()
     work.close()
     (folder / "bad").mkdir(exist_ok=True)
-    for name, size in (("vectors", 4 * dim * count), ("states", count)):
+    for name, size in (
+        ("vectors", 4 * dim * count),
+        ("hashes", HASH_BYTES * count),
+        ("states", count),
+    ):
         with (folder / name).open("ab") as file:
             file.truncate(size)  # What a killed job has done stays.
     ranges = [
@@ -276,7 +322,7 @@ def embed(
     return runners.run_each(
         pipeline_options,
         ranges,
-        EmbedPictures(str(folder), str(saved_model.absolute())),
+        EmbedPictures(str(folder), str(saved_model.absolute()), signature),
     )
 
 
@@ -299,7 +345,7 @@ def collect(
     work = sqlite3.connect(folder / "pictures.sqlite")
     store = sqlite3.connect(generation / product_index.STORE)
     store.execute("PRAGMA journal_mode = OFF")
-    embedded = np.fromfile(folder / "states", np.uint8) == _EMBEDDED[0]
+    embedded = are_embedded(folder)
     (from_base,) = work.execute(
         "SELECT count(base_row) FROM pictures"
     ).fetchone()
@@ -327,6 +373,26 @@ def collect(
         "images_embedded": num_rows,
         "images_without_embedding": num_pictures - num_rows,
     }
+
+
+def are_embedded(folder: pathlib.Path) -> np.ndarray:
+    """`[num_pictures]` bool: whose vector `embed` has written."""
+    return np.fromfile(folder / "states", np.uint8) == _EMBEDDED[0]
+
+
+def load_bad(folder: pathlib.Path, work: sqlite3.Connection) -> None:
+    """A temporary table `bad` (row, reason, message) of what `embed` put aside.
+
+    Its rows are those of the work list.
+    """
+    work.execute("CREATE TEMP TABLE bad (row PRIMARY KEY, reason, message)")
+    for path in folder.glob("bad/*.jsonl"):
+        with path.open(encoding="utf-8") as lines:
+            # A picture may have been tried twice.
+            work.executemany(
+                "INSERT OR REPLACE INTO bad VALUES (?, ?, ?)",
+                map(json.loads, lines),
+            )
 
 
 def _copy_vectors(
@@ -374,14 +440,7 @@ def _write_bad_pictures(
     rejects: TextIO,
 ) -> None:
     """A line for each bad picture, in their order, with its product."""
-    work.execute("CREATE TEMP TABLE bad (row PRIMARY KEY, reason, message)")
-    for path in folder.glob("bad/*.jsonl"):
-        with path.open(encoding="utf-8") as lines:
-            # A picture may have been tried twice.
-            work.executemany(
-                "INSERT OR REPLACE INTO bad VALUES (?, ?, ?)",
-                map(json.loads, lines),
-            )
+    load_bad(folder, work)
     bad = work.execute(
         "SELECT product, picture, reason, message FROM bad JOIN pictures "
         "USING (row) ORDER BY row"

@@ -3,6 +3,7 @@
 import datetime
 import pathlib
 import shutil
+from collections.abc import Container
 from typing import Any
 
 from sicot_tf import files
@@ -39,11 +40,19 @@ def check_shrink(
         )
 
 
-def remove_old(index: pathlib.Path, keep: int) -> None:
-    """Keeps the newest generations, and the one in use in any case."""
+def remove_old(
+    index: pathlib.Path, keep: int, in_use: Container[pathlib.Path] = ()
+) -> None:
+    """Keeps the newest generations, and the one in use in any case.
+
+    Args:
+        in_use: resolved folders that others have in use.
+    """
     current = generations.latest(index)
     for generation in generations.by_age(index)[:-keep]:
-        if generation.name != current.name:
+        if generation.name != current.name and (
+            generation.resolve() not in in_use
+        ):
             files.remove_folder(generation)
     # What a killed process left.
     for removed in index.glob(".removed-*"):

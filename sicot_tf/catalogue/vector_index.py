@@ -15,6 +15,7 @@ import numpy as np
 
 from sicot_tf import files
 from sicot_tf.catalogue import faiss_search
+from sicot_tf.catalogue import folded_products
 from sicot_tf.catalogue import product_index
 from sicot_tf.catalogue import vector_updates
 from sicot_tf.catalogue import vectors as contract
@@ -160,7 +161,8 @@ class VectorIndex:
         self._root = folder.parent
         self._applied: int = manifest["folded_updates"]
         self._updates: vector_updates.VectorUpdates | None = None
-        self._changed: dict[str, product_index.Product | None] = {}
+        # What its vectors show and the product index may not know.
+        self._changed = folded_products.read(folder)
         self._applying = threading.Lock()
         self.num_of_other_models = 0
 

@@ -11,6 +11,7 @@ import json
 import pathlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from collections.abc import Sequence
 
@@ -29,6 +30,7 @@ BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS updates (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     product_id TEXT NOT NULL,
+    changed_at REAL NOT NULL,
     product TEXT,
     dim INTEGER,
     vectors BLOB,
@@ -46,8 +48,8 @@ PRAGMA user_version = {_VERSION};
 COMMIT;
 """
 _SELECT = (
-    "SELECT sequence, product_id, product, dim, vectors, saved_model_sha256 "
-    "FROM updates"
+    "SELECT sequence, product_id, changed_at, product, dim, vectors, "
+    "saved_model_sha256 FROM updates"
 )
 # Updates that are read at once.
 _PAGE = 500
@@ -60,6 +62,7 @@ class Update:
 
     Attributes:
         sequence: its number; later ones are larger.
+        changed_at: when, in seconds since 1970 (UTC).
         product: as it is from now on; None if it was deleted.
         vectors: `[n, dim]` float32 of its pictures, in their order.
         saved_model_sha256: of the model they are by.
@@ -67,6 +70,7 @@ class Update:
 
     sequence: int
     product_id: str
+    changed_at: float
     product: product_index.Product | None
     vectors: np.ndarray
     saved_model_sha256: str | None
@@ -220,9 +224,9 @@ class VectorUpdates:
     def _write(self, values: tuple, pictures: Sequence[bytes]) -> int:
         with self._lock, self._transaction():
             sequence = self._connection.execute(
-                "INSERT INTO updates (product_id, product, dim, vectors, "
-                "saved_model_sha256) VALUES (?, ?, ?, ?, ?)",
-                values,
+                "INSERT INTO updates (changed_at, product_id, product, dim, "
+                "vectors, saved_model_sha256) VALUES (?, ?, ?, ?, ?, ?)",
+                (time.time(), *values),
             ).lastrowid
             self._connection.executemany(
                 "INSERT INTO pictures VALUES (?, ?, ?)",
@@ -250,10 +254,11 @@ class VectorUpdates:
 
 
 def _to_update(row: tuple) -> Update:
-    sequence, product_id, product, dim, vectors, model = row
+    sequence, product_id, changed_at, product, dim, vectors, model = row
     return Update(
         sequence=sequence,
         product_id=product_id,
+        changed_at=changed_at,
         product=product_index.Product(**json.loads(product))
         if product
         else None,

@@ -8,6 +8,7 @@ import pytest
 
 from sicot_tf import files
 from sicot_tf.catalogue import faiss_search
+from sicot_tf.catalogue import folded_products
 from sicot_tf.catalogue import slot_index
 from sicot_tf.catalogue import vector_index
 from sicot_tf.catalogue import vector_updates
@@ -271,3 +272,19 @@ def test_says_what_it_can_not_open(tmp_path):
     )
     with pytest.raises(ValueError, match="found version 99"):
         vector_index.VectorIndex(tmp_path)
+
+
+def test_products_that_the_product_index_lacks(tmp_path):
+    """A build has folded a change in: the product stays known, and a later
+    change counts more."""
+    generation = _built(tmp_path, 4)
+    live = vector_updates_test.product("p1")
+    folded_products.write(generation, {"p1": live, "gone": None})
+    with vector_index.VectorIndex(tmp_path) as index:
+        assert index.product("p1") == (True, live)
+        assert index.product("gone") == (True, None)
+        assert index.product("p2") == (False, None)
+        with vector_updates.VectorUpdates(tmp_path) as updates:
+            updates.delete("p1")
+        assert index.apply_updates() == 1
+        assert index.product("p1") == (True, None)

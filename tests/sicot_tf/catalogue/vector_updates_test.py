@@ -1,5 +1,7 @@
 """Tests of the changes beside the generations of a vector index."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,12 @@ def test_says_what_it_can_not_read(tmp_path):
     (tmp_path / "updates.sqlite").write_bytes(b"no database" * 100)
     with pytest.raises(ValueError, match="Move it away"):
         vector_updates.VectorUpdates(tmp_path)
+
+
+def test_says_when(tmp_path):
+    """The catalogue's record counts if it is as new."""
+    before = time.time()
+    with vector_updates.VectorUpdates(tmp_path) as updates:
+        updates.delete("a")
+        [update] = updates.since(0)
+    assert before <= update.changed_at <= time.time()

@@ -97,10 +97,13 @@ def _build(
         last = live_changes.last_sequence(root)
         identity = identities.identify(settings, base, last)
     if base is not None and identities.is_up_to_date(base, identity):
+        # What is left of a build that was killed after its end.
+        generations.remove_abandoned(root, "*")
         _log.info("%s is already built", base)
         return base
     generation = root / identities.name_of(identity)
     if generation.exists():
+        generations.remove_abandoned(root, "*")
         _take_up(generation, max_shrink_percent)
         return generation
     with generations.work_folder(root, generation.name) as work:

@@ -122,6 +122,28 @@ def decode_for_localization(
     """
     image, turned = _decode(image_bytes)
     square = _turned_square(image, turned, image_size)
+    return square, *_fit_whole(image, whole_size, turned)
+
+
+def decode_whole(
+    image_bytes: tf.Tensor, whole_size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The last two of `decode_for_localization`: the whole of a picture."""
+    image, turned = _decode(image_bytes)
+    return _fit_whole(image, whole_size, turned)
+
+
+def fit_whole(
+    image: tf.Tensor, whole_size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`decode_whole` of `[height, width, 3]` pixels, as `decode` gives them."""
+    return _fit_whole(image, whole_size, tf.constant(1, tf.int64))
+
+
+def _fit_whole(
+    image: tf.Tensor, whole_size: int, turned: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A square with the whole picture, turned last, and its extents."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     sides = tf.round(shape * (whole_size / tf.reduce_max(shape)))
     sides = tf.maximum(tf.cast(sides, tf.int32), 1)
@@ -133,7 +155,7 @@ def decode_for_localization(
         nearest = tf.minimum(tf.range(whole_size), sides[axis] - 1)
         whole = tf.gather(whole, nearest, axis=axis)
     whole = tf.ensure_shape(whole, [whole_size, whole_size, 3])
-    return square, whole, tf.cast(sides, tf.float32) / whole_size
+    return whole, tf.cast(sides, tf.float32) / whole_size
 
 
 def _turned_square(

@@ -57,7 +57,7 @@ def build_streams(
         from_features: `image` is what `build_frozen_layers` makes of one, and
             the model has no frozen layers.
     """
-    with _policy(model_config.dtype_policy):
+    with dtype_policy(model_config.dtype_policy):
         return _build_streams(
             *(model_config, vocabulary_size, word_vector_dim),
             *(num_predicted_words, word_rows_scale, seed, from_features),
@@ -72,8 +72,8 @@ def build_frozen_layers(
     Raises:
         ValueError: if all layers are trained.
     """
-    with _policy(model_config.dtype_policy):
-        frozen, _ = _split_backbone(model_config, seed)
+    with dtype_policy(model_config.dtype_policy):
+        frozen, _ = split_backbone(model_config, seed)
     if frozen is None:
         raise ValueError(
             "Expected frozen layers, whose output can be kept: give "
@@ -83,7 +83,7 @@ def build_frozen_layers(
 
 
 @contextlib.contextmanager
-def _policy(name: str) -> Iterator[None]:
+def dtype_policy(name: str) -> Iterator[None]:
     """Keras's global dtype policy, for a while."""
     previous = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
@@ -93,7 +93,7 @@ def _policy(name: str) -> Iterator[None]:
         keras.config.set_dtype_policy(previous)
 
 
-def _split_backbone(
+def split_backbone(
     model_config: config.ModelConfig, seed: int
 ) -> tuple[keras.Model | None, keras.Model | None]:
     """The backbone in frozen layers and the others; None for no such layer."""
@@ -124,7 +124,7 @@ def _build_streams(
 ) -> keras.Model:
     """`build_streams` under the dtype policy of the model."""
     # === Visual stream ===
-    frozen, backbone = _split_backbone(model_config, seed)
+    frozen, backbone = split_backbone(model_config, seed)
     shape = (model_config.image_size, model_config.image_size, 3)
     if from_features:
         shape = frozen.output.shape[1:]

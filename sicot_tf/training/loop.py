@@ -7,9 +7,7 @@ checkpoint with the same loss curve.
 
 import logging
 import pathlib
-import signal
 import time
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +18,7 @@ from sicot_tf.data import generations
 from sicot_tf.training import feature_cache
 from sicot_tf.training import meters
 from sicot_tf.training import runs
+from sicot_tf.training import stopping
 from sicot_tf.training.batches import Batches
 from sicot_tf.training.job import Job
 from sicot_tf.training.job import build
@@ -30,8 +29,6 @@ from sicot_tf.workers.collectives import Collectives
 from sicot_tf.workers.strategy import make_strategy
 from sicot_tf.workers.watchdog import Watchdog
 
-# One step that is not finite may be a bad batch, ten in a row are the model.
-_MAX_SKIPPED_STEPS = 10
 _log = logging.getLogger(__name__)
 
 
@@ -140,7 +137,7 @@ def _train_steps(
     steps_per_epoch = batches.schedule.steps_per_epoch
     checkpoint_steps = settings.train.checkpoint_steps or steps_per_epoch
     patience = settings.workers.start_timeout
-    stop = _StopSignal()
+    stop = stopping.StopSignal()
     num_skipped = 0
     for batch in batches.training(step):
         started = time.monotonic()
@@ -158,7 +155,7 @@ def _train_steps(
                 meters.curve_row(results, step, steps_per_epoch),
                 images_per_second=records / (time.monotonic() - started),
             )
-        _expect_finite(num_skipped, step)
+        stopping.expect_finite(num_skipped, step)
         if step % steps_per_epoch == 0 and len(batches.val_files):
             found = validate(
                 job.count_right,
@@ -184,23 +181,12 @@ def _train_steps(
     return step
 
 
-def _expect_finite(num_skipped: int, step: int) -> None:
-    """Ends a run that takes no step any more."""
-    if num_skipped == _MAX_SKIPPED_STEPS:
-        raise FloatingPointError(
-            f"The {num_skipped} steps up to step {step} were skipped: loss or "
-            "gradient was not finite. Start again from the last checkpoint "
-            "with a lower --learning_rate, with --warmup_epochs 1, or with "
-            "--clip_norm."
-        )
-
-
 def _take_step(
     batches: Batches,
     job: Job,
     batch: dict[str, tf.Tensor],
     step: int,
-    stop: "_StopSignal",
+    stop: stopping.StopSignal,
 ) -> dict[str, np.ndarray]:
     """One step on all workers; what it measured."""
     results = job.step(
@@ -210,14 +196,3 @@ def _take_step(
         tf.constant(stop.asked, tf.float32),
     )
     return {name: each.numpy() for name, each in results.items()}
-
-
-class _StopSignal:
-    """Turns SIGTERM into a request to save and stop after this step."""
-
-    def __init__(self):
-        self.asked = False
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, *_: Any) -> None:
-        self.asked = True

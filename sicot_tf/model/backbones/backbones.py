@@ -101,6 +101,28 @@ def split(backbone: keras.Model, layer: str) -> tuple[keras.Model, keras.Model]:
     )
 
 
+def before_pooling(part: keras.Model, size: int) -> keras.Model:
+    """A backbone, or its first part, up to the pooling, at another size.
+
+    Args:
+        part: from pictures to pooled features, or to a feature map.
+        size: side of the pictures in pixels.
+
+    Returns:
+        From `[batch, size, size, 3]` to `[batch, rows, columns, channels]`,
+        of the very same layers.
+    """
+    outputs = part.outputs[0]
+    for layer in part.layers:
+        if isinstance(layer, keras.layers.GlobalAveragePooling2D):
+            outputs = layer.input
+    return keras.models.clone_model(
+        keras.Model(part.inputs[0], outputs, name="before_pooling"),
+        input_tensors=keras.Input((size, size, 3)),
+        clone_function=lambda layer: layer,
+    )
+
+
 def _places_to_split(backbone: keras.Model) -> list[str]:
     """Layers that everything from the picture on passes through."""
     # Layers, and the sums and products between them.

@@ -1,0 +1,1 @@
+"""Two branches of visual search: where the object is, and what it is."""

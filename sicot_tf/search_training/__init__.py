@@ -1,0 +1,1 @@
+"""Trains the search network on triplets of clicks."""

@@ -1,0 +1,191 @@
+"""Trains a search run until its last epoch; read from top to bottom.
+
+As `training.loop`: what a step sees depends on (seed, epoch, step) alone, so a
+run that was killed goes on from its last checkpoint with the same curve.
+"""
+
+import logging
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf.data import generations
+from sicot_tf.search_training import runs
+from sicot_tf.search_training import settings
+from sicot_tf.search_training.job import Job
+from sicot_tf.search_training.job import build
+from sicot_tf.training import meters
+from sicot_tf.training import runs as recogniser_runs
+from sicot_tf.training import stopping
+from sicot_tf.training.step import make_repeatable
+from sicot_tf.workers import cluster
+from sicot_tf.workers.collectives import Collectives
+from sicot_tf.workers.strategy import make_strategy
+from sicot_tf.workers.watchdog import Watchdog
+
+_log = logging.getLogger(__name__)
+
+
+def train(
+    triplets_dir: pathlib.Path,
+    run_dir: pathlib.Path,
+    init_from: pathlib.Path,
+    search: settings.SearchConfig,
+    workers: settings.WorkersConfig,
+) -> bool:
+    """Trains until the last epoch, resuming where `run_dir` left off.
+
+    Args:
+        triplets_dir: a generation of `mine_clicks`, or their folder.
+        run_dir: all workers see it.
+        init_from: a recogniser's run, whose backbone a new run starts from.
+
+    Returns:
+        Whether the last epoch is done; False after SIGTERM.
+
+    Raises:
+        ValueError: if `run_dir` holds a run with other settings, or a folder
+            is not what it should be.
+        FloatingPointError: if steps stay not finite.
+    """
+    # === Triplets and workers ===
+    collectives = Collectives(cluster.num_workers(), cluster.worker_index())
+    generation = generations.resolve_generation(triplets_dir)
+    model = runs.recogniser_model(recogniser_runs.load(init_from), search)
+    runs.create(
+        *(run_dir, search, model, generation, init_from),
+        write=collectives.is_chief,
+    )
+    make_repeatable(search.seed)
+    strategy = make_strategy(workers.start_timeout)
+
+    with Watchdog() as guard:
+        # === Network, from a checkpoint if there is one ===
+        with guard.limit(workers.start_timeout, "The start"):
+            job = build(
+                generation, run_dir, search, model, strategy, collectives
+            )
+            step = job.checkpoints.restore_latest()
+            if not step:
+                job.restore_from(init_from)
+        if collectives.is_chief:
+            _log.info("%s", _summary(job, search, step))
+
+        # === Steps ===
+        if step < job.last_step:
+            with meters.Report(
+                run_dir, step, job.last_step, enabled=collectives.is_chief
+            ) as report:
+                step = _train_steps(job, search, workers, guard, report, step)
+        # Who leaves first is gone for the others.
+        collectives.wait_for_all()
+    if step < job.last_step and collectives.is_chief:
+        _log.info("Stopped at step %d; the same command goes on.", step)
+    return step >= job.last_step
+
+
+def _summary(job: Job, search: settings.SearchConfig, step: int) -> str:
+    """What is trained now, in a line."""
+    if step >= job.last_step:
+        return f"Already trained, at step {step} of {job.last_step}."
+    schedule = job.schedule
+    parts = [
+        f"{schedule.record_counts[0]} triplets",
+        f"{search.epochs} epochs of {schedule.steps_per_epoch} steps",
+        "whole pictures" if search.without_box else f"view {search.view}",
+    ]
+    if schedule.num_workers > 1:
+        parts.append(f"{schedule.num_workers} workers")
+    if search.shuffle_clicks:
+        parts.append("clicks shuffled")
+    if step:
+        parts.append(f"resumed at step {step}")
+    return ", ".join(parts)
+
+
+def _train_steps(
+    job: Job,
+    search: settings.SearchConfig,
+    workers: settings.WorkersConfig,
+    guard: Watchdog,
+    report: meters.Report,
+    step: int,
+) -> int:
+    """Trains up to the last step; returns an earlier one if asked to stop."""
+    steps_per_epoch = job.schedule.steps_per_epoch
+    checkpoint_steps = search.checkpoint_steps or steps_per_epoch
+    patience = workers.start_timeout
+    stop = stopping.StopSignal()
+    num_skipped = 0
+    for batch in job.batches(step):
+        started = time.monotonic()
+        with guard.limit(patience, f"Step {step + 1}"):
+            results = _take_step(job, batch, step, stop)
+        # The first step compiled; from now on only workers are waited for.
+        patience = workers.worker_timeout
+        step += 1
+        is_last = step == job.last_step
+        num_skipped = 0 if results["is_finite"] else num_skipped + 1
+        report.progress.update()
+        if step % search.log_steps == 0 or is_last or num_skipped:
+            seconds = time.monotonic() - started
+            report.write(
+                _curve_row(results, step, steps_per_epoch),
+                triplets_per_second=search.global_batch_size / seconds,
+            )
+        stopping.expect_finite(num_skipped, step)
+        if step % steps_per_epoch == 0 and job.validation is not None:
+            recall = job.validation.recall(
+                lambda: guard.limit(workers.start_timeout, "Validation")
+            )
+            report.write(
+                {
+                    "step": step,
+                    "epoch": step / steps_per_epoch,
+                    "val_recall_1": recall,
+                }
+            )
+        # One worker was asked; all stop together.
+        stops = results["asked_to_stop"] > 0
+        saves = step % checkpoint_steps == 0 or is_last or stops
+        if saves and not num_skipped:
+            with guard.limit(
+                workers.start_timeout, f"The checkpoint of step {step}"
+            ):
+                job.checkpoints.save(epoch=step // steps_per_epoch, step=step)
+        if stops:
+            break
+    return step
+
+
+def _take_step(
+    job: Job,
+    batch: dict[str, tf.Tensor],
+    step: int,
+    stop: stopping.StopSignal,
+) -> dict[str, np.ndarray]:
+    """One step on all workers; what it measured."""
+    results = job.step(
+        batch,
+        tf.constant(step, tf.int64),
+        tf.constant(stop.asked, tf.float32),
+    )
+    return {name: each.numpy() for name, each in results.items()}
+
+
+def _curve_row(
+    results: dict[str, np.ndarray], step: int, steps_per_epoch: int
+) -> dict[str, Any]:
+    """One row of the loss curve."""
+    row: dict[str, Any] = {
+        "step": step,
+        "epoch": step / steps_per_epoch,
+        "learning_rate": float(results["learning_rate"]),
+    }
+    if not results["is_finite"]:
+        return row | {"skipped": True}
+    names = ("loss", "train_first", "box_area", "gradient_norm")
+    return row | {name: float(results[name]) for name in names}

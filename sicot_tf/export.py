@@ -29,6 +29,9 @@ examples:
   # For phones, too: float and 8-bit LiteRT models with their labels:
   python -m sicot_tf.export --run_dir runs/cotrain --litert phones/shoes
 
+  # Visual search by what clicks taught (signature search):
+  python -m sicot_tf.export --run_dir runs/cotrain --search_run runs/search
+
 The version is one more than the highest; a run that is exported already with
 the same settings is not exported again.
 """
@@ -102,6 +105,12 @@ def _make_parser() -> command_line.ArgumentParser:
         help="for --litert, training records that the ranges of the 8-bit "
         "model are taken from (default: %(default)s)",
     )
+    parser.add_argument(
+        "--search_run",
+        type=pathlib.Path,
+        help="a run of sicot_tf.train_search: the version gets a signature "
+        "search, from a picture to an embedding and a box",
+    )
     return parser
 
 
@@ -113,6 +122,12 @@ def main(argv: list[str] | None = None) -> None:
     command_line.import_tensorflow()
     from sicot_tf.training import exporting
 
+    search = None
+    if arguments.search_run:
+        from sicot_tf.search_training import exporting as search_exporting
+
+        restored = search_exporting.restore(arguments.search_run)
+        search = restored.model, restored.info
     directory = exporting.export(
         arguments.run_dir,
         arguments.output,
@@ -123,6 +138,7 @@ def main(argv: list[str] | None = None) -> None:
         threshold=arguments.threshold,
         localization_size=arguments.localization_size,
         words=arguments.words,
+        search=search,
     )
     print(f"SavedModel: {directory}")
     if arguments.litert:

@@ -196,7 +196,10 @@ def validation_pictures(
     )
     dataset = tf.data.Dataset.from_tensor_slices(encoded).map(
         lambda each: dict(
-            zip(("image", "extents"), images.decode_whole(each, whole_size))
+            zip(
+                ("image", "extents"),
+                images.fit_whole(images.decode_stored(each), whole_size),
+            )
         ),
         tf.data.AUTOTUNE,
     )
@@ -213,7 +216,7 @@ def _augmented(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """A window of a picture, perhaps mirrored, a little lighter or darker."""
     seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
-    image = images.decode(encoded)
+    image = images.decode_stored(encoded)
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         bounding_boxes=tf.constant([[[0.0, 0.0, 1.0, 1.0]]]),

@@ -54,6 +54,7 @@ def write(
     localization_size: int | None = None,
     word_classifier: Callable[[tf.Tensor], tf.Tensor] | None = None,
     words: Sequence[str] = (),
+    search_network: keras.Model | None = None,
     export_info: dict[str, Any],
     warmup_image: bytes,
 ) -> None:
@@ -70,7 +71,9 @@ def write(
     `word_probability` `[batch, n]` float32, best first, `n = min(10, number of
     words)`. `localization`: `image_bytes` to the best `sku_id` `[batch]`, its
     `score` `[batch]`, and `heat_map` `[batch, rows, columns]` float32, 0 or
-    more, which covers the whole photo as one sees it.
+    more, which covers the whole photo as one sees it. With a search network
+    `search`: `embedding` `[batch, dim]` float32 of length 1 and `box` `[batch,
+    4]` float32, x_min, y_min, x_max, y_max in shares of that whole photo.
 
     Args:
         directory: `<model>/<version>`; must not exist.
@@ -86,6 +89,8 @@ def write(
         word_classifier: layer from `[batch, dim]` to logits `[batch, words]`;
             None for no words.
         words: what these logits stand for.
+        search_network: from `image` and `extents`, as `images.decode_whole`
+            makes them, to `embedding` and `box`; None for no such signature.
         export_info: kept as `assets.extra/export.json`.
         warmup_image: a server tries it before it answers anyone.
 
@@ -114,6 +119,7 @@ def write(
             or heat_maps.default_size(image_size),
             word_classifier=word_classifier,
             words=words,
+            search_network=search_network,
         )
         _check_core_ops(temporary)
         _write_warmup_requests(
@@ -121,6 +127,7 @@ def write(
             model_name=directory.parent.name,
             image_bytes=warmup_image,
             pixels=pixels,
+            with_search=search_network is not None,
         )
         files.write_json(
             temporary / "assets.extra" / "export.json", export_info
@@ -210,8 +217,9 @@ def _write_graph(
     localization_size: int,
     word_classifier: Callable[[tf.Tensor], tf.Tensor] | None,
     words: Sequence[str],
+    search_network: keras.Model | None,
 ) -> None:
-    """The SavedModel proper: five signatures over one set of weights."""
+    """The SavedModel proper: its signatures, each over the same weights."""
     square = (image_size, image_size, 3)
     least_score = tf.Variable(
         threshold, trainable=False, dtype=tf.float32, name="threshold"
@@ -290,6 +298,24 @@ def _write_graph(
             "heat_map": heat_maps.cut_padding(heat, extents, localization_size),
         }
 
+    def search(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        whole_square = search_network.input["image"].shape[1:]
+        image, extents = tf.map_fn(
+            lambda encoded: images.decode_whole(encoded, whole_square[0]),
+            tf.ensure_shape(image_bytes, [None]),
+            parallel_iterations=_PARALLEL_DECODES,
+            fn_output_signature=(
+                tf.TensorSpec(whole_square, tf.float32),
+                tf.TensorSpec([2], tf.float32),
+            ),
+        )
+        return search_network(
+            {"image": image, "extents": extents}, training=False
+        )
+
+    endpoints = [embedding, recognition, localization]
+    if search_network is not None:
+        endpoints.append(search)
     image_bytes_spec = tf.TensorSpec([None], tf.string, name="image_bytes")
     image_spec = tf.TensorSpec([None, *square], tf.uint8, name="image")
     with tempfile.TemporaryDirectory() as asset_dir:
@@ -302,7 +328,7 @@ def _write_graph(
             "serving_default", serving_default, [image_bytes_spec]
         )
         archive.add_endpoint("serving_pixels", serving_pixels, [image_spec])
-        for endpoint in (embedding, recognition, localization):
+        for endpoint in endpoints:
             archive.add_endpoint(
                 endpoint.__name__, endpoint, [image_bytes_spec]
             )
@@ -354,19 +380,23 @@ def _write_warmup_requests(
     model_name: str,
     image_bytes: bytes,
     pixels: tf.Tensor,
+    with_search: bool,
 ) -> None:
     """One request for each signature, as TensorFlow Serving reads them."""
     encoded = tf.make_tensor_proto([image_bytes])
     rounded = tf.make_tensor_proto(tf.cast(tf.round(pixels), tf.uint8).numpy())
+    requests = [
+        ("serving_default", "image_bytes", encoded),
+        ("serving_pixels", "image", rounded),
+        ("embedding", "image_bytes", encoded),
+        ("recognition", "image_bytes", encoded),
+        ("localization", "image_bytes", encoded),
+    ]
+    if with_search:
+        requests.append(("search", "image_bytes", encoded))
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for signature_name, alias, tensor in (
-            ("serving_default", "image_bytes", encoded),
-            ("serving_pixels", "image", rounded),
-            ("embedding", "image_bytes", encoded),
-            ("recognition", "image_bytes", encoded),
-            ("localization", "image_bytes", encoded),
-        ):
+        for signature_name, alias, tensor in requests:
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request
             request.model_spec.name = model_name

@@ -31,6 +31,7 @@ def export(
     threshold: float | None = None,
     localization_size: int | None = None,
     words: bool = False,
+    search: tuple[keras.Model, dict[str, Any]] | None = None,
 ) -> pathlib.Path:
     """Writes `output/<version>/` from the last checkpoint of a run.
 
@@ -47,6 +48,8 @@ def export(
         localization_size: side in pixels of the square in which a whole photo
             is looked at for its heat map; None for the default.
         words: whether `recognition` names the words it sees, too.
+        search: the network of signature `search`, and what `export.json`
+            says of it; None for no such signature.
 
     Returns:
         The folder of the version, new or the one that holds this very
@@ -107,6 +110,8 @@ def export(
     # Versions without any are described as before there were some.
     if changes.given():
         info["post_hoc"] = changes.given()
+    if search:
+        info["search"] = search[1]
     _log.info("Temperature %(temperature)g, threshold %(threshold)g", info)
     version = saved_model.next_version(output)
     newest = output / str(version - 1)
@@ -118,6 +123,7 @@ def export(
         _write(
             *(run, output / str(version), visual_stream, classifier),
             shown_words,
+            search[0] if search else None,
             info,
         )
     except tf.errors.ResourceExhaustedError as error:
@@ -133,6 +139,7 @@ def _write(
     visual_stream: keras.Model,
     classifier: keras.Layer,
     shown_words: predicted_words.RestoredWords | None,
+    search_network: keras.Model | None,
     info: dict[str, Any],
 ) -> None:
     saved_model.write(
@@ -146,6 +153,7 @@ def _write(
         localization_size=info["localization_size"],
         word_classifier=shown_words.layer if shown_words else None,
         words=shown_words.words if shown_words else (),
+        search_network=search_network,
         export_info=info,
         warmup_image=_warmup_image(run.model.image_size),
     )

@@ -133,9 +133,7 @@ def decode_whole(
     return _fit_whole(image, whole_size, turned)
 
 
-def fit_whole(
-    image: tf.Tensor, whole_size: int
-) -> tuple[tf.Tensor, tf.Tensor]:
+def fit_whole(image: tf.Tensor, whole_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """`decode_whole` of `[height, width, 3]` pixels, as `decode` gives them."""
     return _fit_whole(image, whole_size, tf.constant(1, tf.int64))
 

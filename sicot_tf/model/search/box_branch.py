@@ -47,6 +47,8 @@ class BoxBranch(keras.layers.Layer):
             1,
             3,
             padding="same",
+            # A softmax does not see one.
+            use_bias=False,
             kernel_initializer="zeros",
             name="scores",
             dtype="float32",
@@ -106,9 +108,7 @@ class BoxBranch(keras.layers.Layer):
         heat = heat * is_photo
         heat = heat / (ops.max(heat, axis=(1, 2), keepdims=True) + 1e-6)
         seen = self.normalization(features)
-        seen_mean = ops.sum(
-            seen * share[..., None], axis=(1, 2), keepdims=True
-        )
+        seen_mean = ops.sum(seen * share[..., None], axis=(1, 2), keepdims=True)
         # Where it is in the picture, -1 to 1: what is meant is often central.
         relative = [
             place / extent[:, None] * 2 - 1
@@ -124,9 +124,7 @@ class BoxBranch(keras.layers.Layer):
         scores = self.scores(hidden)[..., 0] + self.heat_gain * heat
         scores = scores - 1e9 * (1 - is_photo)
         flat = ops.reshape(scores, (-1, scores.shape[1] * scores.shape[2]))
-        return ops.reshape(
-            ops.softmax(flat, axis=-1), (-1, *scores.shape[1:3])
-        )
+        return ops.reshape(ops.softmax(flat, axis=-1), (-1, *scores.shape[1:3]))
 
     def _side(
         self, weights: Any, places: Any, extent: Any, log_side: Any

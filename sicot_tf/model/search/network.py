@@ -78,9 +78,7 @@ def build(
         box = ops.concatenate([corner, extents[:, ::-1]], axis=-1)
 
     # === Embedding ===
-    look = view.View(
-        view_kind, model_config.image_size, steepness, name="view"
-    )
+    look = view.View(view_kind, model_config.image_size, steepness, name="view")
     features: Any = look(image, extents, box)
     for part in parts:
         features = part(features, training=False)

@@ -98,5 +98,6 @@ class NetworkTest(tf.test.TestCase):
         have the paths they have in `sicot.build_streams`."""
         paths = [each.path for each in network.backbone_variables(_build())]
         self.assertEqual(
-            paths, [f"conv{n}/{w}" for n in (1, 2, 3) for w in ("kernel", "bias")]
+            paths,
+            [f"conv{n}/{w}" for n in (1, 2, 3) for w in ("kernel", "bias")],
         )

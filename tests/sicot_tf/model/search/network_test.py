@@ -18,7 +18,7 @@ _SIDE, _OBJECT = network.whole_size(32), 22
 def _build(**changes):
     settings = {
         "embedding_dim": 8,
-        "view_kind": "mask_and_zoom",
+        "view_kind": "mask",
         "steepness": 40.0,
         "with_box": True,
     }
@@ -77,13 +77,12 @@ class NetworkTest(tf.test.TestCase):
         tested, boxes = _pictures(rng, _COLOURS[rng.integers(0, 4, 64)])
         whole = {"image": tested, "extents": np.ones([64, 2], np.float32)}
         before = _overlap(model(whole)["box"].numpy(), boxes)
-        for _ in range(60):
+        for _ in range(40):
             products = rng.integers(0, 4, 16)
             images, _ = _pictures(rng, _COLOURS[np.tile(products, 2)])
             step(tf.constant(images), tf.constant(products))
         after = _overlap(model(whole)["box"].numpy(), boxes)
-        print(before, after)
-        self.assertGreater(after, before + 0.15)
+        self.assertGreater(after, before + 0.2)
 
     def test_without_box(self):
         """Breaks if the comparison looks through a box after all."""

@@ -17,15 +17,11 @@ import faiss
 import numpy as np
 
 from sicot_tf import files
+from sicot_tf.catalogue import recall_probes
 from sicot_tf.catalogue import vector_rows
 
 FLAT_BELOW = 20_000
-TUNED_FOR = 60
-NUM_PROBES = 1_000
 
-# Length of what is added to a probe, beside its own of 1: their cosine is
-# about 0.9.
-_PROBE_NOISE = 0.5
 _NPROBE = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _CANDIDATES = (300, 600, 1_000, 2_000)
 # Of the query; 0 (float) is 100 times slower and finds no more.
@@ -33,8 +29,6 @@ _QUERY_BITS = 4
 _TRAINING_ROWS_PER_LIST = 100
 _MIN_ROWS_PER_LIST = 39
 _TRAINING_ROUNDS = 10
-# Rows that all probes are compared with at once.
-_EXACT_BLOCK = 8_192
 _THREADS_FROM = 100_000
 # Queries that are compared with all rows at once; from so many on, by a product
 # of matrices, whose threads one query is not worth.
@@ -148,13 +142,10 @@ class SlotIndex:
         self,
         rows: vector_rows.VectorRows,
         *,
-        removed: np.ndarray | None = None,
-        added: np.ndarray | None = None,
+        removed: np.ndarray,
+        added: np.ndarray,
     ) -> "SlotIndex":
         """Another index without some `[n]` slots and with others."""
-        none = np.empty(0, np.int64)
-        removed = none if removed is None else removed
-        added = none if added is None else added
         if not self.nlist:
             kept = self.slots[~np.isin(self.slots, removed)]
             slots = np.sort(np.concatenate([kept, added]))
@@ -181,17 +172,19 @@ class SlotIndex:
             return np.empty(shape, np.float32), np.empty(shape, np.int64)
         if not self.nlist:
             parts = [
-                _best(*self._all(rows, queries[start : start + _QUERIES]), k)
+                recall_probes.best(
+                    *self._all(rows, queries[start : start + _QUERIES]), k
+                )
                 for start in range(0, len(queries), _QUERIES)
             ]
             similarities, slots = zip(*parts, strict=True)
             return np.concatenate(similarities), np.concatenate(slots)
         # More results need more of both; never fewer than it is tuned for.
-        times = -(-k // TUNED_FOR)
+        times = -(-k // recall_probes.K)
         slots = self._candidates(
             queries, self.nprobe * times, self.candidates * times
         )
-        return _best(rows.similarities(queries, slots), slots, k)
+        return recall_probes.best(rows.similarities(queries, slots), slots, k)
 
     def _all(
         self, rows: vector_rows.VectorRows, queries: np.ndarray
@@ -201,8 +194,8 @@ class SlotIndex:
         if len(queries) < _PRODUCT_FROM:
             return rows.similarities(queries, slots), slots
         similarities = np.empty(shape, np.float32)
-        for start in range(0, len(self.slots), _EXACT_BLOCK):
-            some = slice(start, start + _EXACT_BLOCK)
+        for start in range(0, len(self.slots), recall_probes.BLOCK):
+            some = slice(start, start + recall_probes.BLOCK)
             vectors = rows.vectors(self.slots[some])
             similarities[:, some] = queries @ vectors.T
         return similarities, slots
@@ -229,16 +222,16 @@ class SlotIndex:
         seed: int,
     ) -> "SlotIndex":
         """With the fewest lists and candidates that reach a recall@60."""
-        queries, exact = probes(rows, slots, seed)
+        queries, exact = recall_probes.probes(rows, slots, seed)
         best, best_recall = (0, 0), -1.0
         for nprobe in [n for n in _NPROBE if n < self.nlist] + [self.nlist]:
             found = self._candidates(queries, nprobe, _CANDIDATES[-1])
             similarities = rows.similarities(queries, found)
             for num in _CANDIDATES:
-                _, nearest = _best(
-                    similarities[:, :num], found[:, :num], TUNED_FOR
+                _, nearest = recall_probes.best(
+                    similarities[:, :num], found[:, :num], recall_probes.K
                 )
-                reached = share_found(nearest, exact)
+                reached = recall_probes.share_found(nearest, exact)
                 if reached > best_recall:
                     best, best_recall = (nprobe, num), reached
                 if reached >= recall:
@@ -266,8 +259,10 @@ class SlotIndex:
             return 1.0
         use_threads(len(slots))
         try:
-            queries, exact = probes(rows, slots, seed)
-            return share_found(self.search(rows, queries, TUNED_FOR)[1], exact)
+            queries, exact = recall_probes.probes(rows, slots, seed)
+            return recall_probes.share_found(
+                self.search(rows, queries, recall_probes.K)[1], exact
+            )
         finally:
             faiss.omp_set_num_threads(1)
 
@@ -288,64 +283,3 @@ def use_threads(num_rows: int) -> None:
     """
     many = num_rows >= _THREADS_FROM
     faiss.omp_set_num_threads((os.cpu_count() or 1) if many else 1)
-
-
-def probes(
-    rows: vector_rows.VectorRows, slots: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Noised rows, `[1000, dim]`, and their exact nearest slots, `[1000, 60]`.
-
-    Noise keeps a row from being its own first result.
-    """
-    rng = np.random.default_rng([seed, 1, len(slots)])
-    picked = rng.choice(slots, min(NUM_PROBES, len(slots)), replace=False)
-    noise = rng.normal(size=(len(picked), rows.dim)) * (
-        _PROBE_NOISE / rows.dim**0.5
-    )
-    queries = (rows.vectors(np.sort(picked)) + noise).astype(np.float32)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    return queries, exact_nearest(rows, slots, queries, TUNED_FOR)
-
-
-def exact_nearest(
-    rows: vector_rows.VectorRows,
-    slots: np.ndarray,
-    queries: np.ndarray,
-    k: int,
-) -> np.ndarray:
-    """The k nearest slots of each query, `[q, k]`."""
-    best = np.empty((len(queries), 0), np.float32)
-    nearest = np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(slots), _EXACT_BLOCK):
-        some = slots[start : start + _EXACT_BLOCK]
-        best = np.hstack([best, queries @ rows.vectors(some).T])
-        nearest = np.hstack(
-            [nearest, np.broadcast_to(some, (len(queries), len(some)))]
-        )
-        if best.shape[1] > k:
-            best, nearest = _best(best, nearest, k)
-    return nearest
-
-
-def _best(
-    similarities: np.ndarray, slots: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar of `[q, n]`, the best first, of equals the first."""
-    if 0 < k < similarities.shape[1]:
-        # In their order again, which the stable sort keeps among equals.
-        kept = np.sort(np.argpartition(-similarities, k - 1, axis=1)[:, :k])
-        similarities = np.take_along_axis(similarities, kept, axis=1)
-        slots = np.take_along_axis(slots, kept, axis=1)
-    order = np.argsort(-similarities, axis=1, kind="stable")
-    return (
-        np.take_along_axis(similarities, order, axis=1),
-        np.take_along_axis(slots, order, axis=1),
-    )
-
-
-def share_found(found: np.ndarray, exact: np.ndarray) -> float:
-    """Share of the exact slots, `[q, k]`, that are among the found."""
-    hits = sum(
-        len(np.intersect1d(some, all_)) for some, all_ in zip(found, exact)
-    )
-    return hits / exact.size

@@ -1,5 +1,6 @@
 """Tests of the changes beside the generations of a vector index."""
 
+import concurrent.futures
 import time
 
 import numpy as np
@@ -106,3 +107,13 @@ def test_says_when(tmp_path):
         updates.delete("a")
         [update] = updates.since(0)
     assert before <= update.changed_at <= time.time()
+
+
+def test_many_writers_open_a_new_file_at_once(tmp_path):
+    def write(number: int) -> list[int]:
+        with vector_updates.VectorUpdates(tmp_path) as updates:
+            return [updates.delete(f"{number}") for _ in range(5)]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = [n for numbers in pool.map(write, range(8)) for n in numbers]
+    assert sorted(found) == list(range(1, 41))

@@ -83,7 +83,7 @@ def test_tunes_to_the_wanted_recall(ivf):
     index = ivf.indexes[None]
     assert index.recall_at_60 >= 0.99
     assert 0 < index.nprobe <= index.nlist == 153  # 6,000 / 39
-    assert index.candidates in (300, 600, 1_000, 2_000)
+    assert index.candidates in (200, 300, 450, 600, 1_000, 2_000)
     # Measured again on its probes: the same.
     measured = index.measured_recall(ivf.rows, ivf.slots(None), 0)
     assert measured == pytest.approx(index.recall_at_60, abs=1e-3)

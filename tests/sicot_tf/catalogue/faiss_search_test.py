@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sicot_tf.catalogue import faiss_search
+from sicot_tf.catalogue import recall_probes
 from sicot_tf.catalogue import vectors as contract
 
 _DIM = 32
@@ -38,10 +39,17 @@ def _found(search: faiss_search.FaissSearch, query, k: int, **kwargs):
     return [(hit.product_id, hit.picture) for hit in hits]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _few_probes():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recall_probes, "_NUM_PROBES", 200)
+        yield
+
+
 @pytest.fixture(name="ivf", scope="module")
 def _ivf() -> faiss_search.FaissSearch:
     return faiss_search.FaissSearch.built(
-        _rows(6_000), _unit(6_000), flat_below=3_000
+        _rows(3_000), _unit(3_000), flat_below=1_500
     )
 
 
@@ -51,10 +59,10 @@ def _copy(search, tmp_path) -> faiss_search.FaissSearch:
 
 
 def test_finds_what_numpy_finds(ivf):
-    vectors, rows = _unit(6_000), _rows(6_000)
+    vectors, rows = _unit(3_000), _rows(3_000)
     queries = _unit(50, seed=1)
     bags = np.array([row.category == "bag" for row in rows])
-    for category, kept in ((None, np.full(6_000, True)), ("bag", bags)):
+    for category, kept in ((None, np.full(3_000, True)), ("bag", bags)):
         exact = queries @ vectors.T
         exact[:, ~kept] = -2
         hits = 0
@@ -71,7 +79,7 @@ def test_finds_what_numpy_finds(ivf):
             assert values == sorted(values, reverse=True)
             np.testing.assert_allclose(values[0], similarities.max(), rtol=1e-5)
         assert hits / 3_000 >= 0.97
-    # All and shoes (4,000 rows) have codes; bags (2,000) are exact.
+    # All and shoes (2,000 rows) have codes; bags (1,000) are exact.
     assert {c: bool(i.nlist) for c, i in ivf.indexes.items()} == {
         None: True,
         "shoe": True,
@@ -82,7 +90,7 @@ def test_finds_what_numpy_finds(ivf):
 def test_tunes_to_the_wanted_recall(ivf):
     index = ivf.indexes[None]
     assert index.recall_at_60 >= 0.99
-    assert 0 < index.nprobe <= index.nlist == 153  # 6,000 / 39
+    assert 0 < index.nprobe <= index.nlist == 76  # 3,000 / 39
     assert index.candidates in (200, 300, 450, 600, 1_000, 2_000)
     # Measured again on its probes: the same.
     measured = index.measured_recall(ivf.rows, ivf.slots(None), 0)
@@ -91,14 +99,14 @@ def test_tunes_to_the_wanted_recall(ivf):
 
 def test_equal_seeds_give_equal_bytes(ivf, tmp_path):
     again = faiss_search.FaissSearch.built(
-        _rows(6_000), _unit(6_000), flat_below=3_000
+        _rows(3_000), _unit(3_000), flat_below=1_500
     )
     ivf.snapshot(tmp_path / "a")
     again.snapshot(tmp_path / "b")
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [
         "all.faiss",
-        "category-0002.faiss",  # Shoes. 2,000 bags need none.
+        "category-0002.faiss",  # Shoes. 1,000 bags need none.
         "rotation.faiss",
         "rows.npy",
         "search.json",
@@ -117,24 +125,24 @@ def test_adds_replaces_and_deletes(ivf, tmp_path):
     assert _found(search, new, 1) == [("new", 0)]
     assert _found(search, new, 1, category="bag") == [("new", 0)]
     assert ("new", 0) not in _found(search, new, 60, category="shoe")
-    assert search.num_vectors == 6_001
+    assert search.num_vectors == 3_001
     # The same picture again, by another vector and in another category.
     search.add([contract.VectorRow("new", 0, "hat")], other[None])
-    assert search.num_vectors == 6_001
+    assert search.num_vectors == 3_001
     assert ("new", 0) not in _found(search, new, 60, category="bag")
     assert _found(search, other, 3, category="hat") == [("new", 0)]
     assert _found(search, other, 60).count(("new", 0)) == 1
     # Rows of the file are replaced as well.
     search.add([contract.VectorRow("p7", 1, "shoe")], other[None])
-    assert search.num_vectors == 6_001
+    assert search.num_vectors == 3_001
     assert set(_found(search, other, 2)) == {("new", 0), ("p7", 1)}
     assert search.delete(["new", "p7", "unknown"]) == 3
-    assert search.num_vectors == 5_998
-    assert "p7" not in {p for p, _ in _found(search, other, 5_998)}
+    assert search.num_vectors == 2_998
+    assert "p7" not in {p for p, _ in _found(search, other, 2_998)}
     assert _found(search, other, 3, category="hat") == []
     assert search.delete(["new"]) == 0
     # The one it was copied from is as it was.
-    assert ivf.num_vectors == 6_000
+    assert ivf.num_vectors == 3_000
 
 
 def test_the_same_picture_twice_in_one_call_counts_once(tmp_path):
@@ -172,7 +180,7 @@ def test_bad_queries_find_nothing(ivf):
     queries[0] = 0
     queries[1, 3] = np.nan
     queries[2, 3] = np.inf
-    queries[3] = 5 * _unit(6_000)[17]  # Its direction counts.
+    queries[3] = 5 * _unit(3_000)[17]  # Its direction counts.
     found = ivf.search(queries, 2)
     assert [len(hits) for hits in found] == [0, 0, 0, 2]
     assert found[3][0].similarity == pytest.approx(1.0, abs=1e-5)
@@ -192,7 +200,7 @@ def test_an_opened_index_is_not_mapped_but_its_rows_are(ivf, tmp_path):
     assert ".faiss" not in maps
     search.delete(["p1"])
     search.add([contract.VectorRow("p1", 0, "shoe")], _unit(1, seed=8))
-    assert search.num_vectors == 5_999
+    assert search.num_vectors == 2_999
 
 
 def test_every_searching_thread_has_one_thread_of_faiss(ivf):
@@ -223,14 +231,14 @@ def test_a_snapshot_has_all_changes(ivf, tmp_path):
     opened = faiss_search.FaissSearch.open(tmp_path / "next")
     queries = _unit(20, seed=2)
     assert opened.search(queries, 60) == search.search(queries, 60)
-    assert opened.num_vectors == search.num_vectors == 5_998
+    assert opened.num_vectors == search.num_vectors == 2_998
     assert _found(opened, new[0], 1, category="bag") == [("p3", 0)]
     # Its slots are empty, and stay so in the next one.
     opened.delete(["p3"])
     opened.snapshot(tmp_path / "last")
     last = faiss_search.FaissSearch.open(tmp_path / "last")
-    assert last.num_vectors == 5_996
-    assert last.rows.num_slots == 6_001
+    assert last.num_vectors == 2_996
+    assert last.rows.num_slots == 3_001
     assert last.rows.slots("p0") == last.rows.slots("p3") == {}
     with pytest.raises(ValueError, match="next is there"):
         search.snapshot(tmp_path / "next")

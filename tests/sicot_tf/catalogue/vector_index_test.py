@@ -9,6 +9,7 @@ import pytest
 from sicot_tf import files
 from sicot_tf.catalogue import faiss_search
 from sicot_tf.catalogue import folded_products
+from sicot_tf.catalogue import recall_probes
 from sicot_tf.catalogue import slot_index
 from sicot_tf.catalogue import vector_index
 from sicot_tf.catalogue import vector_updates
@@ -180,6 +181,7 @@ def test_a_delta_trains_again_when_it_must(tmp_path, monkeypatch):
         )
         return folder, written
 
+    monkeypatch.setattr(recall_probes, "_NUM_PROBES", 200)
     base = tmp_path / "base"
     base.mkdir()
     rows, vectors = _rows(1_800), _unit(1_800)

@@ -63,25 +63,32 @@ def main(argv: list[str] | None = None) -> None:
         root = pathlib.Path(folder)
         model = root / "models" / "tiny"
         tiny_server.write_saved_model(model / "1")
-        failures = fuzz(root, indices, "--model", model)
+        failures = fuzz(root, indices, model / "1", "--model", model)
     if failures:
         print("\n".join(each for each in failures if "--only" not in each))
         raise SystemExit(f"{len(failures)} wrong answers.")
     print("No wrong answer.")
 
 
-def fuzz(root: pathlib.Path, indices: range, *model_flags: object) -> list[str]:
+def fuzz(
+    root: pathlib.Path,
+    indices: range,
+    model: pathlib.Path,
+    *model_flags: object,
+) -> list[str]:
     """Texts of what went wrong; prints the table of answers.
 
     Args:
         root: an empty folder.
         indices: of the requests; the same one is always the same.
+        model: the SavedModel that is asked.
         model_flags: which model the service is to ask.
     """
     recognizer = tiny_recognizer.RecognizerProcess(
         root,
         *model_flags,
         *("--product_index", world.write_catalogue(root)),
+        *("--vector_index", tiny_recognizer.write_vectors(root, model)),
         *("--catalogue_root", root / "catalogue", "--events", root / "events"),
         *("--max_bytes", MAX_BYTES, "--timeout_seconds", _SECONDS),
     )

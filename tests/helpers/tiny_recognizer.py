@@ -11,6 +11,8 @@ import sys
 import time
 
 from sicot_tf.catalogue import product_index
+from sicot_tf.data import generations
+from sicot_tf.recognition.releases import release_check
 from tests.helpers import tiny_index
 from tests.helpers import tiny_server
 from tests.helpers import tiny_vector_index
@@ -83,6 +85,9 @@ def write_vectors(
         name,
         pictures,
         saved_model_sha256=product_index.embedding_model_sha256(model),
+        product_index_identity=release_check.index_identity(
+            generations.resolve_generation(root / "index")
+        ),
     )
     return root / "vectors"
 

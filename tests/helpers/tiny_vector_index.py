@@ -20,6 +20,7 @@ def write(
     *,
     signature: str = "embedding",
     saved_model_sha256: str = MODEL_SHA256,
+    product_index_identity: str = "",
 ) -> pathlib.Path:
     """A generation, and LATEST that names it.
 
@@ -37,6 +38,7 @@ def write(
         "format_version": vector_index.FORMAT_VERSION,
         "signature": signature,
         "saved_model_sha256": saved_model_sha256,
+        "product_index": {"identity": product_index_identity},
         "folded_updates": 0,
         **found,
     }

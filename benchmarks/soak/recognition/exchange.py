@@ -10,6 +10,7 @@ MAX_BYTES = 200_000
 BOUNDARY = b"2f7c1e"
 FORM = b"multipart/form-data; boundary=" + BOUNDARY
 RECOGNIZE = b"/v1/recognize"
+SEARCH = b"/v1/search"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +21,13 @@ class World:
         photos: good ones.
         sku_ids: of the catalogue.
         pictures: URLs that the service gave out.
+        queries: of results that it gave out.
     """
 
     photos: Sequence[bytes]
     sku_ids: Sequence[str]
     pictures: Sequence[str]
+    queries: Sequence[str]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import urllib.parse
 from benchmarks.soak.recognition.exchange import BOUNDARY
 from benchmarks.soak.recognition.exchange import FORM
 from benchmarks.soak.recognition.exchange import RECOGNIZE
+from benchmarks.soak.recognition.exchange import SEARCH
 from benchmarks.soak.recognition.exchange import Exchange
 from benchmarks.soak.recognition.exchange import field
 from benchmarks.soak.recognition.exchange import form
@@ -79,6 +80,13 @@ def odd(rng, world):
     return Exchange(f"form: {name}", request, frozenset(statuses))
 
 
+_PRICES = [
+    (["0", "-5", "2.5", "1e308", "1e-400"], {200}),
+    (["nan", "inf", "-inf", "1e400", "x", "1,5", html_pages.ATTACK], {422}),
+    (["１", " 5 ", "1_0"], {200, 422}),
+]
+# Of the panel only.
+_NOT_OF_SEARCH = {"top_k", "search"}
 # Values, and what answers them.
 _PARAMETERS = {
     "box": [
@@ -107,6 +115,29 @@ _PARAMETERS = {
         (["x" * 500, "' OR 1=1", "../..", "%s%n{0}", "\u202e"], {200}),
         (["", "x" * 501, "可" * 5000], {422}),
     ],
+    "page": [
+        (["1", "10000", "7"], {200}),
+        (["0", "-1", "10001", "1.5", "x", "NaN", "9" * 5000], {422}),
+    ],
+    "page_size": [
+        (["1", "100", "20"], {200}),
+        (["0", "101", "1e2", "", "\0", html_pages.ATTACK], {422}),
+    ],
+    "min_price": _PRICES,
+    "max_price": _PRICES,
+    "tags": [
+        (["red", "a,b", ",,,", html_pages.ATTACK, "\0", "\ud800"], {200}),
+        (["x" * 501, "可" * 5000], {422}),
+    ],
+    "ordered_by": [
+        (["similarity", "quality"], {200}),
+        (["price", "QUALITY", "similarity,quality", "\ud800"], {422}),
+    ],
+    "search": [
+        (["true", "false"], {200}),
+        (["maybe", "2", "\ud800"], {422}),
+    ],
+    "query": [(["x"], {422})],
     "TOP_K": [(["1"], {422})],
     "": [(["1"], {422})],
     html_pages.ATTACK: [(["1"], {422})],
@@ -139,7 +170,10 @@ def parameters(rng, world):
         if pair[1] == "" and name != "":
             statuses = statuses | {200}
         query = urllib.parse.urlencode(pairs, errors="surrogatepass")
-        request = http(path=RECOGNIZE + b"?" + query.encode("ascii"), body=data)
+        path = RECOGNIZE
+        if name not in _NOT_OF_SEARCH and rng.random() < 0.4:
+            path = SEARCH
+        request = http(path=path + b"?" + query.encode("ascii"), body=data)
     # More than a request line may be long.
     is_http = len(request.partition(b"\r\n")[0]) < 30_000
     return Exchange(

@@ -93,6 +93,43 @@ def products(rng, world):
     )
 
 
+def searches(rng, world):
+    """Results by good queries, changed ones, and by what is none."""
+    query = rng.choice(world.queries)
+    kind = rng.randrange(4)
+    if kind == 0:
+        name, statuses = "search: query", {200}
+        more = rng.choice(
+            ["", "&page=2", "&page_size=1", "&category_filter=fruit"]
+            + ["&min_price=1&max_price=2", "&tags=a,b", "&ordered_by=quality"]
+            + ["&category_filter=%00", "&page=10000", "&variant=default"]
+        )
+    elif kind == 1:
+        name, statuses = "search: forged", {200, 409, 422}
+        text = list(query)
+        text[rng.randrange(len(text))] = rng.choice("ABCabc019-_")
+        query, more = "".join(text), ""
+    elif kind == 2:
+        name, statuses, more = "search: no query", {400, 422}, ""
+        query = rng.choice([*_TRICKS, query[:-3], query + "A" * 8, "&query=a"])
+        # What follows these signs is another parameter, or none at all.
+        query = query.replace("#", "%23")
+    else:
+        name, statuses = "search: parameter", {422}
+        more = rng.choice(
+            ["&query=" + query, "&box=1,2,3,4", "&top_k=1", "&page=0"]
+            + ["&min_price=2&max_price=1", "&page_size=101", "&x", "&image=a"]
+            + ["&ordered_by=price", "&variant=other", "&min_price=nan"]
+        )
+    path = f"/v1/search?query={query}{more}".encode()
+    return exchange.Exchange(
+        name,
+        exchange.http(b"GET", path),
+        frozenset(statuses),
+        is_http=kind != 2,
+    )
+
+
 def others(rng, world):
     """Paths and methods that nobody serves."""
     method = rng.choice(
@@ -100,7 +137,15 @@ def others(rng, world):
         + [b"CONNECT", b"get", b"X" * 50, b"PROPFIND"]
     )
     path = rng.choice(
-        ["/v1/recognize", "/v1/recognize/", "/v1", "/V1/recognize", "//", "/"]
+        [
+            "/v1/recognize",
+            "/v1/search/",
+            "/v1/recognize/",
+            "/v1",
+            "/V1/recognize",
+            "//",
+            "/",
+        ]
         + ["/healthz", "/metrics", "/docs", "/openapi.json", "/v1/events"]
         + ["/../app.py", "/.git/config", "*", "http://other/v1/recognize"]
         + [f"/{each}" for each in _TRICKS]

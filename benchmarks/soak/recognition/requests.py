@@ -19,7 +19,7 @@ def photo(rng, world):
     kinds = photos.KINDS
     [make] = rng.choices(list(kinds), list(kinds.values()))
     data, statuses = make(rng, world.photos)
-    path = exchange.RECOGNIZE
+    path = rng.choice([exchange.RECOGNIZE, exchange.SEARCH])
     if rng.random() < 0.3:
         path += b"?localize=false"
     way = rng.randrange(3)
@@ -206,6 +206,7 @@ KINDS = {
     raw_queries: 1,
     paths.pictures: 5,
     paths.products: 4,
+    paths.searches: 8,
     paths.others: 5,
     headers: 4,
     bad_headers: 2,

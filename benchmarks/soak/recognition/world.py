@@ -50,8 +50,11 @@ def ask(url: str) -> World:
                     for url in found.pictures
                     if url.startswith("/") and http.get(url).status_code == 200
                 ]
+        photos = [tiny_server.make_jpeg(seed) for seed in range(_NUM_PHOTOS)]
+        found = [http.post("/v1/search", content=each) for each in photos]
     return World(
-        photos=[tiny_server.make_jpeg(seed) for seed in range(_NUM_PHOTOS)],
+        photos=photos,
+        queries=[each.json()["search"]["query"] for each in found],
         sku_ids=sku_ids,
         pictures=pictures,
     )

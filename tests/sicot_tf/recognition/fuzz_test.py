@@ -32,11 +32,18 @@ class FuzzRecognitionTest(unittest.TestCase):
             failures = fuzz_recognition.fuzz(
                 pathlib.Path(folder),
                 range(_NUM_REQUESTS),
+                server.tiny,
                 *("--model", "tiny", "--model_server", server.grpc_address),
             )
         self.assertEqual(failures, [])
         # All kinds of requests were there.
-        for kind in ("photo: flipped", "form:", "parameter:", "picture: path"):
+        for kind in (
+            "photo: flipped",
+            "form:",
+            "parameter:",
+            "picture: path",
+            "search: forged",
+        ):
             self.assertIn(kind, output.getvalue())
 
 

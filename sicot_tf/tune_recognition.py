@@ -1,9 +1,11 @@
 """Chooses the numbers of the recognition stages on validation pictures.
 
 How much the nearest catalogue pictures say in the category, how much the
-category says in the SKU, and, with --scenes, how a heat map becomes boxes. The
-model is asked once; --output keeps what was chosen, and what was measured for
-each candidate. Test pictures are not read.
+category says in the SKU, and, with --scenes, how a heat map becomes boxes; with
+--queries, how much the pictures say in the SKU itself, which a classifier may
+not know, and when a category narrows the results. The model is asked once;
+--output keeps what was chosen, and what was measured for each candidate. Test
+pictures are not read.
 """
 
 import pathlib
@@ -15,6 +17,11 @@ _EXAMPLES = """
 examples:
   python -m sicot_tf.tune_recognition --model saved_models/sicot \\
       --product_index demo/index --records 'demo/shop/records-*.jsonl'
+
+  # With search, also for SKUs without training pictures:
+  python -m sicot_tf.tune_recognition --model saved_models/sicot \\
+      --product_index demo/index --records 'demo/shop/records-*.jsonl' \\
+      --vector_index demo/vectors --queries 'demo/shop/queries-*.jsonl'
 
   # With the boxes of generated scenes:
   python -m sicot_tf.tune_recognition --model saved_models/sicot \\
@@ -49,6 +56,17 @@ def _make_parser() -> command_line.ArgumentParser:
         default="demo/shop/records-*.jsonl",
         help="labelled pictures: raw records as JSON Lines with split, image "
         "and sku_id (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--vector_index",
+        type=pathlib.Path,
+        help="vector index of the release, or one generation of it: then its "
+        "pictures vote (default: those of the product index)",
+    )
+    parser.add_argument(
+        "--queries",
+        help="labelled pictures as --records, also of SKUs that no record has "
+        "(default: none, the numbers of the search stay as they are)",
     )
     parser.add_argument(
         "--scenes",
@@ -86,6 +104,8 @@ def main(argv: list[str] | None = None) -> None:
         records=arguments.records,
         scenes=arguments.scenes,
         split=arguments.split,
+        vectors=arguments.vector_index,
+        queries=arguments.queries,
     )
     files.write_json(arguments.output, found)
     print("\n".join(table.lines(found)))

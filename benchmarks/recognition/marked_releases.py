@@ -7,12 +7,15 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 
+import numpy as np
+
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from sicot_tf.recognition.releases import release_check
 from sicot_tf.recognition.releases import releases
 from sicot_tf.recognition.settings import RecognitionSettings
+from tests.helpers import tiny_vector_index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +30,35 @@ class Marked:
     mark: str
     model: pathlib.Path
     index_generation: pathlib.Path
+    vector_index_generation: pathlib.Path
+
+
+# (product_id, picture, category, vector) of each.
+Pictures = Sequence[tuple[str, int, str | None, Sequence[float]]]
+
+
+def pictures_of(index_generation: pathlib.Path) -> Pictures:
+    """The pictures that an index has embeddings of."""
+    embeddings = np.load(index_generation / product_index.EMBEDDINGS)
+    with contextlib.closing(product_index.connect(index_generation)) as store:
+        places = store.execute(
+            "SELECT product_id, picture, category FROM embeddings JOIN "
+            "products ON product = products.row ORDER BY embeddings.row"
+        ).fetchall()
+    return [(*place, row) for place, row in zip(places, embeddings)]
 
 
 def write(
     root: pathlib.Path,
     models: Sequence[pathlib.Path],
     index_generation: pathlib.Path,
+    pictures: Pictures,
 ) -> list[Marked]:
-    """A marked copy of the index for each version of the model."""
+    """Marked copies of the index for each version of the model.
+
+    Args:
+        pictures: of the vector index.
+    """
     found = []
     for number, model in enumerate(models, 1):
         mark = f"[release {number}] "
@@ -54,7 +78,14 @@ def write(
         changed = {product_index.STORE: described[product_index.STORE]}
         manifest["files"] = manifest.get("files", {}) | changed
         files.write_json(path, manifest)
-        found.append(Marked(mark, model, generation))
+        vectors = tiny_vector_index.write(
+            root / "marked_vectors",
+            f"2026-02-0{number}-mark{number}",
+            pictures,
+            saved_model_sha256=product_index.embedding_model_sha256(model),
+            product_index_identity=release_check.index_identity(generation),
+        )
+        found.append(Marked(mark, model, generation, vectors))
     return found
 
 
@@ -66,4 +97,5 @@ def publish(folder: pathlib.Path, marked: Marked) -> None:
         marked.index_generation,
         RecognitionSettings(),
         release_check.check(marked.model, marked.index_generation),
+        vector_index_generation=marked.vector_index_generation,
     )

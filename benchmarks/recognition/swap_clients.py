@@ -34,9 +34,14 @@ class Met:
         self.releases: collections.Counter[str] = collections.Counter()
         self.latencies: list[float] = []
         self.num_requests = 0
+        self.num_pages = self.num_results = self.num_other_model = 0
         self.stop = threading.Event()
         self._marks = {
             each.index_generation.name: (each.mark, int(each.model.name))
+            for each in pairs
+        }
+        self._vectors = {
+            each.index_generation.name: each.vector_index_generation.name
             for each in pairs
         }
         self._find_fault = find_fault
@@ -53,13 +58,44 @@ class Met:
         fault = self._find_fault(answer)
         if version != answer["model_version"]:
             fault = "model and index are of different releases"
+        more, other_fault = self._judge_results(answer)
+        titles, fault = titles + more, fault or other_fault
         self._count(mark, titles, fault)
         self.latencies.append(milliseconds)
+
+    def judge_page(self, answer: dict) -> None:
+        """Counts another page of results."""
+        mark, version = self._marks[answer["index_generation"]]
+        titles, fault = self._judge_results(answer)
+        if version != answer["model_version"]:
+            fault = "model and index are of different releases"
+        with self._lock:
+            self.num_pages += 1
+        self._count(mark, titles, fault)
+
+    def _judge_results(self, answer: dict) -> tuple[list[str], str | None]:
+        """Titles of the results, and what is wrong with these."""
+        search = answer["search"]
+        fault = None
+        wanted = self._vectors[answer["index_generation"]]
+        if search["vector_index_generation"] != wanted:
+            fault = "product index and vector index are of different releases"
+        if not search["total"]:
+            fault = "no results"
+        with self._lock:
+            self.num_results += len(search["results"])
+        return [each["product"]["title"] for each in search["results"]], fault
 
     def judge_products(self, answer: dict) -> None:
         """Counts an answer to a SKU."""
         mark, _ = self._marks[answer["index_generation"]]
         self._count(mark, [each["title"] for each in answer["products"]], None)
+
+    def count_other_model(self) -> None:
+        """A query that was refused since the model is another one now."""
+        with self._lock:
+            self.num_requests += 1
+            self.num_other_model += 1
 
     def fail(self, failure: str) -> None:
         """A request without the answer it should have."""
@@ -80,11 +116,17 @@ class Met:
 
 
 def ask_again(url: str, photos: Sequence[bytes], number: int, met: Met) -> None:
-    """One client: a panel, its product, and one of its pictures, again."""
+    """One client: a panel, a page, a product, and a picture of it, again."""
     address = url.removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
 
-    def ask(method: str, path: str, body: bytes | None = None) -> bytes | None:
+    def ask(
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        may_be_of_other_model: bool = False,
+    ) -> bytes | None:
         try:
             connection.request(method, path, body)
             response = connection.getresponse()
@@ -92,6 +134,9 @@ def ask_again(url: str, photos: Sequence[bytes], number: int, met: Met) -> None:
         except (OSError, http.client.HTTPException) as error:
             met.fail(f"{method} {path}: {error!r}")
             connection.close()
+            return None
+        if response.status == 409 and may_be_of_other_model:
+            met.count_other_model()
             return None
         if response.status != 200:
             met.fail(f"{method} {path}: {response.status} {content[:300]!r}")
@@ -109,6 +154,12 @@ def ask_again(url: str, photos: Sequence[bytes], number: int, met: Met) -> None:
             continue
         answer = orjson.loads(content)
         met.judge_panel(answer, 1000 * (time.perf_counter() - started))
+        query = urllib.parse.urlencode(
+            {"query": answer["search"]["query"], "page": 2, "page_size": 3}
+        )
+        content = ask("GET", f"/v1/search?{query}", may_be_of_other_model=True)
+        if content:
+            met.judge_page(orjson.loads(content))
         product = answer["objects"][0]["product"]
         if product:
             sku = urllib.parse.quote(product["sku_id"])

@@ -1,15 +1,16 @@
 """Changes model and index of the recognition service while it is asked.
 
 Two releases alternate: two versions of the model, and two generations of the
-index whose titles carry the generation's number. Clients ask without a pause:
-for a photo's panel, for the products of a SKU, and for pictures whose URLs an
-answer gave. Fails if a request fails, if an answer mixes releases (by its
+index whose titles carry the generation's number, with a vector index each.
+Clients ask without a pause: for a photo's panel and results, for the next page
+of these, for the products of a SKU, and for pictures whose URLs an answer gave.
+Fails if a request fails, if an answer mixes releases (by its
 versions and by every title in it), if a release does not come into use, or if
 memory grows.
 
 examples:
   python -m benchmarks.recognition.swap_under_load
-  python -m benchmarks.recognition.swap_under_load --swaps 60 --seconds 10
+  python -m benchmarks.recognition.swap_under_load --clients 16
 """
 
 import argparse
@@ -49,10 +50,12 @@ def main(argv: list[str] | None = None) -> None:
         models = root / "models" / version.resolve().parent.name
         for name in ("1", "2"):
             shutil.copytree(version, models / name)
+        index = generations.resolve_generation(arguments.product_index)
         found = marked_releases.write(
             root,
             [models / "1", models / "2"],
-            generations.resolve_generation(arguments.product_index),
+            index,
+            marked_releases.pictures_of(index),
         )
         failures = swap(
             root,
@@ -138,7 +141,9 @@ def swap(
     shown = [f"{each:.1f}" for each in until_used if each is not None]
     print(
         f"{swaps} swaps, {seconds:g} s apart; in use after {', '.join(shown)} "
-        f"s\n{met.num_requests} requests, {len(met.failures)} faults; answers "
+        f"s\n{met.num_requests} requests, {len(met.failures)} faults, "
+        f"{met.num_other_model} pages asked again by photo since the model had "
+        f"changed; {met.num_pages} pages, {met.num_results} results; answers "
         f"by release {dict(met.releases)}\nlatency of panels p50 "
         f"{np.percentile(met.latencies, 50):.1f} ms, p99 "
         f"{np.percentile(met.latencies, 99):.1f} ms, most "

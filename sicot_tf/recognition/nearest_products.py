@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from sicot_tf.catalogue import product_index
+from sicot_tf.catalogue import vector_index
 from sicot_tf.catalogue import vectors
 from sicot_tf.recognition import wishes
-from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.stages import nearest_pictures
 
 # Pictures that are looked at; with filters of price or tags, which only
@@ -49,16 +49,25 @@ class Found:
 
 
 class Products:
-    """Products of a release by id, each looked up once."""
+    """Products of an index by id, each looked up once.
 
-    def __init__(self, release: open_release.OpenRelease):
-        self._release = release
+    Args:
+        vectors: what knows of changes since; None: there are none.
+    """
+
+    def __init__(
+        self,
+        index: product_index.ProductIndex,
+        vectors: vector_index.VectorIndex | None,
+    ):
+        self._index = index
+        self._vectors = vectors
         self._known: dict[str, product_index.Product | None] = {}
 
     def find(self, ids: Iterable[str]) -> None:
         """Looks all of them up at once."""
         missing = dict.fromkeys(each for each in ids if each not in self._known)
-        plain, vectors = [], self._release.vector_index
+        plain, vectors = [], self._vectors
         for product_id in missing:
             changed, product = False, None
             if vectors is not None:
@@ -67,14 +76,14 @@ class Products:
                 self._known[product_id] = product
             else:
                 plain.append(product_id)
-        found = self._release.index.products(plain)
+        found = self._index.products(plain)
         self._known |= {each: found.get(each) for each in plain}
 
     def of_sku(self, sku_id: str) -> product_index.Product | None:
         """The newest product of a SKU, with all that was changed since."""
-        limit = 1 if self._release.vector_index is None else _MAX_OF_SKU
-        found = self._release.index.products_of(sku_id, limit)
-        for product in now(self._release, found):
+        limit = 1 if self._vectors is None else _MAX_OF_SKU
+        found = self._index.products_of(sku_id, limit)
+        for product in now(self._vectors, found):
             if product.sku_id == sku_id:
                 return product
         # Those that came since are known by their pictures.
@@ -89,11 +98,10 @@ class Products:
 
 
 def now(
-    release: open_release.OpenRelease,
+    vectors: vector_index.VectorIndex | None,
     products: Iterable[product_index.Product],
 ) -> list[product_index.Product]:
     """Products of the product index as they are now, without deleted ones."""
-    vectors = release.vector_index
     if vectors is None:
         return list(products)
     found = []
@@ -104,7 +112,7 @@ def now(
 
 
 def search(
-    release: open_release.OpenRelease,
+    index: vector_index.VectorIndex,
     query: np.ndarray,
     k: int,
     category: str | None = None,
@@ -115,9 +123,7 @@ def search(
         query: `[dim]` float32 of length 1.
         category: only its products.
     """
-    (hits,) = release.vector_index.search(
-        query[np.newaxis], k, category=category
-    )
+    (hits,) = index.search(query[np.newaxis], k, category=category)
     return hits
 
 

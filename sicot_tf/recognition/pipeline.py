@@ -76,7 +76,9 @@ async def recognise(
     def look_up() -> tuple[
         Shares, list[answers.RecognisedObject], answers.Search | None
     ]:
-        products = nearest_products.Products(release)
+        products = nearest_products.Products(
+            release.index, release.vector_index
+        )
         with watch.stage("search"):
             wanted = wishes.category or wishes.similar or has_results
             nearest = similar_products.Nearest([[] for _ in seen], [])
@@ -144,7 +146,9 @@ async def search_photo(
         )
 
     def look_up() -> answers.Search:
-        products = nearest_products.Products(release)
+        products = nearest_products.Products(
+            release.index, release.vector_index
+        )
         with watch.stage("search"):
             nearest = _nearest(
                 seen[:1], release, products, settings, wishes, True
@@ -178,7 +182,9 @@ async def search_query(
         with watch.stage("results"):
             return similar_products.of_token(
                 *(wishes, request.release),
-                nearest_products.Products(request.release),
+                nearest_products.Products(
+                    request.release.index, request.release.vector_index
+                ),
                 picture_url=request.picture_url,
                 by_quality=request.by_quality,
             )

@@ -3,12 +3,9 @@
 import asyncio
 import concurrent.futures
 import functools
-import math
 import os
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import model_server
@@ -135,7 +132,7 @@ async def recognise_boxes(
     if embedded is None:
         queries = [
             LookedFor(
-                _unit(each.embedding),
+                query_token.direction(each.embedding),
                 box,
                 "photo" if box == frame and box_from != "user" else box_from,
             )
@@ -143,7 +140,7 @@ async def recognise_boxes(
         ]
     else:
         queries = [
-            LookedFor(_unit(each.vector), box, box_from)
+            LookedFor(query_token.direction(each.vector), box, box_from)
             for each, box in zip(embedded, boxes)
         ]
         if box_from != "user":
@@ -172,18 +169,6 @@ async def _embed(
         return await server.embed(
             release.model_name, release.model_version, pictures
         )
-
-
-def _unit(vector: np.ndarray | None) -> np.ndarray | None:
-    """`[dim]` float32 of length 1; None for one without direction."""
-    if vector is None:
-        return None
-    # Squares of large numbers leave float32.
-    length = float(np.linalg.norm(vector.astype(np.float64)))
-    if not 0 < length < math.inf:
-        return None
-    # What a token tells, so that all pages of the results agree.
-    return query_token.rounded(np.float32(vector / length))
 
 
 async def _decode(function: Callable[..., Any], *arguments: Any) -> Any:

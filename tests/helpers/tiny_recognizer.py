@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from sicot_tf.recognition.releases import release_check
@@ -67,10 +69,10 @@ def write_index(root: pathlib.Path) -> pathlib.Path:
     return root / "index"
 
 
-def write_vectors(
-    root: pathlib.Path, model: pathlib.Path, name: str = "2026-01-02-vv"
-) -> pathlib.Path:
-    """The vector index of these pictures, by a model's `embedding`."""
+def embedded_pictures(
+    model: pathlib.Path,
+) -> list[tuple[str, int, str | None, np.ndarray]]:
+    """What `tiny_vector_index.write` takes, by a model's `embedding`."""
     import tensorflow as tf
 
     embed = tf.saved_model.load(str(model)).signatures["embedding"]
@@ -80,10 +82,17 @@ def write_vectors(
         pictures.append(
             (product_id, 0, category, found["embedding"][0].numpy())
         )
+    return pictures
+
+
+def write_vectors(
+    root: pathlib.Path, model: pathlib.Path, name: str = "2026-01-02-vv"
+) -> pathlib.Path:
+    """The vector index of these pictures, by a model's `embedding`."""
     tiny_vector_index.write(
         root / "vectors",
         name,
-        pictures,
+        embedded_pictures(model),
         saved_model_sha256=product_index.embedding_model_sha256(model),
         product_index_identity=release_check.index_identity(
             generations.resolve_generation(root / "index")

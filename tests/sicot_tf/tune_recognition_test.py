@@ -8,8 +8,11 @@ import PIL.Image
 import tensorflow as tf
 
 from sicot_tf import tune_recognition
+from sicot_tf.catalogue import product_index
 from sicot_tf.recognition import settings
+from sicot_tf.recognition.releases import release_check
 from tests.helpers import tiny_index
+from tests.helpers import tiny_vector_index
 
 PRODUCTS = (
     ("shop/1", "cola", "drink"),
@@ -130,6 +133,51 @@ class TuneRecognitionTest(tf.test.TestCase):
         self.tune()
         again = json.loads((self.folder / "recognition.json").read_text())
         self.assertEqual(again, found)
+
+    def test_search(self):
+        """Broken: a SKU without records is never answered, or the search
+        spoils what the classifier knows; or its settings do not arrive."""
+        self.write_records(cola_1="0.9 0.1", pan_1="0.2 0.9")
+        (self.folder / "records-0.jsonl").rename(self.folder / "known-0.jsonl")
+        # The classifier has no cup: it takes the second one for a cola.
+        self.write_records(
+            cola_3="0.8 0.1", pan_3="0.1 0.9", cup_1="0.6 0.7", cup_2="0.7 0.6"
+        )
+        generation = tiny_index.write(
+            self.folder / "index", "2026-01-02-aa",
+            (*PRODUCTS, ("shop/3", "cup", "kitchen")),
+        )  # fmt: skip
+        vectors = tiny_vector_index.write(
+            self.folder / "vectors",
+            "2026-01-02-vv",
+            [
+                ("shop/1", 0, "drink", (1, 0)),
+                ("shop/2", 0, "kitchen", (0, 1)),
+                ("shop/3", 0, "kitchen", (1, 1)),
+            ],
+            saved_model_sha256=product_index.embedding_model_sha256(
+                self.folder / "model" / "2"
+            ),
+            product_index_identity=release_check.index_identity(generation),
+        )
+        printed = self.tune(
+            *("--vector_index", str(vectors.parent)),
+            *("--records", str(self.folder / "known-*.jsonl")),
+            *("--queries", str(self.folder / "records-*.jsonl")),
+        )
+        found = json.loads((self.folder / "recognition.json").read_text())
+        self.assertEqual(found["vector_index_generation"], "2026-01-02-vv")
+        groups = found["measured"]["search"]["groups"]
+        self.assertEqual(groups["unknown"]["num_queries"], 2)
+        self.assertEqual(groups["unknown"]["recogniser"]["right"], 0.0)
+        self.assertEqual(groups["unknown"]["fused"]["right"], 1.0)
+        self.assertEqual(groups["known"]["fused"]["right"], 1.0)
+        chosen = settings.read(self.folder / "recognition.json")
+        self.assertGreater(chosen.sku_search_weight, 0)
+        self.assertLess(chosen.sku_search_threshold, 1)
+        self.assertEqual(chosen.search_certainty, 1.0)
+        self.assertIn("unknown SKUs (2 queries), top-1", printed)
+        self.assertLessEqual(max(map(len, printed.splitlines()[:-1])), 80)
 
     def test_scenes(self):
         """Broken: boxes are chosen on heat maps of other scenes, or what was

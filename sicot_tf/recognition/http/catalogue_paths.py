@@ -69,7 +69,8 @@ def add(app: fastapi.FastAPI, service: Service, guarded: list[Any]) -> None:
 
         def look(release: open_release.OpenRelease) -> Products | None:
             found = nearest_products.now(
-                release, release.index.products_of(sku_id, _MAX_PRODUCTS)
+                release.vector_index,
+                release.index.products_of(sku_id, _MAX_PRODUCTS),
             )
             url = service.pictures_of(release).url
             return found and Products(

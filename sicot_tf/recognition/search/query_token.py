@@ -7,6 +7,7 @@ narrowed to, and the embedding in float16, as URL-safe base64.
 import base64
 import binascii
 import dataclasses
+import math
 import struct
 
 import numpy as np
@@ -49,6 +50,14 @@ def rounded(vector: np.ndarray) -> np.ndarray:
     """The vector that `decode` gives for this one: `[dim]` of length 1."""
     told = vector.astype(_HALF).astype(np.float32)
     return told / np.float32(_length(told))
+
+
+def direction(vector: np.ndarray | None) -> np.ndarray | None:
+    """`rounded` of a vector of any length; None for one without direction."""
+    length = 0.0 if vector is None else _length(vector)
+    if not 0 < length < math.inf:
+        return None
+    return rounded(np.float32(vector / length))
 
 
 def _length(vector: np.ndarray) -> float:

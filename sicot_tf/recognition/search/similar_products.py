@@ -50,7 +50,7 @@ def nearest(
         []
         if query is None
         else nearest_products.search(
-            release,
+            release.vector_index,
             query,
             num_neighbours if place else max(num_neighbours, num_pictures),
         )
@@ -124,7 +124,7 @@ def of_token(
     hits = []
     if not wanted.category_filter:
         hits = nearest_products.search(
-            release, query.vector, nearest_products.num_pictures(wanted)
+            index, query.vector, nearest_products.num_pictures(wanted)
         )
     return _make(
         *(query, hits, wanted, release, products),
@@ -151,7 +151,7 @@ def _make(
     name = wanted.category_filter or query.category
     if name:
         within = nearest_products.search(
-            release, query.vector, nearest_products.num_pictures(wanted), name
+            index, query.vector, nearest_products.num_pictures(wanted), name
         )
         # What the user says is meant; what the service guesses may be wrong.
         hits = (

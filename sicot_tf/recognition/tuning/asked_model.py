@@ -39,6 +39,10 @@ class Recognised:
 class AskedModel:
     """An exported model in this process.
 
+    Attributes:
+        folder: of the version.
+        version: its number.
+
     Args:
         path: the base path (its highest version is taken) or one version.
 
@@ -48,6 +52,7 @@ class AskedModel:
 
     def __init__(self, path: pathlib.Path):
         folder = release_check.newest_version(path)
+        self.folder = folder
         self.version = int(folder.name)
         self._model = servable.Servable(path.name, self.version, folder)
 
@@ -68,6 +73,18 @@ class AskedModel:
                 outputs[3],
             )
             for outputs in self._ask("recognition", names, images, _BATCH)
+        ]
+
+    def embed(
+        self, images: Sequence[pathlib.Path | bytes]
+    ) -> list[np.ndarray | None]:
+        """`[dim]` float32 of pictures by the branch trained for search.
+
+        None for one that can't be decoded.
+        """
+        return [
+            outputs and outputs[0]
+            for outputs in self._ask("search", ("embedding",), images, _BATCH)
         ]
 
     def heat_maps(

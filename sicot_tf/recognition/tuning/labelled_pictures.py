@@ -47,6 +47,11 @@ def read_pictures(pattern: str, split: str) -> list[LabelledPicture]:
     ]
 
 
+def read_sku_ids(pattern: str) -> set[str]:
+    """SKUs of the raw records of all splits: those a classifier can know."""
+    return {str(row["sku_id"]) for _, row in _read(pattern, None, "sku_id")}
+
+
 def read_scenes(pattern: str, splits: Sequence[str]) -> list[Scene]:
     """Scenes of some splits: `split`, `image`, `objects` with a `box` each.
 
@@ -64,7 +69,7 @@ def read_scenes(pattern: str, splits: Sequence[str]) -> list[Scene]:
 
 
 def _read(
-    pattern: str, splits: Sequence[str], label: str
+    pattern: str, splits: Sequence[str] | None, label: str
 ) -> list[tuple[pathlib.Path, dict[str, Any]]]:
     """(image, record) of the splits' records, in the order of the files."""
     paths = sorted(map(pathlib.Path, glob.glob(pattern)))
@@ -72,21 +77,22 @@ def _read(
         raise ValueError(f"Expected files, found none at {pattern}.")
     found = [row for path in paths for row in _read_file(path, splits, label)]
     if not found:
+        wanted = " or ".join(splits or ["any"])
         raise ValueError(
-            f"Expected records with split {' or '.join(splits)} in {pattern}, "
+            f"Expected records with split {wanted} in {pattern}, "
             f"found none in {len(paths)} files. Name another --split."
         )
     return found
 
 
 def _read_file(
-    path: pathlib.Path, splits: Sequence[str], label: str
+    path: pathlib.Path, splits: Sequence[str] | None, label: str
 ) -> Iterator[tuple[pathlib.Path, dict[str, Any]]]:
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
-                is_wanted = row["split"] in splits
+                is_wanted = splits is None or row["split"] in splits
                 image = path.parent / row["image"]
                 row[label]
             except (ValueError, KeyError, TypeError) as error:

@@ -43,8 +43,47 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"{each['num_recognised']:>7,} pictures, "
                 f"{each['num_recognised_right']:,} right"
             )
+    if "search" in measured:
+        yield from _search(measured["search"])
     if "boxes" in measured:
         yield from _boxes(measured["boxes"], settings)
+
+
+def _search(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Recogniser, search and both, for SKUs known and unknown to it."""
+    yield (
+        f"queries: search {measured['weight']:g}, sharpness "
+        f"{measured['sharpness']:g}, recognised from "
+        f"{measured['threshold']:.3f}"
+    )
+    for name, group in measured["groups"].items():
+        yield f"{name} SKUs ({group['num_queries']:,} queries), top-1"
+        for key, text in (
+            ("recogniser", "by the recogniser"),
+            ("search", "by search"),
+            ("fused", "fused"),
+            ("fused_on_other_skus", "  chosen on other SKUs"),
+        ):
+            yield _line(text, group[key])
+        for key, text in (
+            ("recognised_by_recogniser", "recogniser"),
+            ("recognised_by_fused", "fused"),
+        ):
+            found = group[key]
+            yield (
+                f"  recognised, {text:<22}{found['num']:>7,} queries, "
+                f"{found['num_right']:,} right"
+            )
+    if "category_of_results" in measured:
+        yield "true SKU among the first 20 results"
+        for each in measured["category_of_results"]["candidates"]:
+            certainty = each["certainty"]
+            chosen = certainty == measured["category_of_results"]["certainty"]
+            yield _line(
+                f"narrowed if surer than {certainty:g} "
+                f"({each['num_narrowed']:,})",
+                each,
+            ) + (" <-" if chosen else "")
 
 
 def _boxes(

@@ -19,7 +19,8 @@ from tests.helpers import tiny_server
 class SwapTest(unittest.TestCase):
     def test_answers_are_of_one_release(self):
         """Breaks if a request fails while a release changes, or is answered
-        with the SKU of one model and the title of the other one's index."""
+        with the SKU of one model and the title of the other one's index, or
+        with results of the other one's vectors."""
         root = pathlib.Path(self.enterContext(tempfile.TemporaryDirectory()))
         models = [root / "models" / "tiny" / name for name in ("1", "2")]
         tiny_server.write_saved_model(models[0])
@@ -28,7 +29,10 @@ class SwapTest(unittest.TestCase):
         tiny_server.write_saved_model(models[1], sku_ids=reverse)
         index = tiny_recognizer.write_index(root)
         found = marked_releases.write(
-            root, models, generations.resolve_generation(index)
+            root,
+            models,
+            generations.resolve_generation(index),
+            tiny_recognizer.embedded_pictures(models[0]),
         )
         photo = tiny_server.make_jpeg(2)
         [place] = {

@@ -86,6 +86,6 @@ def accuracy(right: np.ndarray, skus: np.ndarray) -> dict[str, float]:
     }
 
 
-def numbers(sku_ids: Sequence[str]) -> np.ndarray:
+def numbers(sku_ids: Sequence[str] | np.ndarray) -> np.ndarray:
     """`[pictures]` integers from 0, equal for equal SKUs."""
     return np.unique(sku_ids, return_inverse=True)[1]

@@ -105,14 +105,10 @@ def choose(
         "groups": {
             name: {
                 "num_queries": int(group.sum()),
-                "recogniser": candidates.accuracy(right[0][group], skus[group]),
-                "search": candidates.accuracy(
-                    right[search][group], skus[group]
-                ),
-                "fused": candidates.accuracy(right[best][group], skus[group]),
-                "fused_on_other_skus": candidates.accuracy(
-                    on_others[group], skus[group]
-                ),
+                "recogniser": _accuracy(right[0], skus, group),
+                "search": _accuracy(right[search], skus, group),
+                "fused": _accuracy(right[best], skus, group),
+                "fused_on_other_skus": _accuracy(on_others, skus, group),
                 "recognised_by_recogniser": _recognised(
                     right[0], recognised, group
                 ),
@@ -221,6 +217,12 @@ def _threshold(right: np.ndarray, scores: np.ndarray, aim: float) -> float:
     ends = np.append(np.diff(scores[order]) != 0, True)
     good = np.flatnonzero(ends & (shares >= aim))
     return float(min(scores[order][good[-1]], 1.0)) if len(good) else 1.0
+
+
+def _accuracy(
+    right: np.ndarray, skus: np.ndarray, group: np.ndarray
+) -> dict[str, float]:
+    return candidates.accuracy(right[group], candidates.numbers(skus[group]))
 
 
 def _recognised(

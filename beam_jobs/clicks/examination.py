@@ -21,7 +21,7 @@ from sicot_tf import files
 MAX_PLACES = 50
 _ITERATIONS = 2000
 # Fewer harvested clicks at a place tell nothing of it.
-MIN_CLICKS = 10
+MIN_CLICKS = 20
 # Counts of pairs are fractions, summed as whole millionths: the order in which
 # threads add them must not matter.
 _UNIT = 1_000_000
@@ -108,8 +108,6 @@ def read(path: pathlib.Path) -> list[float]:
     found = files.read_json(path)
     if isinstance(found, dict):
         found = found.get("examination")
-    if isinstance(found, dict):
-        found = found.get("places")
     if (
         not isinstance(found, list)
         or not found

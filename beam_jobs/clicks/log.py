@@ -22,10 +22,13 @@ from beam_jobs.catalogue import merge_products
 
 # So unlikely is a visitor whose clicks all were at the first place.
 _FIRST_PLACE_CHANCE = 1e-4
+# Who was shown so many products and clicked at most of them reads no page.
+_LEAST_SHOWN = 30
 _HOUR = 3_600_000_000
 
 _PRODUCTS = """
-    create table products as select product_id, sku_id, images, file
+    create table products as select product_id, sku_id, images, file,
+      lower(concat_ws(' ', title, tags, category)) as words
     from latest where not deleted
 """
 _PAGES = """
@@ -78,8 +81,10 @@ _RATES = f"""
       group by page_rows.visitor)
     select visitor, coalesce(pages, 0) as pages,
       coalesce(clicks_an_hour, 0) as clicks_an_hour,
-      coalesce(clicks, 0) as clicks, coalesce(firsts, 0) as firsts
+      coalesce(clicks, 0) as clicks, coalesce(firsts, 0) as firsts, shown
     from (select visitor, max(n) as pages from paging group by visitor)
+    full join (select visitor, sum(len(shown)) as shown from pages
+      where visitor is not null group by visitor) using (visitor)
     full join (select visitor, max(n) as clicks_an_hour from clicking
       group by visitor) using (visitor)
     full join at_places using (visitor)
@@ -88,8 +93,11 @@ _ROBOTS = """
     create table robots as select visitor, case
       when pages > $max_pages then 'robot_pages'
       when clicks_an_hour > $max_clicks then 'robot_clicks'
+      when shown >= $least_shown and 2 * clicks > shown
+        then 'robot_everything'
       else 'robot_first_place' end as reason
     from rates where pages > $max_pages or clicks_an_hour > $max_clicks
+      or (shown >= $least_shown and 2 * clicks > shown)
       or (firsts = clicks and clicks >= $min_firsts)
 """
 _STATES = """
@@ -109,7 +117,7 @@ _SHOWS = """
       with people as (
         select page, image, split, shown, similarities from pages
         where page not in (select page from states
-          where state in ('robot_pages', 'robot_clicks', 'robot_first_place'))),
+          where starts_with(state, 'robot_'))),
       each as (
         select page, image, split, unnest(shown) as product_id,
           generate_subscripts(shown, 1) as position,
@@ -157,6 +165,7 @@ def open_log(
     limits = {
         "max_pages": max_pages_per_hour,
         "max_clicks": max_clicks_per_hour,
+        "least_shown": _LEAST_SHOWN,
     }
     database.execute(_ROBOTS, {**limits, "min_firsts": _min_firsts(database)})
     database.execute(_STATES)

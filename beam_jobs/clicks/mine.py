@@ -10,6 +10,7 @@ only `run.json` differs.
 """
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import logging
@@ -26,7 +27,7 @@ import duckdb
 from apache_beam.options import pipeline_options as beam_options
 
 from beam_jobs.catalogue import parse_catalogue
-from beam_jobs.clicks import examination
+from beam_jobs.clicks import estimate
 from beam_jobs.clicks import hard_negatives
 from beam_jobs.clicks import log
 from beam_jobs.clicks import outcome
@@ -132,7 +133,7 @@ class _Job:
             self._parse()
         with parquet_tables.plain_name(self._work) as plain:
             with self._stage("pages, robots and triplets"):
-                database, places = self._choose(plain)
+                database, found = self._choose(plain)
             with self._stage("pictures"):
                 tables = self._store(triplets.pictures(database), "shown")
                 if self._settings.vector_index is not None:
@@ -146,7 +147,7 @@ class _Job:
                     database,
                     tables,
                     plain / "shards",
-                    places=places,
+                    places=found.places,
                     max_weight=self._settings.max_weight,
                     shard_triplets=self._settings.shard_triplets,
                     seed=self._settings.seed,
@@ -159,11 +160,7 @@ class _Job:
                 )
             database.close()
         report |= {"dropped_for_pictures": dropped, "shards": shards}
-        report["examination"] = {
-            "places": places,
-            "source": "file" if self._settings.examination else "log",
-            "harvested_clicks": self._harvested,
-        }
+        report["examination"] = dataclasses.asdict(found)
         with self._stage("write triplets"):
             self._run_each(
                 sorted(shards),
@@ -193,7 +190,7 @@ class _Job:
 
     def _choose(
         self, plain: pathlib.Path
-    ) -> tuple[duckdb.DuckDBPyConnection, list[float]]:
+    ) -> tuple[duckdb.DuckDBPyConnection, estimate.Estimate]:
         """The database, and how often each place is looked at."""
         settings = self._settings
         parts = plain / "parts"
@@ -213,12 +210,7 @@ class _Job:
             max_pages_per_hour=settings.max_pages_per_hour,
             max_clicks_per_hour=settings.max_clicks_per_hour,
         )
-        shows, clicked = examination.harvest(database)
-        self._harvested = [round(each, 3) for each in clicked.sum(0).tolist()]
-        if settings.examination is not None:
-            places = examination.read(settings.examination)
-        else:
-            places = examination.complete(examination.fit(shows, clicked))
+        found = estimate.estimate(database, settings.examination)
         triplets.choose(
             database,
             _folders(self._catalogue),
@@ -226,7 +218,7 @@ class _Job:
             negatives=settings.negatives,
             below=settings.below,
         )
-        return database, places
+        return database, found
 
     def _store(self, paths: Sequence[str], kind: str) -> list[pathlib.Path]:
         return store_pictures.store(

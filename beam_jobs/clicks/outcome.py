@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow.parquet as pq
 
+from beam_jobs.clicks import estimate
 from beam_jobs.clicks import log
 from beam_jobs.clicks import parse_clicks
 from beam_jobs.records import raw_records
@@ -24,6 +25,7 @@ STATES = {
     "double_click": "the same product of the same page again",
     "robot_pages": "of a visitor with too many pages in an hour",
     "robot_clicks": "of a visitor with too many clicks in an hour",
+    "robot_everything": "of a visitor who clicked at most of what was shown",
     "robot_first_place": "of a visitor who always clicked at the first place",
     "test_split": "a click of the test split, which is left out",
     "unknown_product": "the catalogue has no such product (rejects.jsonl)",
@@ -193,7 +195,8 @@ def table(report: dict[str, Any]) -> str:
     for name, text in STATES.items():
         if count := report["rows"][name]:
             lines.append(f"  {name:22}{count:>12,}  {text}")
-    lines.append(f"{'reasons of rejects':24}")
+    if report["rejects"]:
+        lines.append("reasons of rejects")
     for name, count in report["rejects"].items():
         lines.append(f"  {name:22}{count:>12,}")
     lines.append(f"{'pages':24}{report['pages']:>12,}")
@@ -206,6 +209,8 @@ def table(report: dict[str, Any]) -> str:
     for name, count in report["dropped_for_pictures"].items():
         lines.append(f"  left out: {name:12}{count:>12,}  picture unreadable")
     found = report["examination"]
-    lines.append(f"examination of each place, from the {found['source']}")
+    lines.append(
+        f"examination of each place ({estimate.METHODS[found['method']]})"
+    )
     lines.append("  " + " ".join(f"{each:.3f}" for each in found["places"]))
     return "\n".join(lines)

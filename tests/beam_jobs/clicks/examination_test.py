@@ -73,7 +73,7 @@ class ExaminationTest(tf.test.TestCase):
     def test_too_few_clicks(self):
         """Breaks if a place is judged by chance."""
         shows = np.array([[100.0, 100.0, 100.0]])
-        fitted = examination.fit(shows, np.array([[50.0, 25.0, 9.0]]))
+        fitted = examination.fit(shows, np.array([[50.0, 25.0, 19.0]]))
         self.assertAllEqual(np.isnan(fitted), [False, False, True])
         self.assertAllClose(
             examination.complete(fitted), [1, 0.5, 0.5], atol=1e-3

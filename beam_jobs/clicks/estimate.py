@@ -1,0 +1,69 @@
+"""Which way the examination of the places is found."""
+
+import dataclasses
+import logging
+import pathlib
+
+import duckdb
+import numpy as np
+
+from beam_jobs.clicks import alike_products
+from beam_jobs.clicks import examination
+
+_log = logging.getLogger(__name__)
+
+METHODS = {
+    "file": "as given",
+    "harvested": "same query picture and product at several places",
+    "similarity": "regressed on the similarity in the log",
+    "words": "regressed on the words that a product shares with its page",
+    "none": "nothing tells it: clicks of all places weigh the same",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """How often each place is looked at.
+
+    Attributes:
+        method: one of `METHODS`.
+        places: from the first on, which is 1.
+        clicks: of each place, that the estimate stands on.
+    """
+
+    method: str
+    places: list[float]
+    clicks: list[float]
+
+
+def estimate(
+    database: duckdb.DuckDBPyConnection, given: pathlib.Path | None
+) -> Estimate:
+    """Takes the file, or the first way for which the log has enough clicks.
+
+    Args:
+        database: of `log`.
+        given: a file for `examination.read`.
+    """
+    if given is not None:
+        return Estimate("file", examination.read(given), [])
+    for method, count in (
+        ("harvested", examination.harvest),
+        ("similarity", alike_products.by_similarity),
+        ("words", alike_products.by_words),
+    ):
+        shows, clicks = count(database)
+        fitted = examination.fit(shows, clicks)
+        known = ~np.isnan(fitted)
+        # Of few places the rest would be a guess.
+        if known.any() and known.mean() >= 0.5:
+            return Estimate(
+                method,
+                examination.complete(fitted),
+                [round(each, 3) for each in clicks.sum(0).tolist()],
+            )
+    _log.warning(
+        "the log has too few clicks to tell how often places are looked at; "
+        "all clicks weigh the same. Give more days of it, or --examination"
+    )
+    return Estimate("none", [1.0], [])

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Mapping
 
 from sicot_tf import command_line
+from sicot_tf import files
 from sicot_tf.data import generations
 
 if typing.TYPE_CHECKING:
@@ -111,6 +112,13 @@ def _next_command(generation: pathlib.Path, output: pathlib.Path) -> str:
     """The build of the replayed records alone, with the title's column."""
     from sicot_tf.data import dataset
 
+    if "clicks" in files.read_json(generation / generations.MANIFEST):
+        # The manifest knows the names of the catalogue's files only.
+        log = shlex.quote(str(output))
+        return (
+            f"python -m beam_jobs.mine_clicks --clicks {log} "
+            "--catalogue CATALOGUE --output DIR"
+        )
     command = [
         *("python", "-m", "beam_jobs.build_dataset"),
         *("--input", str(output)),

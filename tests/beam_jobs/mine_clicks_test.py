@@ -1,5 +1,7 @@
 import collections
+import contextlib
 import hashlib
+import io
 import json
 import os
 import pathlib
@@ -14,6 +16,7 @@ import PIL.Image
 import tensorflow as tf
 
 from beam_jobs import mine_clicks
+from beam_jobs import replay_rejects
 from beam_jobs.clicks import write_shards
 from sicot_tf import files
 from sicot_tf.data import generations
@@ -193,9 +196,19 @@ class MineClicksTest(tf.test.TestCase):
         generation = _mine(self.folder)
         tiny_clicks.write_pictures(self.folder, "x")
         tiny_clicks.write_catalogue(self.folder, {**_SKUS, "x": "sku x"})
-        again = self.folder / "clicks.jsonl"
-        again.write_bytes((generation / "rejects.jsonl").read_bytes())
-        self.assertEqual(_ids(_triplets(_mine(self.folder))), [("2", "x", "a")])
+        rejects = (generation / "rejects.jsonl").read_bytes()
+        (self.folder / "clicks.jsonl").write_bytes(rejects)
+        expected = [("2", "x", "a")]
+        self.assertEqual(_ids(_triplets(_mine(self.folder))), expected)
+        # The other way; the file may lie elsewhere.
+        again = self.folder / "elsewhere" / "again.jsonl"
+        again.parent.mkdir()
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            replay_rejects.main([str(generation), "--output", str(again)])
+        self.assertIn("python -m beam_jobs.mine_clicks", told.getvalue())
+        again.rename(self.folder / "clicks.jsonl")
+        self.assertEqual(_ids(_triplets(_mine(self.folder))), expected)
 
     def test_robots(self):
         """Breaks if who clicks too fast, or always at the first place, is
@@ -212,14 +225,23 @@ class MineClicksTest(tf.test.TestCase):
         for number in range(12):
             time_ = f"2026-11-27T10:00:{number:02}Z"
             rows.append(row(f"q{number}", "ab", 2, visitor="quick", time=time_))
+        for number in range(5):
+            time_ = f"2026-11-{number + 1:02}T10:00:00Z"
+            for place in range(1, 7):
+                rows.append(
+                    row(f"e{number}", "abcdef", place, visitor="all")
+                    | {"time": time_}
+                )
         self._log(*rows, row("last", "cd", 2))
         generation = _mine(self.folder, "--max_clicks_per_hour", "10")
         report = files.read_json(generation / "report.json")
-        # 61 of 93 clicks at the first place: 40 in a row have a chance of
-        # 5e-8, and the limit is 1e-4.
+        # 65 of 123 clicks at the first place: 40 in a row have a chance of
+        # 8e-12, and the limit is 1e-4.
         self.assertEqual(
-            report["robots"], {"robot_clicks": 1, "robot_first_place": 1}
+            report["robots"],
+            {"robot_clicks": 1, "robot_everything": 1, "robot_first_place": 1},
         )
+        self.assertEqual(report["rows"]["robot_everything"], 30)
         self.assertEqual(report["rows"]["robot_first_place"], 40)
         self.assertEqual(report["rows"]["robot_clicks"], 12)
 

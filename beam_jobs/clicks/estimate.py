@@ -29,11 +29,14 @@ class Estimate:
         method: one of `METHODS`.
         places: from the first on, which is 1.
         clicks: of each place, that the estimate stands on.
+        click_rates: of each place, as a share of that of the first: what
+            examination were if all places had products that fit as well.
     """
 
     method: str
     places: list[float]
     clicks: list[float]
+    click_rates: list[float]
 
 
 def estimate(
@@ -45,8 +48,9 @@ def estimate(
         database: of `log`.
         given: a file for `examination.read`.
     """
+    rates = _click_rates(database)
     if given is not None:
-        return Estimate("file", examination.read(given), [])
+        return Estimate("file", examination.read(given), [], rates)
     for method, count in (
         ("harvested", examination.harvest),
         ("similarity", alike_products.by_similarity),
@@ -61,9 +65,20 @@ def estimate(
                 method,
                 examination.complete(fitted),
                 [round(each, 3) for each in clicks.sum(0).tolist()],
+                rates,
             )
     _log.warning(
         "the log has too few clicks to tell how often places are looked at; "
         "all clicks weigh the same. Give more days of it, or --examination"
     )
-    return Estimate("none", [1.0], [])
+    return Estimate("none", [1.0], [], rates)
+
+
+def _click_rates(database: duckdb.DuckDBPyConnection) -> list[float]:
+    rows = database.execute(
+        "select count(*) filter (is_clicked) / count(*) from shows "
+        f"where split != 'test' and position <= {examination.MAX_PLACES} "
+        "group by position order by position"
+    ).fetchall()
+    rates = [rate for (rate,) in rows]
+    return [rate / rates[0] for rate in rates] if rates and rates[0] else []

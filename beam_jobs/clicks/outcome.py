@@ -212,5 +212,11 @@ def table(report: dict[str, Any]) -> str:
     lines.append(
         f"examination of each place ({estimate.METHODS[found['method']]})"
     )
-    lines.append("  " + " ".join(f"{each:.3f}" for each in found["places"]))
+    lines.append(_numbers(found["places"]))
+    lines.append("click rate of each place, as a share of the first")
+    lines.append(_numbers(found["click_rates"]))
     return "\n".join(lines)
+
+
+def _numbers(places: Sequence[float]) -> str:
+    return "  " + " ".join(f"{each:.3f}" for each in places)

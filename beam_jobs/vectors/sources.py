@@ -9,8 +9,10 @@ import pathlib
 import sqlite3
 
 from beam_jobs.vectors import wanted
+from sicot_tf.catalogue import gallery
+from sicot_tf.catalogue import vector_rows
 
-FILE = "sources.sqlite"
+FILE = gallery.SOURCES
 
 _SCHEMA = """
 CREATE TABLE pictures (
@@ -63,8 +65,6 @@ def note_base(listed: pathlib.Path, base: pathlib.Path) -> None:
 
     Whether a picture has changed since is for others to find out.
     """
-    from sicot_tf.catalogue import vector_rows
-
     with wanted.opened(listed) as work:
         work.execute("ATTACH ? AS base", (str(base / FILE),))
         work.execute("ATTACH ? AS named", (str(base / vector_rows.STORE),))

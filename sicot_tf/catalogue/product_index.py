@@ -166,6 +166,13 @@ class ProductIndex:
                 found[each.product_id] = each
         return found
 
+    def titled(self, text: str, limit: int = 10) -> list[Product]:
+        """Products with a text in their title; reads all titles."""
+        return self._find(
+            "WHERE instr(lower(title), lower(?)) ORDER BY row LIMIT ?",
+            *(text, limit),
+        )
+
     def close(self) -> None:
         """Closes the file; later lookups raise ValueError."""
         self._closed = True

@@ -31,7 +31,7 @@ def make_predict(
     """
     k = min(top_k, classifier.num_classes)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def predict(images: tf.Tensor) -> dict[str, tf.Tensor]:
         x_v = visual_stream({"image": images}, training=False)
         logits = tf.cast(classifier(x_v), tf.float32)
@@ -51,7 +51,7 @@ def make_predict(
 def make_embed(visual_stream: keras.Model) -> Predict:
     """As `make_predict`, but to `features` `[batch, dim]` float32."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def embed(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"features": visual_stream({"image": images}, training=False)}
 

@@ -106,7 +106,11 @@ def _compute(
             _write(folder / "train.npy", frozen_layers, batches.files, views)
             center = dataset.make_evaluation_dataset(
                 batches.val_files, image_size=image_size, batch_size=_BATCH_SIZE
-            ).map(lambda batch: batch["image"])
+            ).map(
+                tf.autograph.experimental.do_not_convert(
+                    lambda batch: batch["image"]
+                )
+            )
             _write(
                 folder / "val.npy", frozen_layers, batches.val_files, [center]
             )
@@ -120,7 +124,7 @@ def _write(
 ) -> None:
     """`[len(record_files), len(views), ...]` float32."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def pass_through(images: tf.Tensor) -> tf.Tensor:
         return tf.cast(frozen_layers(images, training=False), tf.float32)
 

@@ -100,7 +100,7 @@ class TrainingStep:
             clipping, `gradient_norm`.
         """
 
-        @tf.function
+        @tf.function(autograph=False)
         def training_step(
             batch: Batch,
             total_weight: tf.Tensor,

@@ -31,7 +31,7 @@ def make_count_right(
         whose best class is their label.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def count_right(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         x_v = visual_stream({"image": batch["image"]}, training=False)
         _, best = classifier.top_k(x_v, 1)

@@ -40,7 +40,7 @@ class Collectives:
         self.num_workers = num_workers
         self.worker_index = worker_index
         self._instance_keys = itertools.count(1)
-        self._sum = tf.function(self.all_reduce)
+        self._sum = tf.function(self.all_reduce, autograph=False)
 
     @property
     def is_chief(self) -> bool:

@@ -30,7 +30,7 @@ def fit(
         labels: `[n]` integers.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def slope_and_curvature(
         x: tf.Tensor, label: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:
@@ -77,7 +77,7 @@ def top_scores(
         and after.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def best(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = tf.cast(classifier(x), tf.float32)
         before, after = (

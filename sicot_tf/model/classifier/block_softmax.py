@@ -81,7 +81,7 @@ def logits(
     return tf.cast(product, tf.float32) + constant
 
 
-_compiled_logits = tf.function(logits, jit_compile=True)
+_compiled_logits = tf.function(logits, autograph=False, jit_compile=True)
 
 
 def _trained(features: tf.Tensor, block: Block) -> tf.Tensor:
@@ -118,7 +118,7 @@ def forward(
     return found, Forward(view, maximum, exponentials)
 
 
-@tf.function(jit_compile=True)
+@tf.function(autograph=False, jit_compile=True)
 def _statistics(
     values: tf.Tensor, maximum: tf.Tensor, labels: tf.Tensor, keep: bool
 ) -> tuple[Statistics, tf.Tensor | None]:
@@ -178,7 +178,7 @@ class LogitGradients(NamedTuple):
     by_bias: tf.Tensor
 
 
-@tf.function(jit_compile=True)
+@tf.function(autograph=False, jit_compile=True)
 def logit_gradients(
     features: tf.Tensor, passed: Forward, of_loss: LossGradient
 ) -> LogitGradients:

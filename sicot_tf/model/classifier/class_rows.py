@@ -40,8 +40,12 @@ class ClassRows:
             for block in layer.blocks
         ]
         # Compiled once for each size of block, of which there are two.
-        self._compiled_assign = tf.function(self._assign, jit_compile=True)
-        self._compiled_updated = tf.function(self._updated, jit_compile=True)
+        self._compiled_assign = tf.function(
+            self._assign, autograph=False, jit_compile=True
+        )
+        self._compiled_updated = tf.function(
+            self._updated, autograph=False, jit_compile=True
+        )
 
     def slices(self) -> list[row_slices.RowSlice]:
         """Class rows and slots as a checkpoint knows them."""

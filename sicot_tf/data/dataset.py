@@ -27,7 +27,7 @@ from sicot_tf.data.schedule import Schedule
 
 # Without AutoGraph: no Python branch here looks at a tensor, and rewriting the
 # functions took 2 of the 8 seconds until a small training's first step.
-_as_written = tf.autograph.experimental.do_not_convert
+as_written = tf.autograph.experimental.do_not_convert
 # The "epoch" of the permutation that exchanges titles; no run gets there.
 _TITLE_EXCHANGE = 2**32 - 1
 # Added to the epoch of the permutation that finds partners for mixup.
@@ -247,17 +247,17 @@ def make_training_dataset(
         mixup=mixup,
     )
     dataset = tf.data.Dataset.range(first_step, last_step)
-    dataset = dataset.map(_as_written(choose_records))
+    dataset = dataset.map(as_written(choose_records))
     # One Python call a batch; the parsing below runs in parallel without it.
     dataset = dataset.map(
-        _as_written(
+        as_written(
             lambda chosen: _read_examples(
                 files, chosen, seed, shuffle_titles, features, mixup > 0
             )
         )
     ).unbatch()
     dataset = dataset.map(
-        _as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
+        as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
     )
     dataset = dataset.batch(schedule.examples_per_worker, drop_remainder=True)
     return dataset.prefetch(tf.data.AUTOTUNE)
@@ -407,10 +407,10 @@ def make_views_dataset(
 
     dataset = tf.data.Dataset.range(len(files)).batch(batch_size)
     dataset = dataset.map(
-        _as_written(lambda index: _read_many(files, index))
+        as_written(lambda index: _read_many(files, index))
     ).unbatch()
     dataset = dataset.map(
-        _as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
+        as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
     )
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
@@ -470,13 +470,13 @@ def make_evaluation_dataset(
         return {**record, "image": image, "weight": example["weight"]}
 
     dataset = tf.data.Dataset.range(schedule.steps_per_epoch)
-    dataset = dataset.map(_as_written(read)).unbatch()
+    dataset = dataset.map(as_written(read)).unbatch()
     if num_workers == 1:
         dataset = dataset.filter(
-            _as_written(lambda example: example["weight"] > 0)
+            as_written(lambda example: example["weight"] > 0)
         )
     dataset = dataset.map(
-        _as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
+        as_written(parse), num_parallel_calls=tf.data.AUTOTUNE
     )
     dataset = dataset.batch(
         schedule.examples_per_worker, drop_remainder=num_workers > 1

@@ -47,7 +47,7 @@ class SearchStep:
             `is_finite` and `gradient_norm`.
         """
 
-        @tf.function
+        @tf.function(autograph=False)
         def search_step(
             batch: Batch, step: tf.Tensor, asked_to_stop: tf.Tensor
         ) -> dict[str, tf.Tensor]:

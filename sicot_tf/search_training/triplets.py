@@ -15,6 +15,7 @@ from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import tfrecords
+from sicot_tf.data.dataset import as_written
 from sicot_tf.data.schedule import Schedule
 
 PICTURES = ("query", "positive", "negative")
@@ -174,8 +175,9 @@ def training_batches(
             batch[f"{name}/image"], batch[f"{name}/extents"] = image, extents
         return batch
 
-    dataset = tf.data.Dataset.range(first_step, last_step).map(choose)
-    dataset = dataset.unbatch().map(parse, tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.range(first_step, last_step)
+    dataset = dataset.map(as_written(choose)).unbatch()
+    dataset = dataset.map(as_written(parse), tf.data.AUTOTUNE)
     dataset = dataset.batch(schedule.examples_per_worker, drop_remainder=True)
     return dataset.prefetch(2)
 
@@ -195,10 +197,12 @@ def validation_pictures(
         [parsed["query/encoded"], parsed["positive/encoded"]], axis=0
     )
     dataset = tf.data.Dataset.from_tensor_slices(encoded).map(
-        lambda each: dict(
-            zip(
-                ("image", "extents"),
-                images.fit_whole(images.decode_stored(each), whole_size),
+        as_written(
+            lambda each: dict(
+                zip(
+                    ("image", "extents"),
+                    images.fit_whole(images.decode_stored(each), whole_size),
+                )
             )
         ),
         tf.data.AUTOTUNE,

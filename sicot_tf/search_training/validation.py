@@ -39,6 +39,7 @@ class Validation:
         self._collectives = collectives
         self._embed = tf.function(
             lambda pictures: search(pictures, training=False)["embedding"],
+            autograph=False,
             reduce_retracing=True,
         )
 

@@ -243,9 +243,9 @@ def test_refuses_another_model(tmp_path, vectors):
 
 def test_probe(vectors):
     """Broken: a server with another model is not noticed."""
-    with gallery_of(vectors) as opened:
+    with Gallery(vectors) as opened:
         gallery._probe(
-            opened, lambda data: [tiny_vectors.searched(data[0])], ""
+            opened, lambda data: [tiny_vectors.searched(data[0])], "here"
         )
         with pytest.raises(ValueError, match="another model than the one"):
             gallery._probe(

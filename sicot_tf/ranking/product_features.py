@@ -96,6 +96,14 @@ class ProductFeatures:
         rows = self._rows
         return self._values[[rows.get(each, unknown) for each in product_ids]]
 
+    def write(self, path: pathlib.Path | str) -> None:
+        """Writes what a ranker reads: `NAMES`, without rates by fold."""
+        columns = {"product_id": pa.array(self.product_ids, pa.string())}
+        for column, name in enumerate(self.names):
+            if name in NAMES:
+                columns[name] = self._values[:-1, column]
+        pq.write_table(pa.table(columns), path, compression="zstd")
+
 
 def open_generation(
     path: pathlib.Path | str,

@@ -1,0 +1,1 @@
+"""What a ranker knows of products: offers, clicks, and their pictures."""

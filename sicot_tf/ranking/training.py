@@ -1,0 +1,232 @@
+"""Trains a ranker by LambdaRank, and chooses its floor of similarity."""
+
+import dataclasses
+
+import lightgbm
+import numpy as np
+
+from sicot_tf import settings as settings_lib
+from sicot_tf.ranking import examples as examples_lib
+from sicot_tf.ranking import metrics
+from sicot_tf.ranking import ranker
+
+# How clicks at places that few look at are made up for.
+DEBIASING = ("inverse_propensity", "position", "none")
+AT = 20
+
+# More of it is never worse: whatever else clicks seem to say is chance.
+_NOT_WORSE = ("similarity", "similarity_gap", "click_rate")
+# Products that nobody has measured are ranked, too: in training so many are
+# as if not, or LightGBM would take what is missing for 0.
+_MISSING_SHARE = 0.05
+# Floors are tried at these shares of the gaps between shown products and the
+# best of their page.
+_FLOOR_SHARES = np.linspace(0.05, 1.0, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of the trees.
+
+    A page of 600 takes 2 ms with the most trees of 31 leaves.
+    """
+
+    __post_init__ = settings_lib.check
+
+    num_trees: int = settings_lib.setting(200, "most trees", least=1, most=1000)
+    num_leaves: int = settings_lib.setting(
+        15, "leaves of a tree", least=2, most=127
+    )
+    learning_rate: float = settings_lib.setting(
+        0.05, "what a tree adds", least=1e-4, most=1
+    )
+    min_leaf: int = settings_lib.setting(
+        50, "fewest products in a leaf", least=1
+    )
+    patience: int = settings_lib.setting(
+        30, "trees without gain on val before the end", least=1
+    )
+    seed: int = settings_lib.setting(0, "of everything", most=2**31 - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A ranker's trees.
+
+    Attributes:
+        ndcg: NDCG at 20 of clicks on val, by inverse propensity, after each
+            tree.
+    """
+
+    booster: lightgbm.Booster
+    ndcg: tuple[float, ...]
+
+
+def train(
+    train_examples: examples_lib.Examples,
+    val_examples: examples_lib.Examples,
+    examination: np.ndarray,
+    debiasing: str,
+    settings: Settings,
+) -> Trained:
+    """Trains until the clicks of val are not ordered better any more.
+
+    Equal input gives equal trees. Val is weighed by inverse propensity
+    whatever training does, so that its NDCG can be compared.
+
+    Raises:
+        ValueError: if train or val has no click to learn from.
+    """
+    data, val = _datasets(
+        train_examples, val_examples, examination, debiasing, settings
+    )
+    history: dict[str, dict[str, list[float]]] = {}
+    booster = lightgbm.train(
+        {
+            "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [AT],
+            "learning_rate": settings.learning_rate,
+            "num_leaves": settings.num_leaves,
+            "min_data_in_leaf": settings.min_leaf,
+            "monotone_constraints": [
+                int(name in _NOT_WORSE) for name in ranker.NAMES
+            ],
+            "monotone_constraints_method": "intermediate",
+            "seed": settings.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        },
+        data,
+        settings.num_trees,
+        valid_sets=[val],
+        valid_names=["val"],
+        callbacks=[
+            lightgbm.early_stopping(settings.patience, verbose=False),
+            lightgbm.record_evaluation(history),
+        ],
+    )
+    return Trained(booster, tuple(history["val"][f"ndcg@{AT}"]))
+
+
+def _datasets(
+    train_examples: examples_lib.Examples,
+    val_examples: examples_lib.Examples,
+    examination: np.ndarray,
+    debiasing: str,
+    settings: Settings,
+) -> tuple[lightgbm.Dataset, lightgbm.Dataset]:
+    rows = _forget_some(train_examples.rows, settings.seed)
+    of_train = {"feature_name": list(ranker.NAMES), "free_raw_data": False}
+    if debiasing == "position":
+        data = lightgbm.Dataset(
+            rows,
+            train_examples.clicked.astype(int),
+            group=train_examples.sizes,
+            position=train_examples.positions - 1,
+            **of_train,
+        )
+        num_clicks = train_examples.clicked.sum()
+    else:
+        compared = examples_lib.compare(
+            train_examples,
+            examination if debiasing == "inverse_propensity" else None,
+        )
+        data = _compared(rows, compared, of_train)
+        num_clicks = len(compared.sizes)
+    in_val = examples_lib.compare(val_examples, examination)
+    for split, number in (("train", num_clicks), ("val", len(in_val.sizes))):
+        if not number:
+            raise ValueError(
+                f"Expected clicks on pages of {split} with two known products "
+                "or more, found none. Give a longer log."
+            )
+    val = _compared(val_examples.rows, in_val, {"reference": data})
+    return data, val
+
+
+def _compared(
+    rows: np.ndarray,
+    comparisons: examples_lib.Comparisons,
+    settings: dict[str, object],
+) -> lightgbm.Dataset:
+    clicked = np.zeros(len(comparisons.rows), int)
+    clicked[comparisons.clicked] = 1
+    return lightgbm.Dataset(
+        rows[comparisons.rows],
+        clicked,
+        group=comparisons.sizes,
+        # All rows of a group: what pulls one up pushes others down as much.
+        weight=np.repeat(comparisons.weights, comparisons.sizes),
+        **settings,
+    )
+
+
+def _forget_some(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of which some have nothing but their similarity."""
+    rows = rows.copy()
+    rng = np.random.default_rng(seed)
+    unknown = rng.random(len(rows)) < _MISSING_SHARE
+    rows[unknown, len(ranker.SIMILARITY_NAMES) :] = np.nan
+    return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """The chosen floor of similarity, and what was tried.
+
+    Attributes:
+        value: how much less similar than the best a product may be.
+        tried: floors with NDCG at 20 of the clicks of val, by inverse
+            propensity; infinity is none.
+    """
+
+    value: float
+    tried: tuple[tuple[float, float], ...]
+
+
+def choose_floor(
+    scores: np.ndarray,
+    val_examples: examples_lib.Examples,
+    examination: np.ndarray,
+) -> Floor:
+    """The narrowest floor that orders val as well as the best one does.
+
+    As well: not worse by more than a standard error of the difference. A
+    wider one would let quality show other things for nothing.
+
+    Args:
+        scores: `[n]` of the trees for `val_examples`.
+    """
+    gaps = -val_examples.rows[:, 1]
+    tried = [0.0, *np.unique(np.quantile(gaps, _FLOOR_SHARES)).tolist()]
+    compared = examples_lib.compare(val_examples, examination)
+    weights = compared.weights / compared.weights.sum()
+    found = [
+        metrics.comparison_ndcg(
+            with_floor(scores, val_examples, floor), compared, AT
+        )
+        for floor in tried
+    ]
+    means = [float(weights @ each) for each in found]
+    best = found[int(np.argmax(means))]
+    for floor, each, mean in zip(tried, found, means):
+        loss = weights @ (best - each)
+        error = np.sqrt((weights**2) @ (best - each - loss) ** 2)
+        if loss <= error:
+            break
+    return Floor(floor, tuple(zip(tried, means)))
+
+
+def with_floor(
+    scores: np.ndarray, examples: examples_lib.Examples, floor: float
+) -> np.ndarray:
+    """`ranker.keep_floor` of each page."""
+    kept = np.array(scores, np.float64)
+    for start, stop in zip(examples.starts[:-1], examples.starts[1:]):
+        kept[start:stop] = ranker.keep_floor(
+            kept[start:stop], examples.rows[start:stop, 0], floor
+        )
+    return kept

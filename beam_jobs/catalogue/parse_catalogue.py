@@ -104,7 +104,7 @@ def parse_product(row: Mapping[str, Any]) -> dict[str, Any]:
             raise records.RecordError("bad_json", f"No object: {row!r:.100}")
     product = {
         "product_id": _required_id(row, "product_id"),
-        "updated_at": _seconds(row.get("updated_at")),
+        "updated_at": seconds(row.get("updated_at")),
         "deleted": _is_true(row, "deleted"),
     }
     if product["deleted"]:
@@ -152,7 +152,7 @@ def _is_true(row: Mapping[str, Any], name: str) -> bool:
     raise field_values.bad_field(name, "true or false", value)
 
 
-def _seconds(value: Any) -> float | None:
+def seconds(value: Any) -> float | None:
     """A time as seconds since 1970, None where it is absent."""
     if field_values.is_absent(value):
         return None

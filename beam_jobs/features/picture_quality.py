@@ -1,13 +1,13 @@
 """How good a catalogue picture is, measured from its pixels alone.
 
-    sharpness         variance of the Laplacian of brightness, scaled so that
-                      the longer side has 256 pixels
-    picture_side      the shorter side in pixels, as the file has it
-    background_share  of the border: as bright as near white, or all of one
-                      colour
-    text_share        of the area: inside of lines of three or more regions
-                      that look like letters (MSER); no reading, so a row of
-                      buttons counts too and handwriting does not
+sharpness         variance of the Laplacian of brightness, scaled so that
+                  the longer side has 256 pixels
+picture_side      the shorter side in pixels, as the file has it
+background_share  of the border: as bright as near white, or all of one
+                  colour
+text_share        of the area: inside of lines of three or more regions
+                  that look like letters (MSER); no reading, so a row of
+                  buttons counts too and handwriting does not
 """
 
 import warnings
@@ -87,7 +87,9 @@ def text_share(grey: np.ndarray) -> float:
     height, width = grey.shape
     side = min(height, width)
     detector = cv2.MSER_create(
-        delta=8, min_area=max(10, side * side // 2000), max_area=side * side // 8
+        delta=8,
+        min_area=max(10, side * side // 2000),
+        max_area=side * side // 8,
     )
     regions, boxes = detector.detectRegions(grey)
     letters = []

@@ -35,6 +35,8 @@ _HEIGHTS = (0.06, 0.35)
 _WIDTHS = (0.1, 1.6)
 _FILLS = (0.15, 0.95)
 _LEAST_LETTERS = 3
+# Narrower strips have no room for a line.
+_LEAST_SIDE = 16
 
 
 def measure(data: bytes) -> dict[str, float]:
@@ -86,6 +88,8 @@ def text_share(grey: np.ndarray) -> float:
     """
     height, width = grey.shape
     side = min(height, width)
+    if side < _LEAST_SIDE:
+        return 0.0
     detector = cv2.MSER_create(
         delta=8,
         min_area=max(10, side * side // 2000),

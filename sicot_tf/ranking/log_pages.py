@@ -76,6 +76,7 @@ def read(
                 else:
                     places[id(row)] = place
                     good.append(row)
+    num_rows = len(good) + len(rejects)
     pages, refused = clicks.gather(good)
     rejects += [_reject(places[id(row)], error) for row, error in refused]
     if not pages:
@@ -86,7 +87,7 @@ def read(
         )
     robots = find_robots(pages, max_pages_per_day)
     counts = collections.Counter(
-        rows=len(good) + len(rejects),
+        rows=num_rows,
         rows_rejected=len(rejects),
         pages=len(pages),
         robots=len(robots),

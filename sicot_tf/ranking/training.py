@@ -19,6 +19,14 @@ _NOT_WORSE = ("similarity", "similarity_gap", "click_rate")
 # Products that nobody has measured are ranked, too: in training so many are
 # as if not, or LightGBM would take what is missing for 0.
 _MISSING_SHARE = 0.05
+# Equal input, equal trees. One thread: it is fast enough, and several that wait
+# for each other are slower beside other work.
+_ALIKE = {
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+}
 # Floors are tried at these shares of the gaps between shown products and the
 # best of their page.
 _FLOOR_SHARES = np.linspace(0.05, 1.0, 20)
@@ -94,10 +102,7 @@ def train(
             ],
             "monotone_constraints_method": "intermediate",
             "seed": settings.seed,
-            "deterministic": True,
-            "force_row_wise": True,
-            "num_threads": 1,
-            "verbosity": -1,
+            **_ALIKE,
         },
         data,
         settings.num_trees,
@@ -119,7 +124,7 @@ def _datasets(
     settings: Settings,
 ) -> tuple[lightgbm.Dataset, lightgbm.Dataset]:
     rows = _forget_some(train_examples.rows, settings.seed)
-    of_train = {"feature_name": list(ranker.NAMES), "free_raw_data": False}
+    of_train = {"feature_name": list(ranker.NAMES), "params": _ALIKE}
     if debiasing == "position":
         data = lightgbm.Dataset(
             rows,
@@ -143,7 +148,9 @@ def _datasets(
                 f"Expected clicks on pages of {split} with two known products "
                 "or more, found none. Give a longer log."
             )
-    val = _compared(val_examples.rows, in_val, {"reference": data})
+    val = _compared(
+        val_examples.rows, in_val, {"reference": data, "params": _ALIKE}
+    )
     return data, val
 
 

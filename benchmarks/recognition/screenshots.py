@@ -1,11 +1,13 @@
 """Draws the page of a running recognition service, for the documentation.
 
 Writes recognition_page.png (a desk), recognition_page_dark.png and
-recognition_page_phone.png.
+recognition_page_phone.png; where there are similar products, also these, as
+recognition_page_results.png and so on.
 
 examples:
   python -m sicot_tf.recognize --model saved_models/sicot \\
-      --product_index demo/index --catalogue_root demo/shop
+      --product_index demo/index --vector_index demo/vectors \\
+      --catalogue_root demo/shop
   python -m benchmarks.recognition.screenshots http://127.0.0.1:8080/ \\
       --photo photo.jpg --box 65,5,118,58 --output docs/images
 """
@@ -59,13 +61,26 @@ def main() -> None:
             page.wait_for_load_state("networkidle")
             # Not where the focus is.
             page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-            shot = PIL.Image.open(io.BytesIO(page.screenshot()))
-            # 256 colours: a third of the bytes.
-            shot.convert("RGB").quantize(
-                method=PIL.Image.Quantize.MEDIANCUT
-            ).save(arguments.output / f"{name}.png", optimize=True)
+            _shoot(page, arguments.output / f"{name}.png")
+            results = page.locator("#results")
+            if results.is_visible():
+                results.evaluate("each => each.scrollIntoView()")
+                page.wait_for_load_state("networkidle")
+                end = name.removeprefix("recognition_page")
+                _shoot(
+                    page,
+                    arguments.output / f"recognition_page_results{end}.png",
+                )
             page.close()
         browser.close()
+
+
+def _shoot(page: sync_api.Page, path: pathlib.Path) -> None:
+    shot = PIL.Image.open(io.BytesIO(page.screenshot()))
+    # 256 colours: a third of the bytes.
+    shot.convert("RGB").quantize(method=PIL.Image.Quantize.MEDIANCUT).save(
+        path, optimize=True
+    )
 
 
 def _set_box(page: sync_api.Page, sides: list[str]) -> None:

@@ -115,8 +115,9 @@ def add_events(
         """An object with `event`: visit, impression, click or trade.
 
         And, if they are known, request_id, sku_id, recognised, model_version,
-        index_generation. What is not given is added: time, event_id, and by
-        the cookie of the page visitor and variant.
+        index_generation, product_id, position, shown. What is not given is
+        added: time, event_id, and by the cookie of the page visitor and
+        variant.
         """
         row = await visitors.read_row(request)
         visitor = service.visitors.visitor(request)

@@ -26,6 +26,8 @@ NAME = re.compile(r"[A-Za-z0-9_.~-]{1,64}")
 # An IPv4 address, also with other signs for its dots.
 _ADDRESS = re.compile(r"(\d{1,3}[-_.~]){3}\d{1,3}")
 _MAX_TEXT = 256
+# Of one page of results.
+_MAX_SHOWN = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,11 @@ class Event:
         recognised: whether the answer was sure; None if unknown.
         model_version: of the answer.
         index_generation: of the answer.
+        product_id: clicked or bought.
+        position: place of the product among the similar ones, from 1; of an
+            impression, that of the first of `shown`.
+        shown: product ids of similar products, as they stood there; another
+            page of them is another impression.
         robot: whether it seems to be none of a person's.
     """
 
@@ -57,6 +64,9 @@ class Event:
     recognised: bool | None = None
     model_version: int | None = None
     index_generation: str | None = None
+    product_id: str | None = None
+    position: int | None = None
+    shown: tuple[str, ...] | None = None
     robot: bool = False
 
     def to_json(self) -> str:
@@ -97,6 +107,9 @@ def parse(row: Mapping[str, Any]) -> Event:
         recognised=_optional(row, "recognised", bool),
         model_version=_optional(row, "model_version", int),
         index_generation=_optional(row, "index_generation", str),
+        product_id=_optional(row, "product_id", str),
+        position=_position(row),
+        shown=_shown(row),
         robot=_optional(row, "robot", bool) or False,
     )
 
@@ -139,6 +152,32 @@ def _name(row: Mapping[str, Any], field: str) -> str:
             f"received {value!r:.40}."
         )
     return value
+
+
+def _position(row: Mapping[str, Any]) -> int | None:
+    position = _optional(row, "position", int)
+    if position is None or position >= 1:
+        return position
+    raise ValueError(
+        f"Expected `position` to be 1 or more, or absent, received {position}."
+    )
+
+
+def _shown(row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    value = row.get("shown")
+    if value is None or (
+        isinstance(value, list)
+        and 0 < len(value) <= _MAX_SHOWN
+        and all(
+            isinstance(each, str) and 0 < len(each) <= _MAX_TEXT
+            for each in value
+        )
+    ):
+        return None if value is None else tuple(value)
+    raise ValueError(
+        f"Expected `shown` to be a list of 1 to {_MAX_SHOWN} product ids of 1 "
+        f"to {_MAX_TEXT} characters or absent, received {value!r:.40}."
+    )
 
 
 def _optional(row: Mapping[str, Any], field: str, kind: type) -> Any:

@@ -31,8 +31,33 @@ export function safeAddress(text) {
   }
 }
 
+/** Where a product opens, and what its link is called; null: nowhere. */
+export function opens({ title, sku_id: skuId, pictures, attributes }) {
+  const named = title || skuId;
+  const page = safeAddress(attributes.url);
+  const address = page ?? safeAddress(pictures[0]);
+  const label = page ? words.openProduct(named) : words.openPicture(named);
+  return address && { address, label };
+}
+
+/** A link to another tab, which says that it is one. */
+export function link(address, label, onClick, ...children) {
+  const made = element(
+    "a",
+    {
+      href: address,
+      target: "_blank",
+      rel: "noopener noreferrer",
+      ariaLabel: `${label} (${words.newTab})`,
+    },
+    ...children,
+  );
+  made.addEventListener("click", onClick);
+  return made;
+}
+
 /** A picture, or a word in its place if there is none or it does not load. */
-export function picture(text, alt = "") {
+export function picture(text, { alt = "", loading = "eager" } = {}) {
   const frame = element("span", { className: "picture-frame" });
   const missing = () =>
     frame.replaceChildren(
@@ -46,7 +71,7 @@ export function picture(text, alt = "") {
     missing();
     return frame;
   }
-  const image = element("img", { alt, decoding: "async" });
+  const image = element("img", { alt, loading, decoding: "async" });
   image.addEventListener("error", missing);
   image.src = source;
   frame.append(image);

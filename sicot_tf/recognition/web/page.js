@@ -3,7 +3,14 @@ import { Boxes } from "./boxes.js";
 import { showPanel, showWaiting } from "./panel.js";
 import { fit, hasCamera, pictureOf, takePhoto } from "./photo.js";
 import { Failure, products, recognise, report } from "./service.js";
-import { nameOf, showChoices, showFailure, showNumbers } from "./view.js";
+import { isLookedFor, Similar } from "./similar.js";
+import {
+  nameOf,
+  showChoices,
+  showFailure,
+  showLookedFor,
+  showNumbers,
+} from "./view.js";
 import { percent, switchLanguage, translate, words } from "./words.js";
 
 // Keys are pressed several times before a box lies right.
@@ -26,6 +33,11 @@ let asking = null;
 let pause = 0;
 
 const boxes = new Boxes(at("stage"), { onChoose: choose, onChange: changeBox });
+const similar = new Similar(at("results"), {
+  say,
+  focusOn,
+  lookAgain,
+});
 
 async function start(file) {
   if (!file) return fail(new Failure("noImage"), null);
@@ -89,7 +101,7 @@ function stop() {
 
 function tell(object, box) {
   const many = box ? "" : words.statusObjects(state.objects.length);
-  say(`${verdict(object)} ${many}`);
+  say(`${verdict(object)} ${many} ${similar.verdict()}`);
   // Whoever moves a box stays at it.
   if (!box || document.activeElement === document.body) focusOn(at("finding"));
   report("impression", object.answer, object);
@@ -155,6 +167,12 @@ async function find({ sku_id: skuId, product_id: productId }) {
   return { sku_id: skuId, score: null, product: product ?? found[0] ?? null };
 }
 
+/** For the results only: their query has become too old. */
+function lookAgain() {
+  const { box, box_from: from } = state.objects[state.chosen];
+  ask(from === "user" ? box : null, state.chosen);
+}
+
 function clicked(skuId) {
   const { answer, recognised } = state.objects[state.chosen];
   report("click", answer, { sku_id: skuId, recognised });
@@ -201,6 +219,14 @@ function show() {
   } else {
     showWaiting(panel);
   }
+  const object = objects[chosen];
+  similar.show(object?.answer, {
+    isBusy: Boolean(asking),
+    onObject: isLookedFor(objects, chosen)
+      ? null
+      : () => ask(object.box, chosen),
+  });
+  showLookedFor(object?.answer.search, state.size);
 }
 
 function onFile(event) {

@@ -4,6 +4,8 @@ import {
   bars,
   element,
   foreign,
+  link,
+  opens,
   picture,
   safeAddress,
 } from "./elements.js";
@@ -80,23 +82,8 @@ function card({ sku_id: skuId, product }, onClick) {
   const { title, pictures, tags, price, attributes } = product;
   const { currency, url, ...others } = attributes;
   const named = title || skuId;
-  const link = (address, label, ...children) => {
-    const made = element(
-      "a",
-      {
-        href: address,
-        target: "_blank",
-        rel: "noopener noreferrer",
-        ariaLabel: `${label} (${words.newTab})`,
-      },
-      ...children,
-    );
-    made.addEventListener("click", () => onClick(skuId));
-    return made;
-  };
-  const page = safeAddress(url);
-  const target = page ?? safeAddress(pictures[0]);
-  const label = page ? words.openProduct(named) : words.openPicture(named);
+  const clicked = () => onClick(skuId);
+  const target = opens(product);
   const main = picture(pictures[0]);
   return element(
     "article",
@@ -104,7 +91,7 @@ function card({ sku_id: skuId, product }, onClick) {
     element(
       "div",
       { className: "pictures" },
-      target ? link(target, label, main) : main,
+      target ? link(target.address, target.label, clicked, main) : main,
       pictures.length > 1 &&
         element(
           "div",
@@ -117,6 +104,7 @@ function card({ sku_id: skuId, product }, onClick) {
                 link(
                   safeAddress(each),
                   words.morePicture(index + 2),
+                  clicked,
                   picture(each),
                 ),
             ),

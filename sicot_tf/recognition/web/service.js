@@ -47,6 +47,12 @@ export async function products(skuId) {
   }
 }
 
+/** Another page (`answers.SearchAnswer`) of what a photo was looked up by. */
+export function search(wishes, signal) {
+  const given = Object.entries(wishes).filter(([, value]) => value !== "");
+  return ask(`v1/search?${new URLSearchParams(given)}`, {}, signal);
+}
+
 async function ask(path, options = {}, signal = null) {
   const patience = AbortSignal.timeout(PATIENCE);
   let response;
@@ -83,10 +89,9 @@ export async function report(event, answer = null, object = null) {
     row.index_generation = answer.index_generation;
     row.variant = answer.variant;
   }
-  if (object) {
-    row.sku_id = object.sku_id;
-    row.recognised = object.recognised;
-  }
+  // What is undefined is left out.
+  const { sku_id, recognised, product_id, position, shown } = object ?? {};
+  Object.assign(row, { sku_id, recognised, product_id, position, shown });
   try {
     const response = await fetch(new URL("v1/events", document.baseURI), {
       method: "POST",

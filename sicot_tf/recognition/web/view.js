@@ -71,9 +71,22 @@ export function showNumbers(object, size) {
   }
 }
 
+/** An outline around what the model, not the user, chose to look for. */
+export function showLookedFor(search, size) {
+  const mark = at("looked-for");
+  mark.hidden = search?.box_from !== "search" || !search.box;
+  if (mark.hidden) return;
+  const [left, top, right, bottom] = search.box;
+  Object.assign(mark.style, {
+    left: `${(100 * left) / size.width}%`,
+    top: `${(100 * top) / size.height}%`,
+    width: `${(100 * (right - left)) / size.width}%`,
+    height: `${(100 * (bottom - top)) / size.height}%`,
+  });
+}
+
 /** A sentence, and a button that tries again or chooses another photo. */
-export function showFailure(failure, again) {
-  const place = at("failure");
+export function showFailure(failure, again, place = at("failure")) {
   if (!failure) return place.replaceChildren();
   const key = element("input", { type: "password", autocomplete: "off" });
   const form = element(

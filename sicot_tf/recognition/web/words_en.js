@@ -67,6 +67,38 @@ export default {
   statusObjects: (number) =>
     number > 1 ? `${number} objects on the photo, the main one is chosen.` : "",
   boxMoved: "Box changed. Looking again …",
+  results: "Similar products",
+  lookedFor: {
+    search: "Looked for: the dashed part of the photo, chosen by the model.",
+    localisation: "Looked for: the main object of the photo.",
+    user: "Looked for: the box that you set.",
+    photo: "Looked for: the whole photo.",
+  },
+  lookForObject: "Find products like the chosen object",
+  filters: (number) => (number ? `Filters (${number})` : "Filters"),
+  anyCategory: "All categories",
+  named: (name, number) => `${name} (${number})`,
+  prices: "Price",
+  leastPrice: "Price from",
+  mostPrice: "Price to",
+  crossedPrices: "The price from is above the price to.",
+  order: "Order",
+  orders: { quality: "Best first", similarity: "Most similar first" },
+  clear: "Clear filters",
+  similarity: (value) => `similarity ${value}`,
+  count: (shown, total) =>
+    shown < total
+      ? `${shown} of ${total} products`
+      : total === 1
+        ? "1 product"
+        : `${total} products`,
+  more: "More products",
+  nothingSimilar: "Nothing in the catalogue looks like it.",
+  nothingFits: "No similar product fits these filters.",
+  statusResults: (total) =>
+    total === 1 ? "1 similar product." : `${total} similar products.`,
+  statusMore: (added, shown, total) =>
+    `${added} more products, ${shown} of ${total}.`,
   retry: "Try again",
   key: "Key of the service",
   failures: {
@@ -79,6 +111,8 @@ export default {
     tooMany: "Too many photos in a short time. Wait a minute, then try again.",
     tooLarge: "The photo is too large for the service. Choose a smaller one.",
     refused: "The service cannot use this photo. Choose another one.",
+    stale:
+      "The catalogue was renewed meanwhile. Try again: the photo is looked up anew.",
     broken: "The service made a mistake. Try again, or choose another photo.",
     unreadable:
       "This file is no picture that the browser can read. Choose a JPEG, PNG or WebP file.",

@@ -20,9 +20,12 @@ from tests.helpers import html_pages
 from tests.helpers import tiny_index
 from tests.helpers import tiny_recognizer
 from tests.helpers import tiny_server
+from tests.helpers import tiny_vector_index
 
 # A machine that does much else besides is slow.
 _PATIENCE_SECONDS = 120
+# Products that the classifier does not know, one in three of them a food.
+_NUM_NEW = 45
 
 
 def _file(data: bytes, media_type: str = "image/jpeg") -> sync_api.FilePayload:
@@ -45,6 +48,8 @@ class PageTest(unittest.TestCase):
             *("--model", "tiny"),
             *("--model_server", tiny_server.shared().grpc_address),
             *("--product_index", _write_index(folder)),
+            *("--vector_index", folder / "vectors"),
+            *("--events", folder / "events"),
             *("--catalogue_root", folder, "--max_bytes", 200_000),
         )
         cls.addClassCleanup(recognizer.kill)
@@ -156,7 +161,7 @@ class PageTest(unittest.TestCase):
         self.assertEqual(page.locator("html").get_attribute("lang"), "zh")
         self.assertEqual(page.locator("h1").inner_text(), "这是什么商品？")
         self.upload(page, self.sure)
-        languages = page.locator(".tags li").evaluate_all(
+        languages = page.locator("#panel .tags li").evaluate_all(
             "tags => tags.map((each) => each.lang)"
         )
         self.assertEqual(languages, ["en", "zh"])
@@ -345,6 +350,180 @@ class PageTest(unittest.TestCase):
             page.get_by_role("button", name="Take the photo").click()
         sync_api.expect(page.locator("#camera")).to_be_hidden()
 
+    def test_similar_products(self):
+        """Breaks if a product of the answer is not shown or taken for HTML,
+        if more of them need the photo again, lose the focus, or are not
+        announced."""
+        page = self.open()
+        answer = self.upload(page, self.sure)
+        total = answer["search"]["total"]
+        self.assertGreater(total, 20)
+        items = page.locator("#results li.item")
+        self.assertEqual(items.count(), 20)
+        for item, result in zip(items.all(), answer["search"]["results"]):
+            product = result["product"]
+            self.assertEqual(
+                item.locator(".name").inner_text(), product["title"]
+            )
+            self.assertEqual(
+                item.locator("a").get_attribute("href"),
+                f"https://shop.example/{urllib.parse.quote(product['sku_id'])}",
+            )
+            self.assertIn(f"{result['similarity']:.2f}", item.inner_text())
+        self.assertEqual(page.locator("#results [onerror]").count(), 0)
+        self.assertIn(
+            f"{total} similar products.", page.locator("#status").inner_text()
+        )
+        sync_api.expect(items.locator("img").first).to_have_js_property(
+            "naturalWidth", 24
+        )
+        shown = 20
+        while shown < total:
+            more = page.get_by_role("button", name="More products")
+            with page.expect_request("**/v1/search?*") as request:
+                more.press("Enter")
+            self.assertEqual(request.value.method, "GET")
+            sync_api.expect(items.nth(shown).locator("a").first).to_be_focused()
+            before, shown = shown, items.count()
+            sync_api.expect(page.locator("#status")).to_have_text(
+                f"{shown - before} more products, {shown} of {total}."
+            )
+        self.assertEqual(shown, total)
+        links = items.locator("a").evaluate_all("each => each.map(a => a.href)")
+        self.assertEqual(len(set(links)), total)
+        sync_api.expect(more).to_be_hidden()
+        # The photo was sent once.
+        self.assertEqual(page.evaluate("boxes.length"), 1)
+
+    def test_filters(self):
+        """Breaks if a filter shows what it is to leave out, loses the focus,
+        or leaves somebody before an empty place."""
+        page = self.open()
+        self.upload(page, self.sure)
+        status = page.locator("#status")
+        items = page.locator("#results li.item")
+        # One in three of 45.
+        category = page.get_by_label("Category")
+        category.focus()
+        category.select_option("food")
+        sync_api.expect(status).to_have_text("15 similar products.")
+        self.assertEqual(items.count(), 15)
+        sync_api.expect(page.get_by_label("Category")).to_be_focused()
+        # Foods are new-00, new-03, ...; they cost 1, 4, 7, 10, 13.
+        page.get_by_label("Price from").fill("4")
+        page.get_by_label("Price to").fill("12")
+        page.get_by_label("Price to").press("Enter")
+        sync_api.expect(status).to_have_text("3 similar products.")
+        self.assertEqual(
+            sorted(items.locator(".price").all_inner_texts()),
+            ["€10.00", "€4.00", "€7.00"],
+        )
+        page.get_by_role("button", name="new 15").press("Enter")
+        tag = page.get_by_role("button", name="new 15", pressed=True)
+        sync_api.expect(tag).to_be_focused()
+        page.get_by_text("Filters (4)").wait_for()
+        page.get_by_label("Price to").fill("4.5")
+        page.get_by_label("Price from").fill("4.2")
+        page.get_by_label("Price from").press("Enter")
+        sync_api.expect(page.locator(".nothing p")).to_have_text(
+            "No similar product fits these filters."
+        )
+        page.locator(".nothing button").press("Enter")
+        sync_api.expect(items).to_have_count(20)
+        sync_api.expect(page.get_by_text("Filters", exact=True)).to_be_focused()
+        self.assertEqual(page.evaluate("boxes.length"), 1)
+
+    def test_box_of_the_results(self):
+        """Breaks if a new box does not search anew."""
+        page = self.open()
+        first = self.upload(page, self.sure)["search"]
+        with page.expect_response("**/v1/recognize") as response:
+            page.locator(".box[aria-pressed=true]").press("Shift+ArrowLeft")
+        second = response.value.json()["search"]
+        self.assertEqual(second["box_from"], "user")
+        self.assertNotEqual(second["query"], first["query"])
+        sync_api.expect(page.locator(".results-head")).to_contain_text(
+            "the box that you set"
+        )
+        self.assertEqual(
+            page.locator("#results .name").all_inner_texts(),
+            [each["product"]["title"] for each in second["results"]],
+        )
+
+    def test_results_that_fail(self):
+        """Breaks if one is left without a sentence, or with one that leads
+        nowhere."""
+        page = self.open()
+        self.addCleanup(page.unroute_all)
+        self.upload(page, self.sure)
+        more = page.get_by_role("button", name="More products")
+        failure = page.locator("#results .failure p").first
+        page.context.set_offline(True)
+        more.click()
+        sync_api.expect(failure).to_contain_text("cannot be reached")
+        page.context.set_offline(False)
+        sync_api.expect(
+            page.locator("#results .failure button")
+        ).to_be_focused()
+        page.keyboard.press("Enter")
+        sync_api.expect(page.locator("#results li.item")).to_have_count(40)
+
+        def of_another_model(route: sync_api.Route) -> None:
+            # The first bytes of a query name the model.
+            address = urllib.parse.urlsplit(route.request.url)
+            wishes = dict(urllib.parse.parse_qsl(address.query))
+            wishes["query"] = "AAAAAAAAAA" + wishes["query"][10:]
+            query = urllib.parse.urlencode(wishes)
+            route.continue_(url=address._replace(query=query).geturl())
+
+        page.route("**/v1/search?*", of_another_model)
+        more.click()
+        sync_api.expect(failure).to_contain_text("was renewed meanwhile")
+        with page.expect_response("**/v1/recognize"):
+            page.keyboard.press("Enter")
+        sync_api.expect(page.locator("#results li.item")).to_have_count(20)
+        self.assertEqual(page.locator("#results .failure").count(), 0)
+
+    def test_events_of_results(self):
+        """Breaks if the events are no click log: what was shown on a page,
+        and what was clicked at which place."""
+        page = self.open()
+        told = []
+        page.on(
+            "response",
+            lambda response: (
+                response.url.endswith("/v1/events")
+                and told.append(
+                    (response.status, response.request.post_data_json)
+                )
+            ),
+        )
+        answer = self.upload(page, self.sure)
+        with page.expect_response("**/v1/events"):
+            page.get_by_role("button", name="More products").click()
+        item = page.locator("#results li.item").nth(21)
+        with page.expect_response("**/v1/events"), page.expect_popup() as popup:
+            item.locator("a").click()
+        popup.value.close()
+        self.assertEqual({status for status, _ in told}, {204})
+        rows = [row for _, row in told if "position" in row]
+        first, second, click = rows
+        self.assertEqual(
+            {row["request_id"] for row in rows}, {answer["request_id"]}
+        )
+        self.assertEqual(
+            first["shown"],
+            [
+                each["product"]["product_id"]
+                for each in answer["search"]["results"]
+            ],
+        )
+        self.assertEqual((first["position"], second["position"]), (1, 21))
+        self.assertEqual(
+            (click["event"], click["position"], click["product_id"]),
+            ("click", 22, second["shown"][1]),
+        )
+
     def test_narrow_phone(self):
         """Breaks if one has to scroll sideways on 320 pixels."""
         page = self.open(
@@ -391,35 +570,49 @@ def _find_photo(address: str, recognised: bool) -> sync_api.FilePayload:
 
 
 def _write_index(folder: pathlib.Path) -> pathlib.Path:
-    """A product of each SKU; what the model is sure of is an attack."""
+    """A product of each SKU, and new ones; beside it their vector index."""
+    new = [f"new-{number:02}" for number in range(_NUM_NEW)]
+    sku_ids = [*tiny_server.SKU_IDS, *new]
+    categories = [
+        "food" if sku_id in new[::3] else "drinks" for sku_id in sku_ids
+    ]
     vectors = np.random.default_rng(0).normal(
-        size=(len(tiny_server.SKU_IDS), tiny_server.EMBEDDING_DIM)
+        size=(len(sku_ids), tiny_server.EMBEDDING_DIM)
     )
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    products = [
+        (f"shop/{sku_id}", sku_id, category)
+        for sku_id, category in zip(sku_ids, categories)
+    ]
     generation = tiny_index.write(
-        folder / "index",
-        "2026-11-27-000000000000",
-        [(f"shop/{each}", each, "drinks") for each in tiny_server.SKU_IDS],
-        [(place, 0, vector) for place, vector in enumerate(vectors)],
+        folder / "index", "2026-11-27-000000000000", products, []
+    )
+    tiny_vector_index.write(
+        folder / "vectors",
+        "2026-11-27-111111111111",
+        [
+            (product_id, 0, category, vector)
+            for (product_id, _, category), vector in zip(products, vectors)
+        ],
     )
     (folder / "picture.jpg").write_bytes(tiny_server.make_jpeg(0))
     with contextlib.closing(
         sqlite3.connect(generation / product_index.STORE)
     ) as store:
-        for sku_id in tiny_server.SKU_IDS:
+        for place, sku_id in enumerate(sku_ids):
             attributes = {
-                "price": 1234.5,
+                # The new ones cost 1, 2, 3, ...
+                "price": 1234.5 if place < 7 else place - 6,
                 "currency": "EUR",
                 "url": f"https://shop.example/{sku_id}",
                 html_pages.ATTACK: html_pages.ATTACK,
             }
+            tags = [html_pages.ATTACK, "红色"] if place < 7 else ["new"]
             store.execute(
                 "UPDATE products SET title = ?, images = ?, tags = ?, "
                 "attributes = ? WHERE sku_id = ?",
                 (
                     *(_title(sku_id), json.dumps(["picture.jpg"] * 2)),
-                    *(json.dumps([html_pages.ATTACK, "红色"]),),
-                    *(json.dumps(attributes), sku_id),
+                    *(json.dumps(tags), json.dumps(attributes), sku_id),
                 ),
             )
         store.commit()

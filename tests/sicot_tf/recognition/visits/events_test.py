@@ -63,6 +63,37 @@ class ParseTest(parameterized.TestCase):
         self.assertNotIn("request_id", again)
         self.assertEqual(events.parse(again), event)
 
+    def test_similar_products(self):
+        """Breaks if the log can't say what was shown, and clicked where."""
+        row = {
+            **_ROW,
+            "product_id": "shop/包",
+            "position": 21,
+            "shown": ["shop/包", "shop/b"],
+        }
+        event = events.parse(row)
+        self.assertEqual(event.shown, ("shop/包", "shop/b"))
+        again = json.loads(event.to_json())
+        self.assertEqual(
+            (again["product_id"], again["position"]), ("shop/包", 21)
+        )
+        self.assertEqual(events.parse(again), event)
+
+    @parameterized.parameters(
+        ("position", 0),
+        ("position", "1"),
+        ("shown", []),
+        ("shown", "shop/a"),
+        ("shown", [""]),
+        ("shown", ["p"] * 101),
+        ("shown", [None]),
+        ("product_id", "p" * 257),
+    )
+    def test_refuses_what_is_no_place(self, field, value):
+        """Breaks if a click log is made of rows that mean nothing."""
+        with self.assertRaisesRegex(ValueError, f"`{field}`"):
+            events.parse({**_ROW, field: value})
+
     def test_drops_other_fields(self):
         """Breaks if what tells who a visitor is gets into the log."""
         row = {**_ROW, "ip": "192.0.2.7", "user_agent": "Mozilla/5.0"}

@@ -1,5 +1,7 @@
 """The folder for phones: whole, right, and usable without our code."""
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -11,6 +13,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from sicot_tf import export
 from sicot_tf import files
 from sicot_tf.data import images
 from sicot_tf.training.phone import exporting
@@ -119,12 +122,15 @@ class ExportingTest(tf.test.TestCase):
         """Breaks if the flags don't reach the export, or its figures are not
         printed."""
         folder = pathlib.Path(self.get_temp_dir())
-        printed = tiny_road.run_command(
-            "sicot_tf.export",
-            *("--run_dir", tiny_road.trained("cotrain")),
-            *("--output", tiny_road.exported().parent, "--top_k", 3),
-            *("--litert", folder / "phones", "--representative_pictures", 5),
-        )
+        told = io.StringIO()
+        with contextlib.redirect_stdout(told):
+            export.main(
+                ["--run_dir", str(tiny_road.trained("cotrain"))]
+                + ["--output", str(tiny_road.exported().parent)]
+                + ["--top_k", "3", "--representative_pictures", "5"]
+                + ["--litert", str(folder / "phones")]
+            )
+        printed = told.getvalue()
         self.assertIn(f"SavedModel: {tiny_road.exported()}\n", printed)
         self.assertIn("Of 8 val records:\n", printed)
         self.assertRegex(printed, r"\nint8 +0\.\d\d +\d+\.00%")

@@ -5,7 +5,7 @@ trained on: by similarity, by the ranker with and without its floor, by rankers
 of each treatment of position bias, and by one trained on shuffled clicks (the
 control, which must not win). Measured by clicks, de-biased, and by the shop's
 own truth, relevance x appeal, which no training sees. Choices are made on val;
---split test is for the report. Intervals of 95 % draw pages anew.
+--splits test is for the report. Intervals of 95 % draw pages anew.
 
 Similarities are those of --vector_index and --saved_model. Without them a
 stand-in is taken, relevance with noise; the output says so.
@@ -14,7 +14,7 @@ examples:
   python -m benchmarks.search.ranking --shop shop --features features \\
       --vector_index vectors --saved_model saved_models/sicot/2
   python -m benchmarks.search.ranking --shop shop --features features \\
-      --split test --repetitions 300
+      --splits val test --repetitions 300
 """
 
 import dataclasses
@@ -108,7 +108,9 @@ def _make_parser():
         ("saved_model", False),
     ):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=required)
-    parser.add_argument("--split", choices=("val", "test"), default="val")
+    parser.add_argument(
+        "--splits", nargs="+", choices=("val", "test"), default=["val"]
+    )
     parser.add_argument("--repetitions", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     return parser
@@ -137,14 +139,13 @@ class _Comparison:
         self._known = examination_lib.read(arguments.shop / "summary.json")
 
     def run(self, features) -> None:
+        """Trains in each way, then measures each split."""
         train, val = self._by_split["train"], self._by_split["val"]
-        asked = self._by_split[self._arguments.split]
         found = build.estimate_examination(train)
         print("place  looked at, estimated  known")
         for place, known in enumerate(self._known, 1):
             print(f"{place:5} {found[place - 1]:21.3f} {known:6.3f}")
-        orders = {"similarity": asked.rows[:, 0]}
-        floors = {}
+        ways = {}
         for name, debiasing, examination, examples in (
             ("position", "position", found, train),
             ("ips, estimated", "inverse_propensity", found, train),
@@ -161,18 +162,28 @@ class _Comparison:
                 val,
                 found,
             )
-            plain = trained.booster.predict(asked.rows, num_threads=1)
-            orders[name] = training.with_floor(plain, asked, floor.value)
-            if name != "shuffled clicks":
-                orders[f"{name}, no floor"] = plain
-            floors[name] = floor.value
+            ways[name] = (trained, floor.value)
             print(
                 f"{name}: {trained.booster.best_iteration} trees, floor "
                 f"{floor.value:.4f}, {time.perf_counter() - start:.1f} s"
             )
-            if name == "position":
-                self._time(trained, features, floor.value)
+        self._time(*ways["position"], features)
+        for split in self._arguments.splits:
+            self._measure(split, ways)
+
+    def _measure(self, split: str, ways) -> None:
+        asked = self._by_split[split]
+        orders = {"similarity": asked.rows[:, 0]}
+        for name, (trained, floor) in ways.items():
+            plain = trained.booster.predict(asked.rows, num_threads=1)
+            orders[name] = training.with_floor(plain, asked, floor)
+            orders[f"{name}, no floor"] = plain
         orders["truth (the best there is)"] = self._gains(asked)
+        floors = {name: floor for name, (_, floor) in ways.items()}
+        print(
+            f"\n=== {split}: {len(asked.pages):,} pages, "
+            f"{int(asked.clicked.sum()):,} clicks"
+        )
         self._print(orders, asked, floors)
 
     def _shuffled(self, train):
@@ -184,15 +195,11 @@ class _Comparison:
         return dataclasses.replace(train, clicked=clicked)
 
     def _gains(self, examples: examples_lib.Examples) -> np.ndarray:
+        """`[n]` true gains, in the order of the examples."""
         gains = [self._truth.gains(page) for page in examples.pages]
-        page = np.repeat(examples.starts[:-1], examples.sizes)
-        first = np.cumsum([0, *(len(each) for each in gains)])[:-1]
-        return (
-            np.concatenate(gains)[
-                np.repeat(first, examples.sizes) + examples.positions - 1
-            ]
-            + 0 * page
-        )
+        first = np.cumsum([0, *map(len, gains)])[:-1]
+        places = np.repeat(first, examples.sizes) + examples.positions - 1
+        return np.concatenate(gains)[places]
 
     def _print(self, orders, asked, floors) -> None:
         gains = self._gains(asked)
@@ -228,10 +235,6 @@ class _Comparison:
             seed=self._arguments.seed,
             repetitions=self._arguments.repetitions,
         )
-        print(
-            f"\n{self._arguments.split}: {num_pages:,} pages, "
-            f"{int(asked.clicked.sum()):,} clicks"
-        )
         for key in (
             *("truth", "gain of truth", "ndcg@20", "gain of ndcg@20"),
             *("mrr", "clicks@1", "clicks@5"),
@@ -255,7 +258,7 @@ class _Comparison:
                     moved[order] = _num_moved_up(orders[order], asked, floor)
             print("  " + ", ".join(f"{k}: {n:,}" for k, n in moved.items()))
 
-    def _time(self, trained, features, floor) -> None:
+    def _time(self, trained, floor, features) -> None:
         opened = ranker.Ranker(
             trained.booster,
             product_features.ProductFeatures(

@@ -79,13 +79,13 @@ async def recognise(
         products = nearest_products.Products(
             release.index, release.vector_index
         )
-        with watch.stage("search"):
-            wanted = wishes.category or wishes.similar or has_results
-            nearest = similar_products.Nearest([[] for _ in seen], [])
-            if wanted or settings.sku_search_weight:
-                nearest = _nearest(
-                    seen, release, products, settings, wishes, has_results
-                )
+        wanted = wishes.category or wishes.similar or has_results
+        nearest = similar_products.Nearest([[] for _ in seen], [])
+        if wanted or settings.sku_search_weight:
+            nearest = _nearest(
+                *(seen, release, products, settings, wishes, watch),
+                has_results=has_results,
+            )
         with watch.stage("category"):
             shares = Shares({}, {}, {})
             if wishes.category or has_results:
@@ -98,13 +98,12 @@ async def recognise(
             )
         results = None
         if has_results and seen[0].query.vector is not None:
-            with watch.stage("results"):
-                results = similar_products.of_photo(
-                    *(seen[0].query, nearest.hits, shares.fused, wishes),
-                    *(release, products, settings),
-                    picture_url=request.picture_url,
-                    by_quality=request.by_quality,
-                )
+            results = similar_products.of_photo(
+                *(seen[0].query, nearest.hits, shares.fused, wishes),
+                *(release, products, settings, watch),
+                picture_url=request.picture_url,
+                by_quality=request.by_quality,
+            )
         return shares, objects, results
 
     shares, objects, results = await asyncio.to_thread(look_up)
@@ -149,19 +148,18 @@ async def search_photo(
         products = nearest_products.Products(
             release.index, release.vector_index
         )
-        with watch.stage("search"):
-            nearest = _nearest(
-                seen[:1], release, products, settings, wishes, True
-            )
+        nearest = _nearest(
+            *(seen[:1], release, products, settings, wishes, watch),
+            has_results=True,
+        )
         with watch.stage("category"):
             shares = find_category(seen, nearest, release, settings)
-        with watch.stage("results"):
-            return similar_products.of_photo(
-                *(query, nearest.hits, shares.fused, wishes),
-                *(release, products, settings),
-                picture_url=request.picture_url,
-                by_quality=request.by_quality,
-            )
+        return similar_products.of_photo(
+            *(query, nearest.hits, shares.fused, wishes),
+            *(release, products, settings, watch),
+            picture_url=request.picture_url,
+            by_quality=request.by_quality,
+        )
 
     return _search_answer(await asyncio.to_thread(look_up), request, watch)
 
@@ -179,15 +177,15 @@ async def search_query(
     watch = Stopwatch()
 
     def look_up() -> answers.Search:
-        with watch.stage("results"):
-            return similar_products.of_token(
-                *(wishes, request.release),
-                nearest_products.Products(
-                    request.release.index, request.release.vector_index
-                ),
-                picture_url=request.picture_url,
-                by_quality=request.by_quality,
-            )
+        return similar_products.of_token(
+            *(wishes, request.release),
+            nearest_products.Products(
+                request.release.index, request.release.vector_index
+            ),
+            watch,
+            picture_url=request.picture_url,
+            by_quality=request.by_quality,
+        )
 
     return _search_answer(await asyncio.to_thread(look_up), request, watch)
 
@@ -268,13 +266,15 @@ def _nearest(
     products: nearest_products.Products,
     settings: RecognitionSettings,
     wishes: PhotoSearch,
+    watch: Stopwatch,
+    *,
     has_results: bool,
 ) -> similar_products.Nearest:
     """Nearest catalogue pictures of each object, as far as they are wanted."""
     queries = [each.query.vector for each in seen]
     if release.vector_index is not None:
         return similar_products.nearest(
-            *(queries, release, products, settings.num_neighbours),
+            *(queries, release, products, settings.num_neighbours, watch),
             num_pictures=nearest_products.num_pictures(wishes)
             if has_results
             else 0,
@@ -284,9 +284,11 @@ def _nearest(
     if pictures.num_pictures:
         known = [i for i, each in enumerate(queries) if each is not None]
         if known:
-            found = pictures.search(
-                np.stack([queries[i] for i in known]), settings.num_neighbours
-            )
+            with watch.stage("search"):
+                found = pictures.search(
+                    np.stack([queries[i] for i in known]),
+                    settings.num_neighbours,
+                )
             for place, each in zip(known, found):
                 neighbours[place] = each
     return similar_products.Nearest(neighbours, [])

@@ -9,6 +9,7 @@ from sicot_tf.catalogue import vectors
 from sicot_tf.recognition import answers
 from sicot_tf.recognition import nearest_products
 from sicot_tf.recognition import panel
+from sicot_tf.recognition import stopwatch
 from sicot_tf.recognition import wishes
 from sicot_tf.recognition.releases import open_release
 from sicot_tf.recognition.search import query_token
@@ -36,6 +37,7 @@ def nearest(
     release: open_release.OpenRelease,
     products: nearest_products.Products,
     num_neighbours: int,
+    watch: stopwatch.Stopwatch,
     *,
     num_pictures: int,
 ) -> Nearest:
@@ -46,28 +48,28 @@ def nearest(
         num_neighbours: pictures that vote.
         num_pictures: of the main object; 0: no results are wanted.
     """
-    found = [
-        []
-        if query is None
-        else nearest_products.search(
-            release.vector_index,
-            query,
-            num_neighbours if place else max(num_neighbours, num_pictures),
+    with watch.stage("search"):
+        found = [
+            []
+            if query is None
+            else nearest_products.search(
+                release.vector_index,
+                query,
+                num_neighbours if place else max(num_neighbours, num_pictures),
+            )
+            for place, query in enumerate(queries)
+        ]
+    with watch.stage("products"):
+        products.find(
+            hit.product_id
+            for place, hits in enumerate(found)
+            for hit in (hits[:num_neighbours] if place else hits)
         )
-        for place, query in enumerate(queries)
-    ]
-    products.find(
-        hit.product_id
-        for place, hits in enumerate(found)
-        for hit in (hits[:num_neighbours] if place else hits)
-    )
-    return Nearest(
-        [
+        neighbours = [
             nearest_products.neighbours_of(hits[:num_neighbours], products)
             for hits in found
-        ],
-        found[0][:num_pictures],
-    )
+        ]
+    return Nearest(neighbours, found[0][:num_pictures])
 
 
 def of_photo(
@@ -78,6 +80,7 @@ def of_photo(
     release: open_release.OpenRelease,
     products: nearest_products.Products,
     settings: RecognitionSettings,
+    watch: stopwatch.Stopwatch,
     *,
     picture_url: panel.PictureUrl,
     by_quality: bool,
@@ -96,7 +99,7 @@ def of_photo(
         narrowed = name if share > settings.search_certainty else None
     return _make(
         query_token.Query(query.vector, narrowed),
-        *(hits, wanted, release, products),
+        *(hits, wanted, release, products, watch),
         picture_url=picture_url,
         by_quality=by_quality,
         box=query.box,
@@ -108,6 +111,7 @@ def of_token(
     wanted: wishes.QuerySearch,
     release: open_release.OpenRelease,
     products: nearest_products.Products,
+    watch: stopwatch.Stopwatch,
     *,
     picture_url: panel.PictureUrl,
     by_quality: bool,
@@ -123,11 +127,12 @@ def of_token(
     )
     hits = []
     if not wanted.category_filter:
-        hits = nearest_products.search(
-            index, query.vector, nearest_products.num_pictures(wanted)
-        )
+        with watch.stage("search"):
+            hits = nearest_products.search(
+                index, query.vector, nearest_products.num_pictures(wanted)
+            )
     return _make(
-        *(query, hits, wanted, release, products),
+        *(query, hits, wanted, release, products, watch),
         picture_url=picture_url,
         by_quality=by_quality,
         box=None,
@@ -141,6 +146,7 @@ def _make(
     wanted: wishes.Results,
     release: open_release.OpenRelease,
     products: nearest_products.Products,
+    watch: stopwatch.Stopwatch,
     *,
     picture_url: panel.PictureUrl,
     by_quality: bool,
@@ -150,31 +156,35 @@ def _make(
     index = release.vector_index
     name = wanted.category_filter or query.category
     if name:
-        within = nearest_products.search(
-            index, query.vector, nearest_products.num_pictures(wanted), name
-        )
+        with watch.stage("search"):
+            within = nearest_products.search(
+                *(index, query.vector, nearest_products.num_pictures(wanted)),
+                name,
+            )
         # What the user says is meant; what the service guesses may be wrong.
         hits = (
             within
             if wanted.category_filter
             else nearest_products.in_category(hits, within)
         )
-    found = nearest_products.products_of(hits, products)
-    ordered, ordered_by = results.order(
-        found,
-        release.ranker,
-        wanted.ordered_by if by_quality else "similarity",
-    )
-    kept = results.keep(ordered, wanted)
-    return answers.Search(
-        query=query_token.encode(query, index.saved_model_sha256),
-        box=box,
-        box_from=box_from,
-        total=len(kept),
-        page=wanted.page,
-        page_size=wanted.page_size,
-        results=results.page(kept, wanted, picture_url),
-        facets=results.facets(found),
-        ordered_by=ordered_by,
-        vector_index_generation=index.generation,
-    )
+    with watch.stage("products"):
+        found = nearest_products.products_of(hits, products)
+    with watch.stage("results"):
+        ordered, ordered_by = results.order(
+            found,
+            release.ranker,
+            wanted.ordered_by if by_quality else "similarity",
+        )
+        kept = results.keep(ordered, wanted)
+        return answers.Search(
+            query=query_token.encode(query, index.saved_model_sha256),
+            box=box,
+            box_from=box_from,
+            total=len(kept),
+            page=wanted.page,
+            page_size=wanted.page_size,
+            results=results.page(kept, wanted, picture_url),
+            facets=results.facets(found),
+            ordered_by=ordered_by,
+            vector_index_generation=index.generation,
+        )

@@ -12,6 +12,7 @@ from sicot_tf.data.schedule import Schedule
 from sicot_tf.model.search import network
 from sicot_tf.search_training import runs
 from sicot_tf.search_training import settings
+from sicot_tf.search_training import start
 from sicot_tf.search_training import triplets
 from sicot_tf.search_training.step import SearchStep
 from sicot_tf.search_training.validation import Validation
@@ -24,7 +25,8 @@ class Job:
     """Batches, step, validation and checkpoints of one worker.
 
     batches: those of this worker from a step on, to the last one.
-    restore_from: starts from the backbone of a recogniser's run.
+    restore_from: starts from the backbone of a recogniser's run, and from its
+    features of the first triplets.
     validation: None without validation triplets.
     """
 
@@ -86,6 +88,10 @@ def build(
                 run_dir / "checkpoints", backbone
             )
         )
+        pictures, *_ = triplets.plain_pictures(
+            files, size, start.NUM_PICTURES // 2
+        )
+        start.start_embedding(model_of_search, pictures, collectives)
 
     return Job(
         schedule=schedule,

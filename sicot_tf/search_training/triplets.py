@@ -182,7 +182,7 @@ def training_batches(
     return dataset.prefetch(2)
 
 
-def validation_pictures(
+def plain_pictures(
     triplets: TripletFiles, whole_size: int, max_triplets: int
 ) -> tuple[tf.data.Dataset, np.ndarray, np.ndarray]:
     """Queries and clicked products of the first triplets, as they are.

@@ -31,8 +31,8 @@ class Validation:
         collectives: Collectives,
     ):
         size = search.input["image"].shape[1]
-        self._pictures, self._queries, self._products = (
-            triplets.validation_pictures(files, size, max_triplets)
+        self._pictures, self._queries, self._products = triplets.plain_pictures(
+            files, size, max_triplets
         )
         self._batch_size = batch_size
         self._dim = search.output["embedding"].shape[-1]

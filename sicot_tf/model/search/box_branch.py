@@ -63,7 +63,7 @@ class BoxBranch(keras.layers.Layer):
         self.heat_gain = self.add_weight(
             name="heat_gain",
             shape=(),
-            initializer=keras.initializers.Constant(3.0),
+            initializer=keras.initializers.Constant(8.0),
         )
         # Of half the sides, against those of the box with this variance.
         self.log_sides = self.add_weight(

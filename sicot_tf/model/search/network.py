@@ -83,9 +83,7 @@ def build(
     for part in parts:
         features = part(features, training=False)
     # float32: neighbours differ in the last bits.
-    embed = keras.layers.Dense(
-        embedding_dim, use_bias=False, dtype="float32", name="embedding"
-    )
+    embed = keras.layers.Dense(embedding_dim, dtype="float32", name="embedding")
     embedding = embed(features)
     embedding = embedding / ops.sqrt(
         ops.sum(ops.square(embedding), axis=-1, keepdims=True) + 1e-12

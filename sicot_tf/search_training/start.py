@@ -1,0 +1,62 @@
+"""Where the embedding starts: the main directions of the recogniser's features.
+
+Features behind a ReLU all point the same way, so that cosines of random
+projections hardly differ; without their mean, and with strong directions held
+back, unlike pictures are apart before the first step.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sicot_tf.workers.collectives import Collectives
+
+# Pictures that the directions are taken from.
+NUM_PICTURES = 2048
+_BATCH = 64
+
+
+def start_embedding(
+    search: keras.Model, pictures: tf.data.Dataset, collectives: Collectives
+) -> None:
+    """Sets kernel and bias of the embedding; the same on all workers.
+
+    Args:
+        pictures: of `image` and `extents`, one by one; the first
+            `NUM_PICTURES` are looked at, by the chief.
+    """
+    layer = search.get_layer("embedding")
+    kernel = np.zeros(layer.kernel.shape, np.float32)
+    bias = np.zeros(layer.bias.shape, np.float32)
+    if collectives.is_chief:
+        features = tf.function(keras.Model(search.input, layer.input))
+        rows = np.concatenate(
+            [
+                features(batch, training=False).numpy()
+                for batch in pictures.take(NUM_PICTURES).batch(_BATCH)
+            ]
+        )
+        directions, bias[:] = projection(rows, kernel.shape[1])
+        kernel[:] = directions
+    layer.kernel.assign(collectives.sum_now(kernel))
+    layer.bias.assign(collectives.sum_now(bias))
+
+
+def projection(features: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel `[features_dim, dim]` and bias `[dim]`: x to (x - mean) P.
+
+    P are the directions of most variance, each divided by the square root of
+    its standard deviation; zero where there are fewer than `dim`.
+    """
+    features = features.astype(np.float64)
+    mean = features.mean(axis=0)
+    _, deviations, directions = np.linalg.svd(
+        features - mean, full_matrices=False
+    )
+    deviations = deviations[:dim] / np.sqrt(len(features))
+    kept = deviations > 1e-6 * max(deviations[0], 1e-12)
+    kernel = np.zeros([features.shape[1], dim])
+    kernel[:, : len(deviations)][:, kept] = directions[:dim][kept].T / np.sqrt(
+        deviations[kept]
+    )
+    return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)

@@ -7,6 +7,7 @@ import pathlib
 import keras
 
 from sicot_tf.checkpoints import checkpoints
+from sicot_tf.model.search import network
 from sicot_tf.search_training import runs
 
 
@@ -36,7 +37,7 @@ def restore(run_dir: pathlib.Path) -> RestoredSearch:
     for variable in model.variables:
         digest.update(variable.numpy().tobytes())
     return RestoredSearch(
-        model,
+        network.served(model),
         {
             "weights_sha256": digest.hexdigest()[:16],
             "step": step,

@@ -21,7 +21,7 @@ class SearchConfig:
         choices=("mask", "zoom", "mask_and_zoom"),
     )
     steepness: float = _setting(
-        40.0, "of the mask's borders, over the picture's longer side", least=1
+        20.0, "of the mask's borders, over the picture's longer side", least=1
     )
     without_box: bool = _setting(
         False, "embed the whole picture, for comparison"
@@ -40,13 +40,13 @@ class SearchConfig:
     global_batch_size: int = _setting(
         32, "triplets of a step, over all workers", least=1
     )
-    learning_rate: float = _setting(1e-3, "initial learning rate (AdamW)")
+    learning_rate: float = _setting(3e-3, "initial learning rate (AdamW)")
     decay_rate: float = _setting(0.6, "its factor after each epoch", most=1)
     warmup_epochs: float = _setting(
         0.1, "epochs in which the learning rate rises"
     )
     backbone_learning_rate_factor: float = _setting(
-        0.3, "the backbone's share of the learning rate"
+        0.1, "the backbone's share of the learning rate"
     )
     weight_decay: float = _setting(1e-4, "weight decay of kernels")
     clip_norm: float = _setting(5.0, "longest gradient; 0: any")
@@ -58,6 +58,9 @@ class SearchConfig:
         "softness of the maximum over a query's negatives; near 0: the "
         "hardest one alone counts",
         least=0.001,
+    )
+    glimpse_loss_weight: float = _setting(
+        0.5, "of the same loss on the features under the box branch's weights"
     )
     min_crop_area: float = _setting(
         0.8,

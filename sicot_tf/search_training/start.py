@@ -19,27 +19,30 @@ _BATCH = 64
 def start_embedding(
     search: keras.Model, pictures: tf.data.Dataset, collectives: Collectives
 ) -> None:
-    """Sets kernel and bias of the embedding; the same on all workers.
+    """Sets kernel and bias of the embeddings; the same on all workers.
 
     Args:
         pictures: of `image` and `extents`, one by one; the first
             `NUM_PICTURES` are looked at, by the chief.
     """
-    layer = search.get_layer("embedding")
-    kernel = np.zeros(layer.kernel.shape, np.float32)
-    bias = np.zeros(layer.bias.shape, np.float32)
+    names = [name for name in ("embedding", "glimpse") if name in search.output]
+    layers = [search.get_layer(name) for name in names]
     if collectives.is_chief:
-        features = tf.function(keras.Model(search.input, layer.input))
-        rows = np.concatenate(
-            [
-                features(batch, training=False).numpy()
-                for batch in pictures.take(NUM_PICTURES).batch(_BATCH)
-            ]
+        features = tf.function(
+            keras.Model(search.input, [layer.input for layer in layers])
         )
-        directions, bias[:] = projection(rows, kernel.shape[1])
-        kernel[:] = directions
-    layer.kernel.assign(collectives.sum_now(kernel))
-    layer.bias.assign(collectives.sum_now(bias))
+        parts = [
+            [each.numpy() for each in features(batch, training=False)]
+            for batch in pictures.take(NUM_PICTURES).batch(_BATCH)
+        ]
+        for layer, rows in zip(layers, zip(*parts)):
+            kernel, bias = projection(np.concatenate(rows), layer.units)
+            layer.kernel.assign(kernel)
+            layer.bias.assign(bias)
+    for layer in layers:
+        for variable in layer.variables:
+            own = variable.numpy() * collectives.is_chief
+            variable.assign(collectives.sum_now(own.astype(np.float32)))
 
 
 def projection(features: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -68,34 +68,40 @@ class SearchStep:
             for name in ("image", "extents")
         }
         outputs = self.search(inputs, training=True)
-        embeddings = outputs["embedding"]
+        rows = {"embedding": 1.0, "glimpse": self.config.glimpse_loss_weight}
+        rows = {name: each for name, each in rows.items() if name in outputs}
 
         # === Loss of all, gradient of one's own ===
-        gathered = [
-            self.collectives.gather(each)
-            for each in tf.split(embeddings, len(triplets.PICTURES))
-        ]
-        ids = [self.collectives.gather(batch[name]) for name in _IDS]
-        loss, first = losses.triplet_loss(
-            *gathered,
-            **{f"{name}s": each for name, each in zip(_IDS, ids)},
-            weights=self.collectives.gather(batch["weight"]),
-            margin=self.config.margin,
-            temperature=self.config.temperature,
-        )
-        own = len(batch["weight"]) * self.collectives.worker_index
-        by_embeddings = tf.concat(
-            [
-                each[own : own + len(batch["weight"])]
-                for each in tf.gradients(loss, gathered)
-            ],
-            axis=0,
-        )
+        ids = {
+            f"{name}s": self.collectives.gather(batch[name]) for name in _IDS
+        }
+        weights = self.collectives.gather(batch["weight"])
+        results, by_outputs = {}, []
+        for name, factor in rows.items():
+            gathered = [
+                self.collectives.gather(each)
+                for each in tf.split(outputs[name], len(triplets.PICTURES))
+            ]
+            results[name] = losses.triplet_loss(
+                *gathered,
+                **ids,
+                weights=weights,
+                margin=self.config.margin,
+                temperature=self.config.temperature,
+            )
+            size = len(batch["weight"])
+            own = size * self.collectives.worker_index
+            by_gathered = tf.gradients(results[name][0], gathered)
+            by_outputs.append(
+                factor
+                * tf.concat([each[own : own + size] for each in by_gathered], 0)
+            )
+        loss, first = results["embedding"]
         variables = self.search.trainable_variables
         gradients = tf.gradients(
-            embeddings,
+            [outputs[name] for name in rows],
             [each.value for each in variables],
-            by_embeddings,
+            by_outputs,
             # Sums of two, see `training.step`.
             aggregation_method=tf.AggregationMethod.EXPERIMENTAL_TREE,
         )

@@ -29,8 +29,11 @@ class BoxBranch(keras.layers.Layer):
             that the picture fills, from the corner at the top left.
 
     Returns:
-        `[batch, 4]` float32: x_min, y_min, x_max, y_max in shares of the
-        square, inside of the picture, with an area.
+        The box, `[batch, 4]` float32: x_min, y_min, x_max, y_max in shares of
+        the square, inside of the picture, with an area; and the glimpse,
+        `[batch, channels]` float32, the features' mean under the weights. A
+        loss on it reaches every position at once, one on what is seen through
+        the box only its borders.
     """
 
     def __init__(self, **kwargs: Any):
@@ -71,7 +74,7 @@ class BoxBranch(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, features: Any, extents: Any) -> Any:
+    def call(self, features: Any, extents: Any) -> tuple[Any, Any]:
         features = ops.stop_gradient(ops.cast(features, "float32"))
         places = [self._places(size) for size in features.shape[1:3]]
         weights = self._weigh(features, places, extents)
@@ -87,7 +90,8 @@ class BoxBranch(keras.layers.Layer):
                 )
             )
         (y_min, y_max), (x_min, x_max) = sides
-        return ops.stack([x_min, y_min, x_max, y_max], axis=-1)
+        glimpse = ops.sum(features * weights[..., None], axis=(1, 2))
+        return ops.stack([x_min, y_min, x_max, y_max], axis=-1), glimpse
 
     def _places(self, cells: int) -> Any:
         """`[cells]`, from 0 to 1."""
@@ -144,4 +148,5 @@ class BoxBranch(keras.layers.Layer):
     def compute_output_shape(
         self, features_shape: tuple, extents_shape: tuple
     ) -> tuple:
-        return (features_shape[0], 4)
+        batch, *_, channels = features_shape
+        return (batch, 4), (batch, channels)

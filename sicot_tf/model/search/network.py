@@ -46,7 +46,8 @@ def build(
     and `extents` `[batch, 2]` as `images.decode_whole` makes them. Outputs are
     `embedding` `[batch, embedding_dim]` float32 of length 1, and `box`
     `[batch, 4]` float32: x_min, y_min, x_max, y_max in shares of the picture,
-    0 to 1.
+    0 to 1; with a box also `glimpse`, an embedding as the first, of the
+    features under the box branch's weights, for training alone.
 
     BatchNormalization keeps the recogniser's statistics: those of a batch
     would tell a product from its negatives, and differ with the workers.
@@ -65,13 +66,18 @@ def build(
     image = keras.Input((size, size, 3), dtype="float32", name="image")
     extents = keras.Input((2,), dtype="float32", name="extents")
     new_layers: list[keras.layers.Layer] = []
+    outputs: dict[str, Any] = {}
 
     # === Box ===
     if with_box:
         trunk = backbones.before_pooling(parts[0], size)
         branch = box_branch.BoxBranch(name="box_branch")
-        box = branch(trunk(image, training=False), extents)
-        new_layers.append(branch)
+        box, glimpse = branch(trunk(image, training=False), extents)
+        embed_glimpse = keras.layers.Dense(
+            embedding_dim, dtype="float32", name="glimpse"
+        )
+        outputs["glimpse"] = _unit(embed_glimpse(glimpse))
+        new_layers += [branch, embed_glimpse]
     else:
         view_kind = "zoom"
         corner = ops.zeros_like(extents)
@@ -84,21 +90,30 @@ def build(
         features = part(features, training=False)
     # float32: neighbours differ in the last bits.
     embed = keras.layers.Dense(embedding_dim, dtype="float32", name="embedding")
-    embedding = embed(features)
-    embedding = embedding / ops.sqrt(
-        ops.sum(ops.square(embedding), axis=-1, keepdims=True) + 1e-12
-    )
+    outputs["embedding"] = _unit(embed(features))
     new_layers.append(embed)
 
     initial_weights.seed_initial_weights(new_layers, seed)
     shares = ops.concatenate([extents[:, ::-1], extents[:, ::-1]], axis=-1)
+    outputs["box"] = ops.clip(box / shares, 0.0, 1.0)
     return keras.Model(
-        {"image": image, "extents": extents},
-        {
-            "embedding": embedding,
-            "box": ops.clip(box / shares, 0.0, 1.0),
-        },
+        {"image": image, "extents": extents}, outputs, name="search"
+    )
+
+
+def served(search: keras.Model) -> keras.Model:
+    """The network without what only training needs."""
+    return keras.Model(
+        search.input,
+        {name: search.output[name] for name in ("embedding", "box")},
         name="search",
+    )
+
+
+def _unit(rows: Any) -> Any:
+    """Divided by their lengths."""
+    return rows / ops.sqrt(
+        ops.sum(ops.square(rows), axis=-1, keepdims=True) + 1e-12
     )
 
 
@@ -106,7 +121,7 @@ def backbone_variables(search: keras.Model) -> list[Any]:
     """What it has of the recogniser, by the recogniser's own paths."""
     own = {
         id(variable)
-        for name in ("box_branch", "embedding")
+        for name in ("box_branch", "glimpse", "embedding")
         for layer in search.layers
         if layer.name == name
         for variable in layer.variables

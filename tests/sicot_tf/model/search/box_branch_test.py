@@ -6,7 +6,8 @@ from sicot_tf.model.search.box_branch import BoxBranch
 
 def _box(features, extents=(1.0, 1.0)):
     features = np.array(features, np.float32)[None]
-    return BoxBranch()(features, np.array([extents], np.float32))[0].numpy()
+    box, _ = BoxBranch()(features, np.array([extents], np.float32))
+    return box[0].numpy()
 
 
 class BoxBranchTest(tf.test.TestCase):
@@ -41,7 +42,9 @@ class BoxBranchTest(tf.test.TestCase):
         features[0, 2, 6, 0] = 1.0
         layer.build(features.shape, (1, 2))
         layer.heat_gain.assign(1000.0)
-        box = layer(features, np.ones([1, 2], np.float32))[0].numpy()
+        box, glimpse = layer(features, np.ones([1, 2], np.float32))
+        self.assertAllClose(glimpse, [[1, 0, 0, 0]], atol=1e-4)
+        box = box[0].numpy()
         # 6/8 -+ 1/16 and 2/8 -+ 1/16.
         self.assertAllClose(box, [11 / 16, 3 / 16, 13 / 16, 5 / 16], atol=1e-4)
 
@@ -50,5 +53,5 @@ class BoxBranchTest(tf.test.TestCase):
         features = tf.random.stateless_normal([2, 5, 5, 3], [1, 2])
         with tf.GradientTape() as tape:
             tape.watch(features)
-            box = BoxBranch()(features, tf.ones([2, 2]))
+            box, _ = BoxBranch()(features, tf.ones([2, 2]))
         self.assertIsNone(tape.gradient(box, features))

@@ -54,7 +54,10 @@ class NetworkTest(tf.test.TestCase):
         keras.utils.set_random_seed(0)
         model, rng = _build(), np.random.default_rng(0)
         optimizer = keras.optimizers.Adam(3e-3)
-        optimizer.build(model.trainable_variables)
+        # What is seen through the box alone has to teach it.
+        model = network.served(model)
+        variables = model.trainable_variables
+        optimizer.build(variables)
 
         @tf.function
         def step(images, products):
@@ -71,7 +74,6 @@ class NetworkTest(tf.test.TestCase):
                     margin=0.2,
                     temperature=0.1,
                 )
-            variables = model.trainable_variables
             optimizer.apply(tape.gradient(loss, variables), variables)
 
         tested, boxes = _pictures(rng, _COLOURS[rng.integers(0, 4, 64)])
@@ -82,7 +84,7 @@ class NetworkTest(tf.test.TestCase):
             images, _ = _pictures(rng, _COLOURS[np.tile(products, 2)])
             step(tf.constant(images), tf.constant(products))
         after = _overlap(model(whole)["box"].numpy(), boxes)
-        self.assertGreater(after, before + 0.2)
+        self.assertGreater(after, before + 0.1)
 
     def test_without_box(self):
         """Breaks if the comparison looks through a box after all."""

@@ -32,7 +32,11 @@ def start_embedding(
             keras.Model(search.input, [layer.input for layer in layers])
         )
         parts = [
-            [each.numpy() for each in features(batch, training=False)]
+            # Keras gives the only one of a list without the list.
+            [
+                each.numpy()
+                for each in tf.nest.flatten(features(batch, training=False))
+            ]
             for batch in pictures.take(NUM_PICTURES).batch(_BATCH)
         ]
         for layer, rows in zip(layers, zip(*parts)):

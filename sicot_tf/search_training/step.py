@@ -89,7 +89,7 @@ class SearchStep:
                 margin=self.config.margin,
                 temperature=self.config.temperature,
             )
-            size = len(batch["weight"])
+            size = batch["weight"].shape[0]
             own = size * self.collectives.worker_index
             by_gathered = tf.gradients(results[name][0], gathered)
             by_outputs.append(
@@ -107,7 +107,7 @@ class SearchStep:
         )
 
         # === All workers ===
-        corners = outputs["box"][: len(batch["weight"])]
+        corners = outputs["box"][: batch["weight"].shape[0]]
         area = tf.reduce_mean(
             tf.reduce_prod(corners[:, 2:] - corners[:, :2], axis=-1)
         )

@@ -37,7 +37,8 @@ _NUM_SKUS, _NUM_QUICK_SKUS = 300, 100
 _SHOP = (
     *("--num_types", "36", "--num_brands", "12"),
     *("--val_pictures", "4", "--test_pictures", "6"),
-    *("--num_scenes", "300", "--num_clicks", "0"),
+    *("--num_scenes", "300", "--num_clicks", "2000"),
+    *("--catalogue_pictures", "3"),
 )
 # Over the presets: two cores train the later layers in a minute.
 _FULL = ("--frozen_until", "block5c_add", "--cached_views", "8")
@@ -99,6 +100,9 @@ class _Road(NamedTuple):
     runs: pathlib.Path
     index: pathlib.Path
     model: pathlib.Path
+    vectors: pathlib.Path
+    features: pathlib.Path
+    ranker: pathlib.Path
     settings: pathlib.Path
     releases: pathlib.Path
     # For every command.
@@ -179,9 +183,32 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
             *("--saved_model", road.model),
         ),
     )
+    yield _Station(
+        "7b. Its pictures as an index of vectors: what looks alike",
+        "beam_jobs.build_vector_index",
+        ("--product_index", road.index, "--output", road.vectors),
+    )
+    clicks = road.shop / "clicks-*.jsonl"
+    yield _Station(
+        "7c. What makes a product appeal: pictures, sales, price, clicks",
+        "beam_jobs.product_features",
+        (
+            *("--input", road.shop / "catalogue-*.jsonl"),
+            *("--clicks", clicks, "--output", road.features),
+        ),
+    )
+    yield _Station(
+        "7d. Learn the order of what looks alike from clicks",
+        "sicot_tf.train_ranker",
+        (
+            *("--clicks", clicks, "--features", road.features),
+            *("--vector_index", road.vectors, "--saved_model", road.model),
+            *("--output", road.ranker),
+        ),
+    )
     together = ("--model", road.model, "--product_index", road.index)
     yield _Station(
-        "7b. Choose how photos are read, on validation pictures and scenes",
+        "7e. Choose how photos are read, on validation pictures and scenes",
         "sicot_tf.tune_recognition",
         (
             *together,
@@ -191,10 +218,11 @@ def _stations(road: _Road, *, num_skus: int, quick: bool) -> Iterator[_Station]:
         ),
     )
     yield _Station(
-        "7c. Model and index go live together",
+        "7f. Model, indexes and order go live together",
         "sicot_tf.release",
         (
             *("--releases", road.releases, *together),
+            *("--vector_index", road.vectors, "--ranker", road.ranker),
             *("--settings", road.settings),
         ),
     )
@@ -225,6 +253,8 @@ def _print_outcome(road: _Road) -> None:
     print(f"TensorBoard     tensorboard --logdir {road.runs}")
     print(f"SavedModel      {road.model}")
     print(f"Product index   {road.index}")
+    print(f"Vector index    {road.vectors}")
+    print(f"Ranker          {road.ranker}")
     print(f"Licences        {road.shop / 'LICENSES.md'}")
     print(
         "\nPoint a camera at it: python -m sicot_tf.recognize "
@@ -399,6 +429,9 @@ def main(argv: list[str] | None = None) -> None:
         runs=directory / f"runs{end}",
         index=directory / f"index{end}",
         model=arguments.saved_models / f"sicot{end}",
+        vectors=directory / f"vectors{end}",
+        features=directory / f"features{end}",
+        ranker=directory / f"ranker{end}",
         settings=directory / f"recognition{end}.json",
         releases=directory / f"releases{end}",
         log_flags=(

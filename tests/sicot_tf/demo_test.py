@@ -21,7 +21,7 @@ class DemoTest(tf.test.TestCase):
     def test_a_failed_command(self):
         """Breaks if the road goes on without what a command should have made,
         or tells a mistake twice."""
-        road = demo._Road(*[self.folder] * 8)
+        road = demo._Road(*[self.folder] * 11)
         with (
             self.assertNoLogs("sicot_tf.demo"),
             self.assertRaises(SystemExit) as ended,
@@ -41,7 +41,7 @@ class DemoTest(tf.test.TestCase):
     def test_commands_have_the_flags(self):
         """Breaks if the road gives a command a flag that was renamed, or a
         run is held against one that was not trained before."""
-        road = demo._Road(*[self.folder] * 8)
+        road = demo._Road(*[self.folder] * 11)
         trained = set()
         for quick in (False, True):
             for station in demo._stations(road, num_skus=100, quick=quick):

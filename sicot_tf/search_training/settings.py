@@ -15,7 +15,7 @@ class SearchConfig:
 
     embedding_dim: int = _setting(256, "size of an embedding", least=1)
     view: str = _setting(
-        "zoom",
+        "mask_and_zoom",
         "what is embedded of a picture: mask, all of it, grey outside of the "
         "box; zoom, the box cut out; or both",
         choices=("mask", "zoom", "mask_and_zoom"),
@@ -59,8 +59,9 @@ class SearchConfig:
         "hardest one alone counts",
         least=0.001,
     )
+    # At 0.5 boxes end as a part of the object: docs/search_training.md.
     glimpse_loss_weight: float = _setting(
-        0.5, "of the same loss on the features under the box branch's weights"
+        0.2, "of the same loss on the features under the box branch's weights"
     )
     min_crop_area: float = _setting(
         0.8,

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"Triplets: {generation}")
     print(
         "Next: python -m sicot_tf.train_search --triplets "
-        f"{arguments.output} --init_from RUN --run runs/search"
+        f"{arguments.output} --init_from RUN --run_dir runs/search"
     )
 
 

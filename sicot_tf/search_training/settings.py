@@ -61,7 +61,7 @@ class SearchConfig:
     )
     # At 0.5 boxes end as a part of the object: docs/search_training.md.
     glimpse_loss_weight: float = _setting(
-        0.2, "of the same loss on the features under the box branch's weights"
+        0.5, "of the same loss on the features under the box branch's weights"
     )
     min_crop_area: float = _setting(
         0.8,

@@ -79,7 +79,8 @@ def _make_parser() -> command_line.ArgumentParser:
         "--saved_model",
         type=pathlib.Path,
         metavar="DIR",
-        help="the model of its vectors: embeds the query pictures",
+        help="the model of its vectors, saved_models/sicot (its newest version) "
+        "or saved_models/sicot/2: embeds the query pictures",
     )
     parser.add_argument(
         "--examination",
@@ -143,14 +144,18 @@ def main(argv: list[str] | None = None) -> None:
 def _train(arguments: "argparse.Namespace") -> None:
     import datetime
 
-    if arguments.saved_model:
+    saved_model = arguments.saved_model
+    if saved_model:
         command_line.import_tensorflow()
     from sicot_tf import files
     from sicot_tf.data import generations
     from sicot_tf.ranking import build
     from sicot_tf.ranking import report
     from sicot_tf.ranking import training
+    from sicot_tf.recognition.releases import release_check
 
+    if saved_model:
+        saved_model = release_check.newest_version(saved_model)
     settings = training.Settings(
         **{
             field.name: getattr(arguments, field.name)
@@ -162,7 +167,7 @@ def _train(arguments: "argparse.Namespace") -> None:
             clicks=arguments.clicks,
             features=arguments.features,
             vector_index=arguments.vector_index,
-            saved_model=arguments.saved_model,
+            saved_model=saved_model,
             examination=arguments.examination,
         ),
         arguments.output,

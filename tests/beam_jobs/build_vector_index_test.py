@@ -437,7 +437,7 @@ def kill_at(count):
                 os._exit(9)
     sys.addaudithook(hook)
 
-for count in range(1, 10_000, 67):
+for count in range(1, 10_000, 37):
     child = os.fork()
     if not child:
         kill_at(count)

@@ -126,12 +126,12 @@ class ExportingTest(tf.test.TestCase):
         with contextlib.redirect_stdout(told):
             export.main(
                 ["--run_dir", str(tiny_road.trained("cotrain"))]
-                + ["--output", str(tiny_road.exported().parent)]
+                + ["--output", str(folder / "models")]
                 + ["--top_k", "3", "--representative_pictures", "5"]
                 + ["--litert", str(folder / "phones")]
             )
         printed = told.getvalue()
-        self.assertIn(f"SavedModel: {tiny_road.exported()}\n", printed)
+        self.assertIn(f"SavedModel: {folder}/models/1\n", printed)
         self.assertIn("Of 8 val records:\n", printed)
         self.assertRegex(printed, r"\nint8 +0\.\d\d +\d+\.00%")
         described = json.loads((folder / "phones/phone.json").read_text())

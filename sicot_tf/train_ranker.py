@@ -79,8 +79,8 @@ def _make_parser() -> command_line.ArgumentParser:
         "--saved_model",
         type=pathlib.Path,
         metavar="DIR",
-        help="the model of its vectors, saved_models/sicot (its newest version) "
-        "or saved_models/sicot/2: embeds the query pictures",
+        help="the model of its vectors (of a base path its newest version): "
+        "embeds the query pictures",
     )
     parser.add_argument(
         "--examination",

@@ -28,7 +28,7 @@ from sicot_tf import files
 _BATCH = 64
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints the tables and writes them as JSON."""
     parser = flags.make_parser(__doc__)
     parser.add_argument("--shop", type=pathlib.Path, required=True)
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=pathlib.Path, default=pathlib.Path("search-recall")
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     command_line.set_up_logging("info")
     command_line.import_tensorflow()
 

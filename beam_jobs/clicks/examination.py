@@ -8,14 +8,13 @@ Interventions, WSDM 2019): all pairs of places, fitted by EM as the regression
 of Wang et al. (WSDM 2018) is, with one relevance for each pair of places.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 
 import duckdb
 import numpy as np
 
-from sicot_tf import files
+from sicot_tf.ranking import position_bias
 
 # Places that are told apart; later ones are taken as the last of them.
 MAX_PLACES = 50
@@ -66,8 +65,7 @@ def harvest(
 def fit(shows: np.ndarray, clicks: np.ndarray) -> np.ndarray:
     """The examination of each place, as a share of that of the first.
 
-    Maximum likelihood of the position-based model by EM: each row has a
-    relevance of its own, each column an examination.
+    By `position_bias.fit_table`, of places with enough clicks.
 
     Args:
         shows: `[num_rows, num_places]`, 0 or more; may be fractions.
@@ -80,18 +78,9 @@ def fit(shows: np.ndarray, clicks: np.ndarray) -> np.ndarray:
     examination = np.full(shows.shape[1], np.nan)
     if not known[:1].any():
         return examination
-    rows = (shows[:, known] > 0).sum(1) > 0
-    shows, clicks = shows[rows][:, known], clicks[rows][:, known]
-    not_clicked = shows - clicks
-    looked = np.full(shows.shape[1], 0.5)
-    fits = np.full((shows.shape[0], 1), 0.5)
-    for _ in range(_ITERATIONS):
-        rest = np.maximum(1 - looked * fits, 1e-12)
-        # Of what was not clicked: looked at although, fitting although.
-        new = clicks + not_clicked * looked * (1 - fits) / rest
-        fits_sum = clicks + not_clicked * fits * (1 - looked) / rest
-        looked = new.sum(0) / shows.sum(0)
-        fits = fits_sum.sum(1, keepdims=True) / shows.sum(1, keepdims=True)
+    looked = position_bias.fit_table(
+        shows[:, known], clicks[:, known], _ITERATIONS
+    )
     examination[known] = looked / looked[0]
     return examination
 
@@ -105,23 +94,7 @@ def read(path: pathlib.Path) -> list[float]:
     Raises:
         ValueError: if it is anything else.
     """
-    found = files.read_json(path)
-    if isinstance(found, dict):
-        found = found.get("examination")
-    if (
-        not isinstance(found, list)
-        or not found
-        or not all(
-            isinstance(each, int | float) and 0 < each < float("inf")
-            for each in found
-        )
-    ):
-        raise ValueError(
-            f"Expected in {path} a list of numbers above 0, how often each "
-            "place is looked at, or an object with it as examination; "
-            f"received {json.dumps(found):.100}."
-        )
-    return [each / found[0] for each in found]
+    return position_bias.read(path).tolist()
 
 
 def complete(examination: Sequence[float]) -> list[float]:

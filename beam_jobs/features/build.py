@@ -33,8 +33,8 @@ from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
-from sicot_tf.ranking import examination as examination_lib
 from sicot_tf.ranking import log_pages
+from sicot_tf.ranking import position_bias
 from sicot_tf.ranking import product_features
 
 _log = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ def build(
     Raises:
         ValueError: if a source can't be used.
     """
-    examination = examination_lib.by_power(_MOST_PLACES)
+    examination = position_bias.by_power(_MOST_PLACES)
     if sources.examination:
-        examination = examination_lib.read(sources.examination)
+        examination = position_bias.read(sources.examination)
     catalogue = []
     if sources.product_index:
         index = generations.resolve_generation(sources.product_index)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sicot_tf.data import clicks
-from sicot_tf.ranking import examination as examination_lib
+from sicot_tf.ranking import position_bias
 from sicot_tf.ranking import product_features
 
 # Looks at the mean rate that each product starts with.
@@ -29,7 +29,7 @@ def count(
     Args:
         pages: of people, of train alone.
         rows: of each product.
-        examination: of the places, see `examination_lib`.
+        examination: of the places, see `position_bias`.
 
     Returns:
         `[num_folds, num_products]` float64 each.
@@ -38,7 +38,7 @@ def count(
     looks, clicked = np.zeros(shape), np.zeros(shape)
     for page in pages:
         fold = product_features.fold_of(page.query_id)
-        looked = examination_lib.at(
+        looked = position_bias.at(
             examination, np.arange(1, len(page.shown) + 1)
         )
         for place, product_id in enumerate(page.shown):

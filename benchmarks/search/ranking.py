@@ -29,13 +29,13 @@ from benchmarks import flags
 from sicot_tf import command_line
 from sicot_tf.data import clicks
 from sicot_tf.ranking import build
-from sicot_tf.ranking import examination as examination_lib
-from sicot_tf.ranking import examples as examples_lib
 from sicot_tf.ranking import log_pages
 from sicot_tf.ranking import metrics
+from sicot_tf.ranking import position_bias
 from sicot_tf.ranking import product_features
 from sicot_tf.ranking import ranker
 from sicot_tf.ranking import training
+from sicot_tf.ranking import training_examples
 
 # Of the stand-in: with it the shop's own product is first as often as another
 # product of its type now and then.
@@ -136,7 +136,7 @@ class _Comparison:
         self._by_split = by_split
         self._truth = truth
         self._settings = training.Settings(seed=arguments.seed)
-        self._known = examination_lib.read(arguments.shop / "summary.json")
+        self._known = position_bias.read(arguments.shop / "summary.json")
 
     def run(self, features) -> None:
         """Trains in each way, then measures each split."""
@@ -194,7 +194,7 @@ class _Comparison:
             rng.shuffle(clicked[start:stop])
         return dataclasses.replace(train, clicked=clicked)
 
-    def _gains(self, examples: examples_lib.Examples) -> np.ndarray:
+    def _gains(self, examples: training_examples.Examples) -> np.ndarray:
         """`[n]` true gains, in the order of the examples."""
         gains = [self._truth.gains(page) for page in examples.pages]
         first = np.cumsum([0, *map(len, gains)])[:-1]
@@ -286,7 +286,7 @@ class _Comparison:
 
 
 def _num_moved_up(
-    scores: np.ndarray, examples: examples_lib.Examples, floor: float
+    scores: np.ndarray, examples: training_examples.Examples, floor: float
 ) -> int:
     found = 0
     for start, stop in zip(examples.starts[:-1], examples.starts[1:]):

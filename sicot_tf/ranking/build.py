@@ -18,15 +18,15 @@ import numpy as np
 
 from sicot_tf import files
 from sicot_tf.data import generations
-from sicot_tf.ranking import examination as examination_lib
-from sicot_tf.ranking import examples as examples_lib
 from sicot_tf.ranking import log_pages
 from sicot_tf.ranking import metrics
+from sicot_tf.ranking import page_similarities
+from sicot_tf.ranking import position_bias
 from sicot_tf.ranking import product_features
 from sicot_tf.ranking import ranker
 from sicot_tf.ranking import report
-from sicot_tf.ranking import similarities as similarities_lib
 from sicot_tf.ranking import training
+from sicot_tf.ranking import training_examples
 
 REJECTS = "rejects.jsonl"
 _REPETITIONS = 1000
@@ -77,7 +77,7 @@ def build(
     by_split, origin = make_examples(log, sources, features, of_features)
     train, val = by_split["train"], by_split["val"]
     if sources.examination:
-        examination = examination_lib.read(sources.examination)
+        examination = position_bias.read(sources.examination)
     else:
         examination = estimate_examination(train)
     identity = {
@@ -120,16 +120,16 @@ def make_examples(
     sources: Sources,
     features: product_features.ProductFeatures,
     of_features: dict[str, Any],
-) -> tuple[dict[str, examples_lib.Examples], dict[str, Any]]:
+) -> tuple[dict[str, training_examples.Examples], dict[str, Any]]:
     """Examples of each split, and where their similarities are from.
 
     Raises:
         ValueError: if there is no way to similarities.
     """
     origin: dict[str, Any] = {"of": "log"}
-    similar = similarities_lib.of_log(log.pages)
+    similar = page_similarities.of_log(log.pages)
     if sources.vector_index and sources.saved_model:
-        search = similarities_lib.Similarities(
+        search = page_similarities.Similarities(
             sources.vector_index, sources.saved_model
         )
         similar = search.of_pages(log.pages)
@@ -150,7 +150,7 @@ def make_examples(
         places = [
             place for place, page in enumerate(log.pages) if page.split == split
         ]
-        by_split[split] = examples_lib.make(
+        by_split[split] = training_examples.make(
             [log.pages[place] for place in places],
             [similar[place] for place in places],
             features,
@@ -160,20 +160,20 @@ def make_examples(
     return by_split, origin
 
 
-def estimate_examination(train: examples_lib.Examples) -> np.ndarray:
-    """Examination from train, see `examination.fit`."""
+def estimate_examination(train: training_examples.Examples) -> np.ndarray:
+    """Examination from train, see `position_bias.fit`."""
     if not len(train.pages):
         raise ValueError(
             "Expected pages of train with similarities, found none. Are the "
             "products of the log those of the vector index?"
         )
-    cells = examination_lib.cells(train.rows[:, 0], train.rows[:, 1])
-    return examination_lib.fit(cells, train.positions, train.clicked)
+    cells = position_bias.cells(train.rows[:, 0], train.rows[:, 1])
+    return position_bias.fit(cells, train.positions, train.clicked)
 
 
 def measure(
     scores: dict[str, np.ndarray],
-    examples: examples_lib.Examples,
+    examples: training_examples.Examples,
     examination: np.ndarray,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
@@ -220,7 +220,7 @@ def _write(
     generation: pathlib.Path,
     identity: dict[str, Any],
     log: log_pages.Log,
-    by_split: dict[str, examples_lib.Examples],
+    by_split: dict[str, training_examples.Examples],
     examination: np.ndarray,
     trained: training.Trained,
     features: product_features.ProductFeatures,

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sicot_tf.ranking import examination as examination_lib
-from sicot_tf.ranking import examples as examples_lib
+from sicot_tf.ranking import position_bias
+from sicot_tf.ranking import training_examples
 
 
 def ranks(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def ranks(scores: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def comparison_ndcg(
-    scores: np.ndarray, comparisons: examples_lib.Comparisons, k: int = 20
+    scores: np.ndarray, comparisons: training_examples.Comparisons, k: int = 20
 ) -> np.ndarray:
     """`[num_clicks]` NDCG at k of each click against what was not clicked."""
     found = ranks(scores[comparisons.rows], comparisons.starts)
@@ -58,7 +58,7 @@ def _dcg(
 
 def click_sums(
     scores: np.ndarray,
-    examples: examples_lib.Examples,
+    examples: training_examples.Examples,
     examination: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """What clicks say of an order, summed for each page.
@@ -71,10 +71,10 @@ def click_sums(
     new = ranks(scores, examples.starts)
     weight = np.where(
         examples.clicked,
-        1 / examination_lib.at(examination, examples.positions),
+        1 / position_bias.at(examination, examples.positions),
         0.0,
     )
-    looked_at = examination_lib.at(examination, new)
+    looked_at = position_bias.at(examination, new)
     parts = {
         "weight": weight,
         "ndcg@20": weight * np.where(new <= 20, 1 / np.log2(new + 1), 0),

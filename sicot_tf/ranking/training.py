@@ -5,14 +5,15 @@ import dataclasses
 import lightgbm
 import numpy as np
 
-from sicot_tf import settings as settings_lib
-from sicot_tf.ranking import examples as examples_lib
+from sicot_tf import settings
 from sicot_tf.ranking import metrics
 from sicot_tf.ranking import ranker
+from sicot_tf.ranking import training_examples
 
 # How clicks at places that few look at are made up for.
 DEBIASING = ("inverse_propensity", "position", "none")
 AT = 20
+_setting = settings.setting
 
 # More of it is never worse: whatever else clicks seem to say is chance.
 _NOT_WORSE = ("similarity", "similarity_gap", "click_rate")
@@ -40,22 +41,18 @@ class Settings:
     A page of 600 takes 2 ms with the most trees of 31 leaves.
     """
 
-    __post_init__ = settings_lib.check
+    __post_init__ = settings.check
 
-    num_trees: int = settings_lib.setting(200, "most trees", least=1, most=1000)
-    num_leaves: int = settings_lib.setting(
-        15, "leaves of a tree", least=2, most=127
-    )
-    learning_rate: float = settings_lib.setting(
+    num_trees: int = _setting(200, "most trees", least=1, most=1000)
+    num_leaves: int = _setting(15, "leaves of a tree", least=2, most=127)
+    learning_rate: float = _setting(
         0.05, "what a tree adds", least=1e-4, most=1
     )
-    min_leaf: int = settings_lib.setting(
-        50, "fewest products in a leaf", least=1
-    )
-    patience: int = settings_lib.setting(
+    min_leaf: int = _setting(50, "fewest products in a leaf", least=1)
+    patience: int = _setting(
         30, "trees without gain on val before the end", least=1
     )
-    seed: int = settings_lib.setting(0, "of everything", most=2**31 - 1)
+    seed: int = _setting(0, "of everything", most=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +69,8 @@ class Trained:
 
 
 def train(
-    train_examples: examples_lib.Examples,
-    val_examples: examples_lib.Examples,
+    train_examples: training_examples.Examples,
+    val_examples: training_examples.Examples,
     examination: np.ndarray,
     debiasing: str,
     settings: Settings,
@@ -118,8 +115,8 @@ def train(
 
 
 def _datasets(
-    train_examples: examples_lib.Examples,
-    val_examples: examples_lib.Examples,
+    train_examples: training_examples.Examples,
+    val_examples: training_examples.Examples,
     examination: np.ndarray,
     debiasing: str,
     settings: Settings,
@@ -136,13 +133,13 @@ def _datasets(
         )
         num_clicks = train_examples.clicked.sum()
     else:
-        compared = examples_lib.compare(
+        compared = training_examples.compare(
             train_examples,
             examination if debiasing == "inverse_propensity" else None,
         )
         data = _compared(rows, compared, of_train)
         num_clicks = len(compared.sizes)
-    in_val = examples_lib.compare(val_examples, examination)
+    in_val = training_examples.compare(val_examples, examination)
     for split, number in (("train", num_clicks), ("val", len(in_val.sizes))):
         if not number:
             raise ValueError(
@@ -157,7 +154,7 @@ def _datasets(
 
 def _compared(
     rows: np.ndarray,
-    comparisons: examples_lib.Comparisons,
+    comparisons: training_examples.Comparisons,
     settings: dict[str, object],
 ) -> lightgbm.Dataset:
     clicked = np.zeros(len(comparisons.rows), int)
@@ -197,7 +194,7 @@ class Floor:
 
 def choose_floor(
     scores: np.ndarray,
-    val_examples: examples_lib.Examples,
+    val_examples: training_examples.Examples,
     examination: np.ndarray,
 ) -> Floor:
     """The narrowest floor that keeps nearly all that the trees gain on val.
@@ -211,7 +208,7 @@ def choose_floor(
     """
     gaps = -val_examples.rows[:, 1]
     tried = [0.0, *np.unique(np.quantile(gaps, _FLOOR_SHARES)).tolist()]
-    compared = examples_lib.compare(val_examples, examination)
+    compared = training_examples.compare(val_examples, examination)
     weights = compared.weights / compared.weights.sum()
     means = []
     for floor in tried:
@@ -224,7 +221,7 @@ def choose_floor(
 
 
 def with_floor(
-    scores: np.ndarray, examples: examples_lib.Examples, floor: float
+    scores: np.ndarray, examples: training_examples.Examples, floor: float
 ) -> np.ndarray:
     """`ranker.keep_floor` of each page."""
     kept = np.array(scores, np.float64)

@@ -11,12 +11,12 @@ from sicot_tf import files
 from sicot_tf import train_ranker
 from sicot_tf.data import generations
 from sicot_tf.ranking import build
-from sicot_tf.ranking import examples
 from sicot_tf.ranking import log_pages
 from sicot_tf.ranking import metrics
 from sicot_tf.ranking import product_features
 from sicot_tf.ranking import ranker
 from sicot_tf.ranking import training
+from sicot_tf.ranking import training_examples
 
 _NUM_PRODUCTS = 300
 _NUM_SHOWN = 8
@@ -177,7 +177,7 @@ def test_more_similar_is_never_worse(trained):
 def test_floor_is_chosen_on_val(place):
     """If it fails, quality may show another thing for no gain: only the
     first 2 of 4 are ever clicked, so the floor leaves the others out."""
-    shown = examples.Examples(
+    shown = training_examples.Examples(
         rows=np.tile(
             np.float32([[0.9, 0], [0.8, -0.1], [0.3, -0.6], [0.2, -0.7]]),
             (300, 1),
@@ -221,7 +221,7 @@ def test_click_rates_are_of_other_pages(place):
     fold = product_features.fold_of("q")
     similar = [np.float32([0.1, 0.2])]
     for by_fold, wanted in ((True, [-fold, fold]), (False, [9, 9])):
-        made = examples.make(
+        made = training_examples.make(
             [page], similar, features, 2 * 86_400.0, by_fold=by_fold
         )
         # The more similar one, b, is the first.

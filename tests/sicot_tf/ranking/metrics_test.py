@@ -3,16 +3,16 @@
 import numpy as np
 
 from sicot_tf.data import clicks
-from sicot_tf.ranking import examples
 from sicot_tf.ranking import metrics
 from sicot_tf.ranking import ranker
+from sicot_tf.ranking import training_examples
 
 _STARTS = np.array([0, 3, 5])
 
 
 def _examples(clicked, positions):
     page = clicks.Page("q", None, 0.0, "", ("a", "b"), (), None, None)
-    return examples.Examples(
+    return training_examples.Examples(
         rows=np.zeros((5, len(ranker.NAMES)), np.float32),
         clicked=np.array(clicked, bool),
         positions=np.array(positions),
@@ -48,7 +48,7 @@ def test_truth_ndcg():
 def test_comparison_ndcg_leaves_other_clicks_out():
     """If it fails, two clicks on a page push each other down."""
     shown = _examples([1, 0, 1, 0, 1], [1, 2, 3, 1, 2])
-    compared = examples.compare(shown)
+    compared = training_examples.compare(shown)
     np.testing.assert_array_equal(compared.rows, [0, 1, 1, 2, 3, 4])
     np.testing.assert_array_equal(compared.clicked, [0, 3, 5])
     # First click: first of two. Second: second of two. Third: first.
@@ -62,7 +62,7 @@ def test_comparison_ndcg_leaves_other_clicks_out():
 def test_weights_are_inverse_examination():
     """If it fails, clicks further down count too little or too much."""
     shown = _examples([1, 0, 1, 0, 1], [1, 2, 3, 1, 2])
-    compared = examples.compare(shown, np.array([1.0, 0.5, 0.25]))
+    compared = training_examples.compare(shown, np.array([1.0, 0.5, 0.25]))
     # 1, 4 and 2, of mean 7 / 3.
     np.testing.assert_allclose(compared.weights, [3 / 7, 12 / 7, 6 / 7])
 

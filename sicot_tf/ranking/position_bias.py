@@ -42,18 +42,20 @@ def read(path: pathlib.Path) -> np.ndarray:
     found = files.read_json(path)
     if isinstance(found, dict):
         found = found.get("examination")
-    try:
-        values = np.array(found, float)
-        if values.ndim == 1 and len(values) and (values > 0).all():
-            if np.isfinite(values).all():
-                return values / values[0]
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        f"Expected in {path} a list of numbers above 0, how often each place "
-        "is looked at, or an object with it as examination; received "
-        f"{json.dumps(found):.100}."
-    )
+    if (
+        not isinstance(found, list)
+        or not found
+        or not all(
+            isinstance(each, int | float) and 0 < each < float("inf")
+            for each in found
+        )
+    ):
+        raise ValueError(
+            f"Expected in {path} a list of numbers above 0, how often each "
+            "place is looked at, or an object with it as examination; "
+            f"received {json.dumps(found):.100}."
+        )
+    return np.array(found, float) / found[0]
 
 
 def at(examination: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -110,7 +112,7 @@ def fit(
             "longer log, or say how often places are looked at with "
             "--examination."
         )
-    looked = _fit_table(shows[:, known], clicks[:, known])
+    looked = fit_table(shows[:, known], clicks[:, known], _ITERATIONS)
     examination = np.full(num_places, np.nan)
     examination[known] = np.minimum(1, looked / looked[0])
     for each in range(1, num_places):
@@ -119,18 +121,31 @@ def fit(
     return np.maximum(examination, LEAST)
 
 
-def _fit_table(shows: np.ndarray, clicks: np.ndarray) -> np.ndarray:
-    """EM: `[num_places]`, up to a factor, with a relevance for each row."""
+def fit_table(
+    shows: np.ndarray, clicks: np.ndarray, iterations: int
+) -> np.ndarray:
+    """Maximum likelihood of the position-based model, by EM.
+
+    Each row has a relevance of its own, each column an examination.
+
+    Args:
+        shows: `[num_rows, num_places]`, 0 or more; may be fractions. No place
+            is without shows.
+        clicks: the same shape, at most `shows`.
+
+    Returns:
+        `[num_places]` float64, up to a factor.
+    """
     used = shows.sum(1) > 0
     shows, clicks = shows[used], clicks[used]
+    not_clicked = shows - clicks
     looked = np.full(shows.shape[1], 0.5)
     fits = np.full((len(shows), 1), 0.5)
-    for _ in range(_ITERATIONS):
+    for _ in range(iterations):
         rest = np.maximum(1 - looked * fits, 1e-12)
-        not_clicked = (shows - clicks) / rest
         # Of what was not clicked: looked at although, fitting although.
-        seen = clicks + not_clicked * looked * (1 - fits)
-        good = clicks + not_clicked * fits * (1 - looked)
-        looked = seen.sum(0) / np.maximum(shows.sum(0), 1e-12)
+        seen = clicks + not_clicked * looked * (1 - fits) / rest
+        good = clicks + not_clicked * fits * (1 - looked) / rest
+        looked = seen.sum(0) / shows.sum(0)
         fits = good.sum(1, keepdims=True) / shows.sum(1, keepdims=True)
     return looked

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sicot_tf.data import clicks
-from sicot_tf.ranking import examination as examination_lib
+from sicot_tf.ranking import position_bias
 from sicot_tf.ranking import product_features
 from sicot_tf.ranking import ranker
 
@@ -145,7 +145,7 @@ def compare(
             num_rows += len(group)
     inverse = np.ones(len(sizes))
     if examination is not None and len(sizes):
-        inverse = 1 / examination_lib.at(examination, np.array(positions))
+        inverse = 1 / position_bias.at(examination, np.array(positions))
     return Comparisons(
         rows=np.concatenate(rows or [np.empty(0)]).astype(np.int64),
         clicked=np.array(places, np.int64),

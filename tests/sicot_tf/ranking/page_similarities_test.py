@@ -10,7 +10,7 @@ from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import clicks
 from sicot_tf.data import generations
-from sicot_tf.ranking import similarities
+from sicot_tf.ranking import page_similarities
 
 
 class _Model(tf.Module):
@@ -60,7 +60,7 @@ def test_looked_up_by_the_model(tmp_path):
     _vectors(tmp_path / "vectors", sha256)
     for name, content in (("a", b"a"), ("b", b"b"), ("bad", b"x")):
         (tmp_path / name).write_bytes(content)
-    search = similarities.Similarities(tmp_path / "vectors", saved)
+    search = page_similarities.Similarities(tmp_path / "vectors", saved)
     found = search.of_pages(
         [
             _page(tmp_path / "a", "p/2", "p/1", "unknown"),
@@ -76,12 +76,12 @@ def test_looked_up_by_the_model(tmp_path):
     assert search.unreadable == {"missing_image": 1, "decode_error": 1}
     _vectors(tmp_path / "others", "0" * 64)
     with pytest.raises(ValueError, match="made by another model"):
-        similarities.Similarities(tmp_path / "others", saved)
+        page_similarities.Similarities(tmp_path / "others", saved)
 
 
 def test_of_the_log():
     """If it fails, a log with similarities on some pages is half used."""
     page = clicks.Page("q", None, 0.0, "", ("a",), (), None, (0.5,))
-    (found,) = similarities.of_log([page])
+    (found,) = page_similarities.of_log([page])
     np.testing.assert_array_equal(found, np.float32([0.5]))
-    assert similarities.of_log([page, _page("a", "p/1")]) is None
+    assert page_similarities.of_log([page, _page("a", "p/1")]) is None

@@ -5,7 +5,6 @@ The road of a record stands in `beam_jobs.catalogue.build`;
 """
 
 import argparse
-import datetime
 import logging
 import pathlib
 
@@ -14,13 +13,13 @@ import pathlib
 import sqlite3  # noqa: F401
 import typing
 
+from beam_jobs.catalogue import generation_flags
 from beam_jobs.catalogue import report
 from beam_jobs.catalogue import retention
 from beam_jobs.pipelines import flags
 from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
 from sicot_tf import files
-from sicot_tf.data import generations
 
 if typing.TYPE_CHECKING:
     from apache_beam.options import pipeline_options as beam_options
@@ -62,17 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
     parser = _make_parser()
     arguments, pipeline_options = flags.parse(parser, argv)
-    if not arguments.max_shrink_percent >= 0:
-        parser.error(
-            "--max_shrink_percent: expected 0 or more, received "
-            f"{arguments.max_shrink_percent}"
-        )
-    if arguments.keep < 1:
-        parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
+    generation_flags.check(parser, arguments)
     if arguments.list:
         print(retention.describe(arguments.output))
     elif arguments.rollback is not None:
-        _roll_back(arguments.output, arguments.rollback or None)
+        generation_flags.roll_back(arguments)
     else:
         _build(arguments, pipeline_options)
 
@@ -85,13 +78,7 @@ def _make_parser() -> command_line.ArgumentParser:
             reasons=reject_reasons.table(reject_reasons.OF_CATALOGUE)
         ),
     )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        required=True,
-        metavar="INDEX",
-        help="folder of the generations; INDEX/LATEST names the one in use",
-    )
+    generation_flags.add_output(parser, "INDEX")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument(
         "--input",
@@ -99,30 +86,16 @@ def _make_parser() -> command_line.ArgumentParser:
         metavar="CATALOGUE",
         help="catalogue files: paths or globs",
     )
-    action.add_argument(
-        "--list", action="store_true", help="show the generations"
-    )
-    action.add_argument(
-        "--rollback",
-        nargs="?",
-        const="",
-        metavar="GENERATION",
-        help="point LATEST to a generation (default: the one before)",
-    )
+    generation_flags.add_list_and_rollback(action)
     _add_contents(parser)
-    _add_retention(parser)
+    generation_flags.add_retention(parser, "products")
     flags.add_arguments(parser)
     return parser
 
 
 def _add_contents(parser: argparse.ArgumentParser) -> None:
     """What the index is made of, beside the catalogue files."""
-    parser.add_argument(
-        "--date",
-        type=_parse_date,
-        default=datetime.date.today().isoformat(),
-        help="of the generation, YYYY-MM-DD (default: today)",
-    )
+    generation_flags.add_date(parser)
     parser.add_argument(
         "--mode",
         choices=("full", "delta"),
@@ -162,35 +135,6 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         help="of the text of JSON Lines and CSV, for example gb18030 or "
         "utf-16 (default: utf-8)",
     )
-
-
-def _add_retention(parser: argparse.ArgumentParser) -> None:
-    """What may become of the generations before."""
-    parser.add_argument(
-        "--max_shrink_percent",
-        type=float,
-        default=20,
-        help="refuse an index that loses more of its products (default: 20)",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="however much it shrinks"
-    )
-    parser.add_argument(
-        "--keep",
-        type=int,
-        default=7,
-        help="generations that remain (default: 7)",
-    )
-
-
-def _parse_date(text: str) -> str:
-    return datetime.date.fromisoformat(text).isoformat()
-
-
-def _roll_back(index: pathlib.Path, name: str | None) -> None:
-    with generations.only_builder(index):
-        generation = retention.roll_back(index, name)
-    print(f"{index / generations.LATEST} names {generation.name} again.")
 
 
 def _build(

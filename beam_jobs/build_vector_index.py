@@ -5,7 +5,6 @@ The road of a picture stands in `beam_jobs.vectors.build`;
 """
 
 import argparse
-import datetime
 import pathlib
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
@@ -13,6 +12,7 @@ import pathlib
 import sqlite3  # noqa: F401
 import typing
 
+from beam_jobs.catalogue import generation_flags
 from beam_jobs.pipelines import flags
 from sicot_tf import command_line
 from sicot_tf import files
@@ -52,13 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     """Parses the flags, builds, lists or rolls back, says what came of it."""
     parser = _make_parser()
     arguments, pipeline_options = flags.parse(parser, argv)
-    if not arguments.max_shrink_percent >= 0:
-        parser.error(
-            "--max_shrink_percent: expected 0 or more, received "
-            f"{arguments.max_shrink_percent}"
-        )
-    if arguments.keep < 1:
-        parser.error(f"--keep: expected 1 or more, received {arguments.keep}")
+    generation_flags.check(parser, arguments)
     if not 0 < arguments.recall <= 1:
         parser.error(
             f"--recall: expected a share above 0 and up to 1, received "
@@ -69,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
 
         print(retention.describe(arguments.output))
     elif arguments.rollback is not None:
-        _roll_back(arguments.output, arguments.rollback or None)
+        generation_flags.roll_back(arguments)
     else:
         _build(arguments, pipeline_options)
 
@@ -81,13 +75,7 @@ def _make_parser() -> command_line.ArgumentParser:
         "a model says of it.",
         _EPILOG,
     )
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        required=True,
-        metavar="VECTORS",
-        help="folder of the generations; VECTORS/LATEST names the one in use",
-    )
+    generation_flags.add_output(parser, "VECTORS")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument(
         "--product_index",
@@ -95,16 +83,7 @@ def _make_parser() -> command_line.ArgumentParser:
         metavar="INDEX",
         help="index (the generation that its LATEST names) or a generation",
     )
-    action.add_argument(
-        "--list", action="store_true", help="show the generations"
-    )
-    action.add_argument(
-        "--rollback",
-        nargs="?",
-        const="",
-        metavar="GENERATION",
-        help="point LATEST to a generation (default: the one before)",
-    )
+    generation_flags.add_list_and_rollback(action)
     _add_contents(parser)
     _add_retention(parser)
     flags.add_arguments(parser)
@@ -125,12 +104,7 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="on top of LATEST: embed only what is new or changed",
     )
-    parser.add_argument(
-        "--date",
-        type=_parse_date,
-        default=datetime.date.today().isoformat(),
-        help="of the generation, YYYY-MM-DD (default: today)",
-    )
+    generation_flags.add_date(parser)
     parser.add_argument(
         "--image_root",
         type=pathlib.Path,
@@ -155,21 +129,7 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
 
 def _add_retention(parser: argparse.ArgumentParser) -> None:
     """What may become of the generations before."""
-    parser.add_argument(
-        "--max_shrink_percent",
-        type=float,
-        default=20,
-        help="refuse an index that loses more of its vectors (default: 20)",
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="however much it shrinks"
-    )
-    parser.add_argument(
-        "--keep",
-        type=int,
-        default=7,
-        help="generations that remain (default: 7)",
-    )
+    generation_flags.add_retention(parser, "vectors")
     parser.add_argument(
         "--releases",
         type=pathlib.Path,
@@ -179,18 +139,6 @@ def _add_retention(parser: argparse.ArgumentParser) -> None:
         help="never remove what the live release of these folders has in use, "
         "or the one before it",
     )
-
-
-def _parse_date(text: str) -> str:
-    return datetime.date.fromisoformat(text).isoformat()
-
-
-def _roll_back(root: pathlib.Path, name: str | None) -> None:
-    from beam_jobs.catalogue import retention
-
-    with generations.only_builder(root):
-        generation = retention.roll_back(root, name)
-    print(f"{root / generations.LATEST} names {generation.name} again.")
 
 
 def _build(

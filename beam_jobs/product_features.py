@@ -4,7 +4,6 @@ docs/ranking.md tells what is measured, and how.
 """
 
 import argparse
-import datetime
 import pathlib
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
@@ -12,6 +11,7 @@ import pathlib
 import sqlite3  # noqa: F401
 import typing
 
+from beam_jobs.catalogue import generation_flags
 from beam_jobs.pipelines import flags
 from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
@@ -106,12 +106,7 @@ def _make_parser() -> command_line.ArgumentParser:
         help="folder of relative picture paths (default: that of the catalogue "
         "file; with --product_index the current one)",
     )
-    parser.add_argument(
-        "--date",
-        type=_parse_date,
-        default=datetime.date.today().isoformat(),
-        help="of the generation, YYYY-MM-DD (default: today)",
-    )
+    generation_flags.add_date(parser)
     parser.add_argument(
         "--encoding",
         default="utf-8",
@@ -120,10 +115,6 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     flags.add_arguments(parser)
     return parser
-
-
-def _parse_date(text: str) -> str:
-    return datetime.date.fromisoformat(text).isoformat()
 
 
 def _build(

@@ -9,7 +9,6 @@ only `run.json` differs. `sicot_tf.catalogue.product_index` reads the result.
 """
 
 import collections
-import contextlib
 import datetime
 import logging
 import os
@@ -19,8 +18,6 @@ import posixpath
 # Before TensorFlow: what is imported after it gets the SQLite inside
 # TensorFlow's own library, and the version stands in the file.
 import sqlite3  # noqa: F401
-import time
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +37,7 @@ from beam_jobs.catalogue.identity import name_of
 from beam_jobs.catalogue.report import count_rejects
 from beam_jobs.catalogue.report import count_store
 from beam_jobs.catalogue.report import write
+from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
@@ -99,7 +97,7 @@ def _build(
     max_shrink_percent: float,
 ) -> pathlib.Path:
     seconds: dict[str, float] = {}
-    with _stage("fingerprints", seconds):
+    with progress.stage("fingerprints", seconds):
         catalogue = record_files.find_record_files(inputs)
         record_files.check_encodings(
             catalogue, settings.encoding, what="catalogue file"
@@ -121,7 +119,7 @@ def _build(
         for folder in ("parts", "spill", "embeddings"):
             (work / folder).mkdir(exist_ok=True)
         finished = generations.result_folder(work)
-        with _stage("check records", seconds):
+        with progress.stage("check records", seconds):
             parts, counters = _parse(
                 catalogue, work, settings, pipeline_options
             )
@@ -133,14 +131,14 @@ def _build(
             finished / parse_catalogue.REJECTS,
         )
         if settings.saved_model is not None:
-            with _stage("embed pictures", seconds):
+            with progress.stage("embed pictures", seconds):
                 dim = identity["embeddings"]["dim"]
                 folder = work / _PICTURES.parent
                 counters += embed_pictures.embed(
                     folder, settings.saved_model, dim, pipeline_options
                 )
                 counts |= embed_pictures.collect(folder, finished, dim, base)
-        with _stage("report", seconds):
+        with progress.stage("report", seconds):
             _describe(finished, identity, counts, settings)
         _write_run(finished, counts, counters, seconds)
         generations.publish(finished, generation)
@@ -192,7 +190,7 @@ def _merge(
 ) -> dict[str, Any]:
     """Writes the store of the latest records; returns what they count."""
     with parquet_tables.plain_name(work) as plain:
-        with _stage("latest records", seconds):
+        with progress.stage("latest records", seconds):
             row_files = [
                 plain / "parts" / part["products"].name for part in parts
             ]
@@ -204,7 +202,7 @@ def _merge(
         retention.check_shrink(
             work.parent, counts["products"], max_shrink_percent
         )
-        with _stage("write the store", seconds):
+        with progress.stage("write the store", seconds):
             merge_products.write_store(
                 rows,
                 work / "generation" / product_index.STORE,
@@ -258,15 +256,6 @@ def _write_run(
             **runners.describe_machine(),
         },
     )
-
-
-@contextlib.contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is going on and notes how long it took."""
-    _log.info("%s ...", name)
-    started = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - started
 
 
 def _count(

@@ -28,15 +28,42 @@ def check_shrink(
         ShrinkError: if it has fewer products by more than the percentage.
     """
     current = generations.latest(index)
-    if current is None:
-        return
-    before = _counts(current)["products"]
-    if num_products < before * (1 - max_shrink_percent / 100):
+    if current is not None:
+        expect_as_many(
+            num_products,
+            _counts(current)["products"],
+            max_shrink_percent,
+            counted="products",
+            current=current,
+            question="Is the catalogue complete?",
+        )
+
+
+def expect_as_many(
+    new: int,
+    before: int,
+    max_shrink_percent: float,
+    *,
+    counted: str,
+    current: pathlib.Path,
+    question: str,
+) -> None:
+    """Refuses a generation that holds far less than the one in use.
+
+    Args:
+        counted: what the numbers count.
+        current: the generation in use, which has `before`.
+        question: what may be the reason.
+
+    Raises:
+        ShrinkError: if it is less by more than the percentage.
+    """
+    if new < before * (1 - max_shrink_percent / 100):
         raise ShrinkError(
-            f"The new index would have {num_products:,} products, {current} "
+            f"The new index would have {new:,} {counted}, {current} "
             f"has {before:,}: that is more than --max_shrink_percent "
-            f"{max_shrink_percent:g} fewer. LATEST stays as it is. Is the "
-            "catalogue complete? If it is meant so, add --force."
+            f"{max_shrink_percent:g} fewer. LATEST stays as it is. {question} "
+            "If it is meant so, add --force."
         )
 
 

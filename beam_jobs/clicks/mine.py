@@ -9,7 +9,6 @@ Equal input and settings give equal bytes, whatever the number of processes;
 only `run.json` differs.
 """
 
-import contextlib
 import dataclasses
 import datetime
 import functools
@@ -17,9 +16,7 @@ import logging
 import os
 import pathlib
 import posixpath
-import time
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +36,7 @@ from beam_jobs.clicks import write_shards
 from beam_jobs.clicks.settings import Settings
 from beam_jobs.clicks.settings import identify
 from beam_jobs.clicks.settings import name_of
+from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
 from beam_jobs.records import record_files
@@ -129,16 +127,16 @@ class _Job:
 
     def run(self, identity: dict[str, Any]) -> None:
         """Writes all files of the generation, the manifest last."""
-        with self._stage("read the logs and the catalogue"):
+        with progress.stage("read the logs and the catalogue", self._seconds):
             self._parse()
         with parquet_tables.plain_name(self._work) as plain:
-            with self._stage("pages, robots and triplets"):
+            with progress.stage("pages, robots and triplets", self._seconds):
                 database, found = self._choose(plain)
-            with self._stage("pictures"):
+            with progress.stage("pictures", self._seconds):
                 tables = self._store(triplets.pictures(database), "shown")
                 if self._settings.vector_index is not None:
                     tables += self._add_hard(database, tables)
-            with self._stage("plan"):
+            with progress.stage("plan", self._seconds):
                 pictures = outcome.Pictures(tables)
                 dropped = triplets.drop_unreadable(
                     database, pictures.unreadable
@@ -161,7 +159,7 @@ class _Job:
             database.close()
         report |= {"dropped_for_pictures": dropped, "shards": shards}
         report["examination"] = dataclasses.asdict(found)
-        with self._stage("write triplets"):
+        with progress.stage("write triplets", self._seconds):
             self._run_each(
                 sorted(shards),
                 write_shards.WriteShards(
@@ -304,14 +302,6 @@ class _Job:
                 **runners.describe_machine(),
             },
         )
-
-    @contextlib.contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """Says what is going on and notes how long it took."""
-        _log.info("%s ...", name)
-        started = time.monotonic()
-        yield
-        self._seconds[name] = time.monotonic() - started
 
 
 def _folders(found: Sequence[record_files.RecordFile]) -> list[str]:

@@ -1,15 +1,30 @@
-"""A progress bar over files that appear, whatever runner makes them."""
+"""What a job shows of its work: stages, and files that appear.
+
+Whatever runner makes them.
+"""
 
 import collections
 import contextlib
+import logging
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 from collections.abc import Iterator
 
 from sicot_tf import progress
 
 _SECONDS = 1.0
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Says what is going on and notes how long it took."""
+    _log.info("%s ...", name)
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
 
 
 @contextlib.contextmanager

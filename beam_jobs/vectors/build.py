@@ -7,19 +7,17 @@
 `sicot_tf.catalogue.vector_index` reads the result.
 """
 
-import contextlib
 import datetime
 import logging
 import pathlib
 import shutil
-import time
-from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 
 from beam_jobs.catalogue import retention as catalogue_retention
+from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.vectors import collect
 from beam_jobs.vectors import embedding
@@ -93,7 +91,7 @@ def _build(
             f"{root} has no vector index for a delta to stand on. Build one "
             "without --delta first."
         )
-    with _stage("fingerprints", seconds):
+    with progress.stage("fingerprints", seconds):
         last = live_changes.last_sequence(root)
         identity = identities.identify(settings, base, last)
     if base is not None and identities.is_up_to_date(base, identity):
@@ -114,24 +112,24 @@ def _build(
             sources.read_taken_over(latest) if latest else {},
         )
         if not embedding.has_begun(work):
-            with _stage("list pictures", seconds):
+            with progress.stage("list pictures", seconds):
                 _list(work, root, settings, identity, changes, latest, base)
         counters: dict[str, int] = {}
         if settings.saved_model and not identities.takes_stored(
             settings, identity
         ):
-            with _stage("embed pictures", seconds):
+            with progress.stage("embed pictures", seconds):
                 counters = embedding.embed(
                     work, identity, settings.saved_model, pipeline_options
                 )
         shutil.rmtree(work / "generation", ignore_errors=True)
         finished = generations.result_folder(work)
-        with _stage("build the indexes", seconds):
+        with progress.stage("build the indexes", seconds):
             built = _write_indexes(
                 *(work, root, finished, settings, identity, base),
                 max_shrink_percent,
             )
-        with _stage("report", seconds):
+        with progress.stage("report", seconds):
             _write_manifest(work, finished, identity, built, changes)
         files.write_json(
             finished / generations.RUN,
@@ -296,12 +294,3 @@ def _write_manifest(
             "files": generations.describe_files(finished),
         },
     )
-
-
-@contextlib.contextmanager
-def _stage(name: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Says what is going on and notes how long it took."""
-    _log.info("%s ...", name)
-    started = time.monotonic()
-    yield
-    seconds[name] = time.monotonic() - started

@@ -25,15 +25,14 @@ def check_shrink(
             percentage.
     """
     current = generations.latest(root)
-    if current is None:
-        return
-    before = files.read_json(current / generations.MANIFEST)["num_vectors"]
-    if num_vectors < before * (1 - max_shrink_percent / 100):
-        raise retention.ShrinkError(
-            f"The new index would have {num_vectors:,} vectors, {current} has "
-            f"{before:,}: that is more than --max_shrink_percent "
-            f"{max_shrink_percent:g} fewer. LATEST stays as it is. Are all "
-            "pictures there? If it is meant so, add --force."
+    if current is not None:
+        retention.expect_as_many(
+            num_vectors,
+            files.read_json(current / generations.MANIFEST)["num_vectors"],
+            max_shrink_percent,
+            counted="vectors",
+            current=current,
+            question="Are all pictures there?",
         )
 
 

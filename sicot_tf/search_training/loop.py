@@ -6,7 +6,6 @@ run that was killed goes on from its last checkpoint with the same curve.
 
 import logging
 import pathlib
-import time
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from sicot_tf.search_training.job import Job
 from sicot_tf.search_training.job import build
 from sicot_tf.training import meters
 from sicot_tf.training import runs as recogniser_runs
-from sicot_tf.training import stopping
+from sicot_tf.training import steps
 from sicot_tf.training.step import make_repeatable
 from sicot_tf.workers import cluster
 from sicot_tf.workers.collectives import Collectives
@@ -79,7 +78,8 @@ def train(
             with meters.Report(
                 run_dir, step, job.last_step, enabled=collectives.is_chief
             ) as report:
-                step = _train_steps(job, search, workers, guard, report, step)
+                training = _training(job, search, workers, guard, report)
+                step = steps.train(training, guard, report, step)
         # Who leaves first is gone for the others.
         collectives.wait_for_all()
     if step < job.last_step and collectives.is_chief:
@@ -106,86 +106,59 @@ def _summary(job: Job, search: settings.SearchConfig, step: int) -> str:
     return ", ".join(parts)
 
 
-def _train_steps(
+def _training(
     job: Job,
     search: settings.SearchConfig,
     workers: settings.WorkersConfig,
     guard: Watchdog,
     report: meters.Report,
-    step: int,
-) -> int:
-    """Trains up to the last step; returns an earlier one if asked to stop."""
+) -> steps.Training:
+    """What goes on in the steps."""
     steps_per_epoch = job.schedule.steps_per_epoch
-    checkpoint_steps = search.checkpoint_steps or steps_per_epoch
-    patience = workers.start_timeout
-    stop = stopping.StopSignal()
-    num_skipped = 0
-    for batch in job.batches(step):
-        started = time.monotonic()
-        with guard.limit(patience, f"Step {step + 1}"):
-            results = _take_step(job, batch, step, stop)
-        # The first step compiled; from now on only workers are waited for.
-        patience = workers.worker_timeout
-        step += 1
-        is_last = step == job.last_step
-        num_skipped = 0 if results["is_finite"] else num_skipped + 1
-        report.progress.update()
-        if step % search.log_steps == 0 or is_last or num_skipped:
-            seconds = time.monotonic() - started
-            report.write(
-                _curve_row(results, step, steps_per_epoch),
-                triplets_per_second=search.global_batch_size / seconds,
-            )
-        stopping.expect_finite(num_skipped, step)
-        if step % steps_per_epoch == 0 and job.validation is not None:
-            recall = job.validation.recall(
-                lambda: guard.limit(workers.start_timeout, "Validation")
-            )
-            report.write(
-                {
-                    "step": step,
-                    "epoch": step / steps_per_epoch,
-                    "val_recall_1": recall,
-                }
-            )
-        # One worker was asked; all stop together.
-        stops = results["asked_to_stop"] > 0
-        saves = step % checkpoint_steps == 0 or is_last or stops
-        if saves and not num_skipped:
-            with guard.limit(
-                workers.start_timeout, f"The checkpoint of step {step}"
-            ):
-                job.checkpoints.save(epoch=step // steps_per_epoch, step=step)
-        if stops:
-            break
-    return step
 
+    def take_step(
+        batch: dict[str, tf.Tensor], step: int, asked_to_stop: float
+    ) -> steps.Results:
+        results = job.step(
+            batch,
+            tf.constant(step, tf.int64),
+            tf.constant(asked_to_stop, tf.float32),
+        )
+        return {name: each.numpy() for name, each in results.items()}
 
-def _take_step(
-    job: Job,
-    batch: dict[str, tf.Tensor],
-    step: int,
-    stop: stopping.StopSignal,
-) -> dict[str, np.ndarray]:
-    """One step on all workers; what it measured."""
-    results = job.step(
-        batch,
-        tf.constant(step, tf.int64),
-        tf.constant(stop.asked, tf.float32),
+    def write(results: steps.Results, step: int, seconds: float) -> None:
+        report.write(
+            _curve_row(results, step, steps_per_epoch),
+            triplets_per_second=search.global_batch_size / seconds,
+        )
+
+    def validate(_: float) -> dict[str, float]:
+        recall = job.validation.recall(
+            lambda: guard.limit(workers.start_timeout, "Validation")
+        )
+        return {"val_recall_1": recall}
+
+    return steps.Training(
+        batches=job.batches,
+        take_step=take_step,
+        write=write,
+        validate=validate if job.validation is not None else None,
+        checkpoints=job.checkpoints,
+        last_step=job.last_step,
+        steps_per_epoch=steps_per_epoch,
+        checkpoint_steps=search.checkpoint_steps,
+        log_steps=search.log_steps,
+        start_timeout=workers.start_timeout,
+        worker_timeout=workers.worker_timeout,
     )
-    return {name: each.numpy() for name, each in results.items()}
 
 
 def _curve_row(
     results: dict[str, np.ndarray], step: int, steps_per_epoch: int
 ) -> dict[str, Any]:
     """One row of the loss curve."""
-    row: dict[str, Any] = {
-        "step": step,
-        "epoch": step / steps_per_epoch,
-        "learning_rate": float(results["learning_rate"]),
-    }
-    if not results["is_finite"]:
-        return row | {"skipped": True}
+    row = meters.start_row(results, step, steps_per_epoch)
+    if "skipped" in row:
+        return row
     names = ("loss", "train_first", "box_area", "gradient_norm")
     return row | {name: float(results[name]) for name in names}

@@ -7,9 +7,7 @@ checkpoint with the same loss curve.
 
 import logging
 import pathlib
-import time
 
-import numpy as np
 import tensorflow as tf
 
 from sicot_tf import config
@@ -18,7 +16,7 @@ from sicot_tf.data import generations
 from sicot_tf.training import feature_cache
 from sicot_tf.training import meters
 from sicot_tf.training import runs
-from sicot_tf.training import stopping
+from sicot_tf.training import steps
 from sicot_tf.training.batches import Batches
 from sicot_tf.training.job import Job
 from sicot_tf.training.job import build
@@ -92,7 +90,8 @@ def train(
             with meters.Report(
                 run_dir, step, batches.last_step, enabled=collectives.is_chief
             ) as report:
-                step = _train_steps(batches, job, settings, guard, report, step)
+                training = _training(batches, job, settings, guard, report)
+                step = steps.train(training, guard, report, step)
         # Who leaves first is gone for the others.
         collectives.wait_for_all()
     if step < batches.last_step and collectives.is_chief:
@@ -125,74 +124,52 @@ def _summary(batches: Batches, job: Job, step: int) -> str:
     return ", ".join(parts)
 
 
-def _train_steps(
+def _training(
     batches: Batches,
     job: Job,
     settings: config.RunConfig,
     guard: Watchdog,
     report: meters.Report,
-    step: int,
-) -> int:
-    """Trains up to the last step; returns an earlier one if asked to stop."""
+) -> steps.Training:
+    """What goes on in the steps."""
+    train_config = settings.train
     steps_per_epoch = batches.schedule.steps_per_epoch
-    checkpoint_steps = settings.train.checkpoint_steps or steps_per_epoch
-    patience = settings.workers.start_timeout
-    stop = stopping.StopSignal()
-    num_skipped = 0
-    for batch in batches.training(step):
-        started = time.monotonic()
-        with guard.limit(patience, f"Step {step + 1}"):
-            results = _take_step(batches, job, batch, step, stop)
-        # The first step compiled; from now on only workers are waited for.
-        patience = settings.workers.worker_timeout
-        step += 1
-        is_last = step == batches.last_step
-        num_skipped = 0 if results["is_finite"] else num_skipped + 1
-        report.progress.update()
-        if step % settings.train.log_steps == 0 or is_last or num_skipped:
-            records = settings.train.global_batch_size
-            report.write(
-                meters.curve_row(results, step, steps_per_epoch),
-                images_per_second=records / (time.monotonic() - started),
-            )
-        stopping.expect_finite(num_skipped, step)
-        if step % steps_per_epoch == 0 and len(batches.val_files):
-            found = validate(
-                job.count_right,
-                batches.validation(),
-                job.collectives,
-                lambda: guard.limit(patience, "Validation"),
-            )
-            report.write(
-                found | {"step": step, "epoch": step / steps_per_epoch}
-            )
-        # One worker was asked; all stop together.
-        stops = results["asked_to_stop"] > 0
-        saves = step % checkpoint_steps == 0 or is_last or stops
-        # Weights that lead to no finite step are not worth keeping.
-        if saves and not num_skipped:
-            # A disk may be slow without a worker being lost.
-            with guard.limit(
-                settings.workers.start_timeout, f"The checkpoint of step {step}"
-            ):
-                job.checkpoints.save(epoch=step // steps_per_epoch, step=step)
-        if stops:
-            break
-    return step
 
+    def take_step(
+        batch: dict[str, tf.Tensor], step: int, asked_to_stop: float
+    ) -> steps.Results:
+        results = job.step(
+            batch,
+            tf.constant(batches.schedule.total_weight(step), tf.float32),
+            tf.constant(step, tf.int64),
+            tf.constant(asked_to_stop, tf.float32),
+        )
+        return {name: each.numpy() for name, each in results.items()}
 
-def _take_step(
-    batches: Batches,
-    job: Job,
-    batch: dict[str, tf.Tensor],
-    step: int,
-    stop: stopping.StopSignal,
-) -> dict[str, np.ndarray]:
-    """One step on all workers; what it measured."""
-    results = job.step(
-        batch,
-        tf.constant(batches.schedule.total_weight(step), tf.float32),
-        tf.constant(step, tf.int64),
-        tf.constant(stop.asked, tf.float32),
+    def write(results: steps.Results, step: int, seconds: float) -> None:
+        report.write(
+            meters.curve_row(results, step, steps_per_epoch),
+            images_per_second=train_config.global_batch_size / seconds,
+        )
+
+    def validation(patience: float) -> dict[str, float]:
+        return validate(
+            job.count_right,
+            batches.validation(),
+            job.collectives,
+            lambda: guard.limit(patience, "Validation"),
+        )
+
+    return steps.Training(
+        batches=batches.training,
+        take_step=take_step,
+        write=write,
+        validate=validation if len(batches.val_files) else None,
+        checkpoints=job.checkpoints,
+        last_step=batches.last_step,
+        steps_per_epoch=steps_per_epoch,
+        checkpoint_steps=train_config.checkpoint_steps,
+        log_steps=train_config.log_steps,
+        start_timeout=settings.workers.start_timeout,
+        worker_timeout=settings.workers.worker_timeout,
     )
-    return {name: each.numpy() for name, each in results.items()}

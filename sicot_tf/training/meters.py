@@ -71,17 +71,27 @@ def attention_entropy(
     return tf.reduce_sum(counted * relative), tf.reduce_sum(counted)
 
 
-def curve_row(
+def start_row(
     results: dict[str, np.ndarray], step: int, steps_per_epoch: int
 ) -> dict[str, Any]:
-    """One row of the loss curve."""
+    """What every row of a curve has; all of one whose step was `skipped`."""
     row: dict[str, Any] = {
         "step": step,
         "epoch": step / steps_per_epoch,
         "learning_rate": float(results["learning_rate"]),
     }
     if not results["is_finite"]:
-        return row | {"skipped": True}
+        row["skipped"] = True
+    return row
+
+
+def curve_row(
+    results: dict[str, np.ndarray], step: int, steps_per_epoch: int
+) -> dict[str, Any]:
+    """One row of the loss curve."""
+    row = start_row(results, step, steps_per_epoch)
+    if "skipped" in row:
+        return row
     losses = ("", "_visual", "_mixed", "_words", "_distillation")
     for name in (*(f"loss{each}" for each in losses), "gradient_norm"):
         if name in results:

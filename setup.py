@@ -99,7 +99,9 @@ setuptools.setup(
             # Drives the Chromium that is installed; brings none.
             "playwright>=1.55,<2",
             "pre-commit",
-            "pytest>=8",
+            # Of 9.2 pytest-xdist 3.8 groups nothing, so that both processes
+            # set up the same (pytest-dev/pytest-xdist#1386).
+            "pytest>=8,<9.2",
             "pytest-xdist>=3.6,<4",
             "ruff==0.17.5",
         ],

@@ -6,13 +6,12 @@ last checkpoint with the same loss curve.
 """
 
 import pathlib
-import sys
 
 from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf.checkpoints import step_folders
+from sicot_tf.training import local_processes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import local_workers
 
 _EXAMPLES = """
 examples:
@@ -99,18 +98,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     config.check_together(settings)
     _check_start(run_dir, arguments.init_from, settings.train.second_stage)
-    # The workers that are started here get the same arguments and TF_CONFIG.
-    if settings.workers.num_workers > 1 and cluster.num_workers() == 1:
-        code = local_workers.run(
-            settings.workers.num_workers,
-            "sicot_tf.train",
-            sys.argv[1:] if argv is None else argv,
-            log_dir=run_dir / "worker_logs",
-            progress=lambda: (
-                step_folders.latest_step(run_dir / "checkpoints") or 0
-            ),
-        )
-        raise SystemExit(code)
+    local_processes.run_if_asked(
+        settings.workers.num_workers, "sicot_tf.train", argv, run_dir
+    )
 
     command_line.import_tensorflow()
     from sicot_tf.training import loop

@@ -7,14 +7,12 @@ same loss curve, on one worker or many.
 """
 
 import pathlib
-import sys
 
 from sicot_tf import command_line
 from sicot_tf import config
-from sicot_tf.checkpoints import step_folders
 from sicot_tf.search_training import settings
+from sicot_tf.training import local_processes
 from sicot_tf.workers import cluster
-from sicot_tf.workers import local_workers
 
 _EXAMPLES = """
 examples:
@@ -71,18 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     run_dir = arguments.run_dir
     search = config.from_arguments(settings.SearchConfig, arguments)
     workers = config.from_arguments(settings.WorkersConfig, arguments)
-    # The workers that are started here get the same arguments and TF_CONFIG.
-    if workers.num_workers > 1 and cluster.num_workers() == 1:
-        code = local_workers.run(
-            workers.num_workers,
-            "sicot_tf.train_search",
-            sys.argv[1:] if argv is None else argv,
-            log_dir=run_dir / "worker_logs",
-            progress=lambda: (
-                step_folders.latest_step(run_dir / "checkpoints") or 0
-            ),
-        )
-        raise SystemExit(code)
+    local_processes.run_if_asked(
+        workers.num_workers, "sicot_tf.train_search", argv, run_dir
+    )
 
     command_line.import_tensorflow()
     from sicot_tf.search_training import loop

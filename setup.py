@@ -48,6 +48,8 @@ setuptools.setup(
         "faiss-cpu>=1.15.1,<2",
         "fastapi>=0.130,<1",
         "gensim>=4.4,<5",
+        # gs://; of the two clients the one that emulators serve.
+        "google-cloud-storage>=3.4,<4",
         # Checksums of TFRecords; Beam and the reader both need it.
         "google-crc32c>=1.5",
         # Newer ones ask for protobuf 7, Beam 2.77 for protobuf < 7.
@@ -59,6 +61,8 @@ setuptools.setup(
         # Requests a minute.
         "limits>=5,<6",
         "matplotlib>=3.8",
+        # s3://; Beam's own client reads six pictures a second.
+        "obstore>=0.12.1,<0.13",
         "orjson>=3.10,<4",
         "opencv-python-headless>=4.12,<5",
         "Pillow>=12.1.1,<13",
@@ -94,6 +98,8 @@ setuptools.setup(
             # Schemas of Kubernetes inside the wheel.
             "kubernetes-validate>=1.37",
             "mlcroissant>=1.1,<2",
+            # A server of S3 inside the tests' process.
+            "moto[server]>=5.2,<6",
             # A client of TensorFlow Serving that is not ours.
             "ovmsclient==2023.1",
             # Drives the Chromium that is installed; brings none.

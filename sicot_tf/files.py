@@ -76,9 +76,14 @@ def join(parts: Iterable[pathlib.Path], path: pathlib.Path | str) -> None:
 
 def write_json(path: pathlib.Path | str, value: Any) -> None:
     """Writes indented JSON with sorted keys."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON with sorted keys, as a file holds it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
     # Half a surrogate pair becomes the escape that JSON has for it.
-    write_bytes(path, f"{text}\n".encode("utf-8", "backslashreplace"))
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def read_json(path: pathlib.Path | str) -> Any:

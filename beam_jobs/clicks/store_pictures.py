@@ -22,6 +22,7 @@ from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
+from sicot_tf.stores import local_folder
 
 # A picture in the JPEGs of its part, or what is wrong with it.
 PICTURE_SCHEMA = pa.schema(
@@ -130,10 +131,10 @@ def store(
     ]
     with progress.watch(
         "Pictures",
-        folder,
+        local_folder.LocalFolder(folder),
         f"{kind}-*.parquet",
         total=len(paths),
-        count=lambda path: {"done": pq.read_metadata(path).num_rows},
+        count=lambda key: {"done": pq.read_metadata(folder / key).num_rows},
         unit="pictures",
     ):
         run_each(parts, StorePictures(str(folder), image_size))

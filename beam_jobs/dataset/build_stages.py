@@ -36,6 +36,7 @@ from beam_jobs.words import word_vectors
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.stores import local_folder
 
 _log = logging.getLogger(__name__)
 
@@ -107,10 +108,10 @@ class BuildStages:
             stage("check, decode, tokenise", self.measures),
             progress.watch(
                 "Pictures",
-                folder,
+                local_folder.LocalFolder(folder),
                 "part-*.parquet",
                 total=self.survey.num_records,
-                count=parts.count,
+                count=lambda key: parts.count(folder / key),
                 unit="records",
             ),
         ):
@@ -255,7 +256,7 @@ class BuildStages:
             stage("write shards", self.measures),
             progress.watch(
                 "Shards",
-                summaries,
+                local_folder.LocalFolder(summaries),
                 "*.json",
                 total=len(stems),
                 count=lambda _: {"done": 1},

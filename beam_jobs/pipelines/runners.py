@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import platform
 import re
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ from apache_beam.runners.portability import fn_api_runner
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms import environments
 
+from beam_jobs.pipelines import sums
 from beam_jobs.pipelines import worker
 from sicot_tf import command_line
+from sicot_tf.stores import folder
 
 # Of all counters of this package.
 METRICS_NAMESPACE = "sicot"
@@ -138,6 +141,8 @@ def run(
     Raises:
         ValueError: or OSError, for a mistake that a worker met.
     """
+    if not inputs:
+        return collections.Counter()
     # They log the traceback of an error that is raised here as well.
     for name in ("common", "portability.local_job_service"):
         logger = logging.getLogger(f"apache_beam.runners.{name}")
@@ -254,19 +259,61 @@ def run_each(
     Raises:
         ChildProcessError: if a process was killed.
     """
+    with contextlib.ExitStack() as stack:
+        if processes is None:
+            processes = stack.enter_context(local_processes(pipeline_options))
+        if processes is None:
+            return run(pipeline_options, inputs, transform)
+        jobs = [([each], transform) for each in inputs]
+        return _run_all(processes, jobs)
+
+
+def sum_each(
+    pipeline_options: beam_options.PipelineOptions,
+    inputs: Sequence[Any],
+    transform: beam.PTransform,
+    work: folder.Folder,
+    processes: concurrent.futures.Executor | None = None,
+) -> tuple[collections.Counter[str], sums.Sums]:
+    """`run_each` for a transform that gives dicts; also returns their sum.
+
+    Args:
+        work: a folder that all workers see; nothing is left in it.
+
+    Raises:
+        ChildProcessError: if a process was killed.
+    """
     if not inputs:
-        return collections.Counter()
-    if processes is None:
-        with local_processes(pipeline_options) as processes:
-            if processes is None:
-                return run(pipeline_options, inputs, transform)
-            return run_each(pipeline_options, inputs, transform, processes)
+        return collections.Counter(), {}
+    token = secrets.token_hex(8)
+
+    def summed(number: int) -> sums.Summed:
+        key = f"sums-{token}-{number:06d}.json"
+        return sums.Summed(transform, work.location, key)
+
+    with contextlib.ExitStack() as stack:
+        if processes is None:
+            processes = stack.enter_context(local_processes(pipeline_options))
+        if processes is None:
+            counters = run(pipeline_options, inputs, summed(0))
+        else:
+            jobs = [([each], summed(i)) for i, each in enumerate(inputs)]
+            counters = _run_all(processes, jobs)
+    total = {}
+    for entry in list(work.list(f"sums-{token}-")):
+        sums.add(total, work.get_json(entry.key))
+        work.delete(entry.key)
+    return counters, total
+
+
+def _run_all(
+    processes: concurrent.futures.Executor,
+    work: Sequence[tuple[Sequence[Any], beam.PTransform]],
+) -> collections.Counter[str]:
+    """Pipelines of inputs and a transform, as processes become free."""
     alone = make_pipeline_options()
     counters = collections.Counter()
-    jobs = [
-        processes.submit(_run_or_mistake, alone, [each], transform)
-        for each in inputs
-    ]
+    jobs = [processes.submit(_run_or_mistake, alone, *each) for each in work]
     try:
         for job in concurrent.futures.as_completed(jobs):
             result = job.result()

@@ -41,6 +41,7 @@ from beam_jobs.shop import titles
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.stores import local_folder
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 2
@@ -124,10 +125,10 @@ def _draw_shards(
     folder = work / "counts"
     with progress.watch(
         "Pictures",
-        folder,
+        local_folder.LocalFolder(folder),
         "*.json",
         total=num_pictures,
-        count=lambda path: {"done": _pictures_in(files.read_json(path))},
+        count=lambda key: {"done": _pictures_in(files.read_json(folder / key))},
         unit="pictures",
     ):
         runners.run_each(

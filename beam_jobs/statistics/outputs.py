@@ -31,6 +31,7 @@ from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.evaluation import plots
+from sicot_tf.stores import local_folder
 
 
 def write_statistics(
@@ -152,10 +153,10 @@ def _summarize(
     np.save(work / "is_head.npy", is_head)
     with progress.watch(
         "read",
-        done,
+        local_folder.LocalFolder(done),
         "*.done",
         total=sum(shards.values()),
-        count=lambda path: {"done": int(path.read_text())},
+        count=lambda key: {"done": int((done / key).read_text())},
         unit="records",
     ):
         runners.run(

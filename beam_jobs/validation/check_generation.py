@@ -30,6 +30,7 @@ from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
+from sicot_tf.stores import local_folder
 
 _MEMORY_MEGABYTES = 1000
 
@@ -128,7 +129,7 @@ def _check(
     facts.mkdir()
     with progress.watch(
         "Shards",
-        facts,
+        local_folder.LocalFolder(facts),
         "*.json",
         total=len(stems),
         count=lambda _: {"done": 1},

@@ -33,18 +33,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from benchmarks import go_programs
 from benchmarks.soak import soak_build_dataset
 
-_CACHE = pathlib.Path.home() / ".cache" / "sicot_tf"
 _MAVEN_CLASS_PATH = (
     "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:build-classpath"
 )
 _START_SECONDS = 120
 _PRISM = "github.com/apache/beam/sdks/v2/go/cmd/prism"
-
-
-class UnavailableError(Exception):
-    """What a runner needs is not on this machine and can't be fetched."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +73,22 @@ def fetch_class_path(runner: str, folder: pathlib.Path) -> str:
     """Class path of the job server, from Maven or its local repository.
 
     Raises:
-        UnavailableError: if there is no java or no mvn, or Maven fails.
+        go_programs.UnavailableError: if there is no java or mvn, or Maven
+            fails.
     """
     for program, package in (
         ("java", "openjdk-17-jre-headless"),
         ("mvn", "maven"),
     ):
         if not shutil.which(program):
-            raise UnavailableError(
+            raise go_programs.UnavailableError(
                 f"There is no {program} on the PATH. Install one, for "
                 f"example: apt-get install {package}"
             )
     pom = pathlib.Path(__file__).parent / f"{runner}_job_server" / "pom.xml"
     file = folder / "class_path"
     print(f"Fetching what {pom} lists ...", flush=True)
-    _fetch(
+    go_programs.run(
         ["mvn", "--batch-mode", "--quiet", f"--file={pom}", _MAVEN_CLASS_PATH]
         + [f"-Dmdep.outputFile={file}"]
     )
@@ -103,7 +100,7 @@ def run_job_server(runner: str) -> Iterator[str]:
     """Runs a job server as long as the context; gives its `host:port`.
 
     Raises:
-        UnavailableError: if it can't be had, or does not start.
+        go_programs.UnavailableError: if it can't be had, or does not start.
     """
     job_server = _JOB_SERVERS[runner]
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +142,7 @@ def _wait_for_endpoint(process: subprocess.Popen, log: pathlib.Path) -> str:
         if started:
             return started[1]
         time.sleep(0.1)
-    raise UnavailableError(
+    raise go_programs.UnavailableError(
         "The job server did not start:\n" + log.read_text("utf-8")
     )
 
@@ -154,38 +151,12 @@ def fetch_prism(version: str) -> pathlib.Path:
     """The prism binary: that of the PATH, of the cache, or built by go.
 
     Raises:
-        UnavailableError: if there is no go, or it fails.
+        go_programs.UnavailableError: if there is no go, or it fails.
     """
     on_path = shutil.which("prism")
-    if on_path:
-        return pathlib.Path(on_path)
-    binary = _CACHE / "bin" / f"prism-{version}"
-    if binary.exists():
-        return binary
-    if not shutil.which("go"):
-        raise UnavailableError(
-            "There is no prism and no go on the PATH. Install go 1.26, or "
-            "put the prism of Beam's release on the PATH."
-        )
-    print(f"Building {_PRISM}@v{version}, about 90 seconds ...", flush=True)
-    binary.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
-        _fetch(["go", "install", f"{_PRISM}@v{version}"], GOBIN=folder)
-        os.replace(pathlib.Path(folder) / "prism", binary)
-    return binary
-
-
-def _fetch(command: list[str], **environment: str) -> None:
-    finished = subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+    return (
+        pathlib.Path(on_path) if on_path else go_programs.fetch(_PRISM, version)
     )
-    if finished.returncode:
-        output = (finished.stdout + finished.stderr).strip()
-        raise UnavailableError(f"{' '.join(command)} failed:\n{output}")
 
 
 @contextlib.contextmanager
@@ -266,7 +237,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         try:
             flags = stack.enter_context(runner_flags(arguments.runner, version))
-        except UnavailableError as error:
+        except go_programs.UnavailableError as error:
             parser.exit(2, f"{error}\n{arguments.runner} was not run.\n")
         print(f"Beam {version}: {' '.join(flags)}", flush=True)
         records = make_records(folder / "raw", arguments.records)

@@ -1,0 +1,1 @@
+"""Builds to and from object stores: real servers, kills, requests, speed."""

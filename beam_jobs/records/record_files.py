@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import posixpath
+import re
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -25,6 +26,9 @@ from beam_jobs.records import raw_records
 from beam_jobs.records import text_lines
 from sicot_tf import progress
 from sicot_tf.data import records
+from sicot_tf.stores import folder as folders
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _MISSING = "missing"
 # Rows surveyed at once; images looked up at once.
@@ -79,14 +83,20 @@ class Survey:
 
 
 def open_file(path: str) -> BinaryIO:
-    """Opens any path Beam knows; the bytes as stored, also of a `.gz`."""
+    """Opens any path that a store or Beam knows.
+
+    The bytes are as stored, also of a `.gz`; a small file is read at once.
+    """
+    if _is_on_store(path):
+        store, key = opening.file_of(path)
+        return store.open(key)
     return filesystems.FileSystems.open(
         path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED
     )
 
 
 def sha256(path: str) -> str:
-    """SHA-256, in hex, of a file at any path Beam knows."""
+    """SHA-256, in hex, of a file at any path that `open_file` knows."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -111,10 +121,10 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
             if found:
                 paths.update(os.path.join(folder, each) for each in found)
                 continue
-        (match,) = filesystems.FileSystems.match([pattern])
-        if not match.metadata_list:
+        found = _match(pattern)
+        if not found:
             raise ValueError(f"No record file matches {pattern!r}.")
-        paths.update(each.path for each in match.metadata_list)
+        paths.update(found)
     ordered = sorted(paths)
     for path in ordered:
         raw_records.check_format(path)
@@ -125,6 +135,31 @@ def find_record_files(patterns: Sequence[str]) -> list[RecordFile]:
         RecordFile(path, text_lines.printable(name))
         for path, name in zip(ordered, names, strict=True)
     ]
+
+
+def _is_on_store(path: str) -> bool:
+    # What Beam does there makes a client for every call.
+    return locations.scheme(path) in locations.SCHEMES
+
+
+def _match(pattern: str) -> list[str]:
+    if not _is_on_store(pattern):
+        (match,) = filesystems.FileSystems.match([pattern])
+        return [each.path for each in match.metadata_list]
+    store, key = opening.file_of(pattern)
+    is_match = re.compile(filesystem.FileSystem.translate_pattern(key)).match
+    prefix = re.split(r"[*?[]", key, maxsplit=1)[0]
+    # Millions of pictures may lie in the folders below.
+    is_deep = prefix == key or "/" in key[len(prefix) :] or "**" in key
+    found = []
+    for entry in store.list(prefix, is_deep=is_deep):
+        if entry.key == key:  # Its name may look like a glob.
+            return [pattern]
+        if prefix == key:
+            break
+        if is_match(entry.key):
+            found.append(str(locations.join(str(store), entry.key)))
+    return found
 
 
 def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
@@ -313,9 +348,16 @@ def _read_chunks(
 def _state(path: str) -> Any:
     """What changes with a file: size and time, or what a remote one offers."""
     try:
+        if _is_on_store(path):
+            store, key = opening.file_of(path)
+            return store.version(key) or _MISSING
         if "://" in path:
             return str(filesystems.FileSystems.checksum(path))
         status = os.stat(path)
         return status.st_size, status.st_mtime_ns
+    except (FileNotFoundError, folders.StoreRefusedError):
+        return _MISSING
+    except folders.StoreError:
+        raise
     except (OSError, ValueError):
         return _MISSING

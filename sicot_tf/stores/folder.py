@@ -35,11 +35,30 @@ class Entry:
     version: str
 
 
+class StoreError(OSError):
+    """The store as a whole is at fault, so that no file can be had from it.
+
+    For one it can't be reached. What ends a job, rather than one record of it.
+    """
+
+
+class BadKeysError(StoreError, PermissionError):
+    """The store does not accept the credentials, or not any more."""
+
+
+class StoreRefusedError(StoreError, PermissionError):
+    """There are no credentials, no such bucket, or no permission there.
+
+    What is known of one bucket; others may be open.
+    """
+
+
 class Folder(abc.ABC):
     """A folder of files; it need not be there before something is written.
 
     A missing file is a FileNotFoundError, whatever else fails an OSError with
-    one clear sentence. Objects may be pickled: they hold a location only.
+    one clear sentence, of a store mostly a `StoreError`. Objects may be
+    pickled: they hold a location only.
 
     Args:
         location: a path or a URL.
@@ -81,10 +100,14 @@ class Folder(abc.ABC):
         """What changes with the content of a file; None if there is none."""
 
     @abc.abstractmethod
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """All files whose key starts with `prefix`, also in folders within.
+    def list(
+        self, prefix: str = "", *, is_deep: bool = True
+    ) -> Iterator[Entry]:
+        """All files whose key starts with `prefix`, in the order of their keys.
 
-        In the order of their keys.
+        Args:
+            is_deep: also those in folders within that of the prefix, which
+                may be very many.
         """
 
     @abc.abstractmethod
@@ -116,6 +139,11 @@ class Folder(abc.ABC):
     def exists(self, key: str) -> bool:
         """Whether there is such a file."""
         return self.version(key) is not None
+
+    def delete_all(self, prefix: str = "") -> None:
+        """Removes all files whose key starts with `prefix`."""
+        for entry in self.list(prefix):
+            self.delete(entry.key)
 
     def get_json(self, key: str) -> Any:
         """Reads a JSON file; the ValueError of a bad one names it."""

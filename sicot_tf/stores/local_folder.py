@@ -62,11 +62,15 @@ class LocalFolder(folder.Folder):
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def list(self, prefix: str = "") -> Iterator[folder.Entry]:
+    def list(
+        self, prefix: str = "", *, is_deep: bool = True
+    ) -> Iterator[folder.Entry]:
         """All files whose key starts with `prefix`."""
         start = self._path / prefix.rpartition("/")[0]
         found = []
-        for inside, _, names in os.walk(start):
+        for inside, folders, names in os.walk(start):
+            if not is_deep:
+                folders.clear()
             for name in names:
                 path = pathlib.Path(inside, name)
                 key = path.relative_to(self._path).as_posix()

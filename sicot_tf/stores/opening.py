@@ -37,3 +37,20 @@ def open_folder(location: locations.Location) -> folder.Folder:
 def folder_of(location: str) -> folder.Folder:
     """`open_folder` for a URL, kept: clients are dear."""
     return open_folder(location)
+
+
+def file_of(location: str) -> tuple[folder.Folder, str]:
+    """The bucket that a file at a URL is in, and its key there.
+
+    Raises:
+        ValueError: if there is no store for the URL, or it names a bucket
+            only.
+    """
+    scheme, _, place = location.partition("://")
+    bucket, _, key = place.partition("/")
+    if not key:
+        raise ValueError(
+            f"Expected the URL of a file, such as {scheme}://bucket/file, "
+            f"received {location!r}."
+        )
+    return folder_of(f"{scheme}://{bucket}"), key

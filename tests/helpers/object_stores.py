@@ -37,9 +37,11 @@ def binary(name: str) -> str | None:
     """The path of a server's program, of PATH or of the cache; None if absent.
 
     Args:
-        name: such as `versitygw` or `fake-gcs-server`.
+        name: such as `versitygw` or `fake-gcs-server`; in the cache with a
+            version behind it.
     """
-    return shutil.which(name) or shutil.which(name, path=str(_BINARIES))
+    found = sorted(_BINARIES.glob(f"{name}-[0-9]*"))
+    return shutil.which(name) or (str(found[-1]) if found else None)
 
 
 @contextlib.contextmanager

@@ -63,9 +63,9 @@ def told(error: Exception, url: str) -> OSError:
         )
     if isinstance(error, exceptions.Forbidden):
         return folder.StoreRefusedError(
-            f"No permission for {url} ({said}). Allow these credentials to list "
-            "the bucket and to read there, and to write and to delete where "
-            "the output goes."
+            f"No permission for {url} ({said}). Allow these credentials to "
+            "list the bucket and to read there, and to write and to delete "
+            "where the output goes."
         )
     if isinstance(error, exceptions.ClientError) and not isinstance(
         error, exceptions.TooManyRequests

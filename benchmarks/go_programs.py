@@ -24,7 +24,7 @@ def fetch(package: str, version: str) -> pathlib.Path:
         UnavailableError: if there is no go, or it fails.
     """
     program = package.rpartition("/")[2]
-    binary = _BINARIES / f"{program}-{version}"
+    binary = _place(package, version)
     if binary.exists():
         return binary
     if not shutil.which("go"):
@@ -38,6 +38,15 @@ def fetch(package: str, version: str) -> pathlib.Path:
         run(["go", "install", f"{package}@v{version}"], GOBIN=folder)
         os.replace(pathlib.Path(folder) / program, binary)
     return binary
+
+
+def is_there(package: str, version: str) -> bool:
+    """Whether `fetch` has nothing to build."""
+    return _place(package, version).exists()
+
+
+def _place(package: str, version: str) -> pathlib.Path:
+    return _BINARIES / f"{package.rpartition('/')[2]}-{version}"
 
 
 def run(command: list[str], **environment: str) -> None:

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from benchmarks import go_programs
 
 BUCKET = "sicot-records"
-_VERSITYGW = ("github.com/versity/versitygw/cmd/versitygw", "1.8.0")
-_FAKE_GCS = ("github.com/fsouza/fake-gcs-server", "1.56.1")
+VERSITYGW = ("github.com/versity/versitygw/cmd/versitygw", "1.8.0")
+FAKE_GCS = ("github.com/fsouza/fake-gcs-server", "1.56.1")
 _START_SECONDS = 30
 _KEY, _SECRET = "loopback-key", "loopback-secret"
 # Nobody listens there: who asks for the keys of a cloud's machine fails.
@@ -69,7 +69,7 @@ def s3() -> Iterator[Server]:
     Raises:
         go_programs.UnavailableError: if it can't be had, or does not start.
     """
-    program = go_programs.fetch(*_VERSITYGW)
+    program = go_programs.fetch(*VERSITYGW)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         port = _free_port()
@@ -106,7 +106,7 @@ def gcs() -> Iterator[Server]:
     Raises:
         go_programs.UnavailableError: if it can't be had, or does not start.
     """
-    program = go_programs.fetch(*_FAKE_GCS)
+    program = go_programs.fetch(*FAKE_GCS)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         port = _free_port()

@@ -16,6 +16,8 @@ from typing import Any
 from typing import TextIO
 
 from sicot_tf import files
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 MANIFEST = "manifest.json"
 # Of the records of a dataset.
@@ -23,44 +25,50 @@ SPLITS = ("train", "val", "test")
 # What no two runs have in common; all else of equal generations is equal.
 RUN = "run.json"
 LATEST = "LATEST"
-_WORK = ".work-"
-_LOCK = ".lock"
+WORK = ".work-"
+LOCK = ".lock"
 
 
-def resolve_generation(path: pathlib.Path | str) -> pathlib.Path:
+def resolve_generation(place: locations.Location) -> locations.Location:
     """The generation folder meant by DIR, DIR/LATEST or the folder itself.
+
+    Args:
+        place: a path, or the URL of an object store.
 
     Raises:
         ValueError: if there is no complete generation.
     """
-    path = pathlib.Path(path)
-    pointer = path if path.name == LATEST else path / LATEST
-    generation = path
-    if pointer.is_file():
+    if not locations.is_remote(place):
+        place = pathlib.Path(place)
+    is_pointer = locations.name(place) == LATEST
+    directory = locations.parent(place) if is_pointer else place
+    store = opening.open_folder(directory)
+    generation = place
+    if store.exists(LATEST):
         try:
-            name = pointer.read_text("utf-8").strip()
-            generation = pointer.parent / name
-            is_there = bool(name) and (generation / MANIFEST).is_file()
+            name = store.get(LATEST).decode("utf-8").strip()
+            generation = locations.join(directory, name)
+            is_there = bool(name) and store.child(name).exists(MANIFEST)
         except ValueError:  # No text, or NUL in it.
             name, is_there = "", False
         if not is_there:
             raise ValueError(
-                f"Expected {pointer} to name a generation beside it, "
-                f"received {name!r}. Write the name of one into it, name one "
-                "yourself, or build again."
+                f"Expected {locations.join(directory, LATEST)} to name a "
+                f"generation beside it, received {name!r}. Write the name of "
+                "one into it, name one yourself, or build again."
             )
-    if not (generation / MANIFEST).is_file():
+    elif is_pointer or not store.exists(MANIFEST):
         raise ValueError(
             f"Expected a folder with {MANIFEST}, or with a {LATEST} file that "
-            f"names one; found neither in {path}. Build it first, or wait "
+            f"names one; found neither in {place}. Build it first, or wait "
             "until the job that builds it has finished."
         )
     return generation
 
 
-def latest(directory: pathlib.Path) -> pathlib.Path | None:
+def latest(directory: locations.Location) -> locations.Location | None:
     """The generation that `LATEST` names; None in a new folder."""
-    if not (directory / LATEST).exists():
+    if not opening.open_folder(directory).exists(LATEST):
         return None
     return resolve_generation(directory)
 
@@ -71,10 +79,10 @@ def by_age(directory: pathlib.Path) -> list[pathlib.Path]:
     return sorted(found, key=lambda path: (built_at(path), path.name))
 
 
-def built_at(generation: pathlib.Path) -> str:
+def built_at(generation: locations.Location) -> str:
     """When it was built, in ISO 8601; "" where `run.json` does not tell."""
-    run = generation / RUN
-    return files.read_json(run).get("built_at", "") if run.exists() else ""
+    store = opening.open_folder(generation)
+    return store.get_json(RUN).get("built_at", "") if store.exists(RUN) else ""
 
 
 def check_complete(generation: pathlib.Path) -> None:
@@ -122,7 +130,7 @@ def only_builder(directory: pathlib.Path) -> Iterator[None]:
         ValueError: if one is at it.
     """
     make_folder(directory)
-    path = directory / _LOCK
+    path = directory / LOCK
     lock = _lock(path)
     if lock is None:
         raise ValueError(
@@ -147,7 +155,7 @@ def work_folder(directory: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
         ValueError: if another process works in it.
     """
     make_folder(directory)
-    work = directory / f"{_WORK}{name}"
+    work = directory / f"{WORK}{name}"
     lock = _lock(_lock_of(work))
     if lock is None:
         raise ValueError(
@@ -171,11 +179,11 @@ def result_folder(work: pathlib.Path) -> pathlib.Path:
 
 def remove_abandoned(directory: pathlib.Path, pattern: str) -> None:
     """Removes work folders that no process works in."""
-    for path in directory.glob(f"{_WORK}{pattern}{_LOCK}"):
+    for path in directory.glob(f"{WORK}{pattern}{LOCK}"):
         lock = _lock(path)
         if lock is not None:
             with lock:
-                _remove(path.with_name(path.name.removesuffix(_LOCK)))
+                _remove(path.with_name(path.name.removesuffix(LOCK)))
 
 
 def is_worked_on(work: pathlib.Path) -> bool:
@@ -187,7 +195,7 @@ def is_worked_on(work: pathlib.Path) -> bool:
 
 
 def _lock_of(work: pathlib.Path) -> pathlib.Path:
-    return work.with_name(work.name + _LOCK)
+    return work.with_name(work.name + LOCK)
 
 
 def _lock(path: pathlib.Path) -> TextIO | None:

@@ -6,6 +6,7 @@ stay, and its manifest comes last; without one nobody takes it for a generation.
 """
 
 import contextlib
+import fnmatch
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.stores import folder
+from sicot_tf.stores import lease as leases
 from sicot_tf.stores import local_folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
@@ -34,7 +36,69 @@ def work_folder(
         with generations.work_folder(pathlib.Path(output), name) as work:
             yield local_folder.LocalFolder(work)
         return
-    raise NotImplementedError  # The lease comes next.
+    store = opening.open_folder(output)
+    work = f"{generations.WORK}{name}"
+    doing = f"works in {locations.join(output, work)}"
+    with leases.hold(store, f"{work}{generations.LOCK}", doing) as lease:
+        yield store.child(work)
+        _remove(store, work, lease)
+
+
+@contextlib.contextmanager
+def only_builder(output: locations.Location) -> Iterator[None]:
+    """Keeps other processes from changing a folder of generations.
+
+    Raises:
+        ValueError: if one is at it.
+    """
+    if not locations.is_remote(output):
+        with generations.only_builder(pathlib.Path(output)):
+            yield
+        return
+    store = opening.open_folder(output)
+    with leases.hold(store, generations.LOCK, f"is changing {output}") as lease:
+        yield
+        lease.check()
+
+
+def is_worked_on(output: locations.Location, name: str) -> bool:
+    """Whether a process works in the work folder of this name."""
+    work = f"{generations.WORK}{name}"
+    if not locations.is_remote(output):
+        return generations.is_worked_on(pathlib.Path(output, work))
+    store = opening.open_folder(output)
+    return leases.is_held(store, f"{work}{generations.LOCK}")
+
+
+def remove_abandoned(output: locations.Location, pattern: str) -> None:
+    """Removes work folders that no process works in.
+
+    Args:
+        pattern: of their names, with wildcards.
+    """
+    if not locations.is_remote(output):
+        generations.remove_abandoned(pathlib.Path(output), pattern)
+        return
+    store = opening.open_folder(output)
+    pattern = f"{generations.WORK}{pattern}{generations.LOCK}"
+    for entry in store.list(generations.WORK, is_deep=False):
+        if not fnmatch.fnmatchcase(entry.key, pattern):
+            continue
+        if leases.is_done(store, entry.key):
+            continue
+        with (
+            contextlib.suppress(leases.HeldError),
+            leases.hold(store, entry.key, "works there") as lease,
+        ):
+            work = entry.key.removesuffix(generations.LOCK)
+            _remove(store, work, lease)
+
+
+def _remove(store: folder.Folder, work: str, lease: leases.Lease) -> None:
+    # A successor may need it.
+    lease.check()
+    store.delete_all(f"{work}/")
+    lease.is_done = True
 
 
 def result_folder(
@@ -66,6 +130,16 @@ def publish(
         result.put_json(generations.MANIFEST, manifest)
         generations.publish(pathlib.Path(result.location), pathlib.Path(place))
     return place
+
+
+def resolve_generation(place: locations.Location) -> locations.Location:
+    """`generations.resolve_generation`, which knows URLs as well."""
+    return generations.resolve_generation(place)
+
+
+def latest(output: locations.Location) -> locations.Location | None:
+    """The generation that `LATEST` names; None in a new folder."""
+    return generations.latest(output)
 
 
 def point_latest(output: locations.Location, generation: str) -> None:

@@ -9,16 +9,14 @@ Processes that a test starts inherit the environment.
 import contextlib
 import logging
 import os
-import pathlib
 import secrets
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
 from unittest import mock
 
+import pytest
+
+from benchmarks import go_programs
+from benchmarks.stores import servers
 from sicot_tf.stores import opening
 
 # No test may ask a cloud for keys.
@@ -30,18 +28,6 @@ _LOOPBACK_ONLY = {
     "GCE_METADATA_IP": _NOWHERE,
     "NO_GCE_CHECK": "true",
 }
-_BINARIES = pathlib.Path.home() / ".cache" / "sicot_tf" / "bin"
-
-
-def binary(name: str) -> str | None:
-    """The path of a server's program, of PATH or of the cache; None if absent.
-
-    Args:
-        name: such as `versitygw` or `fake-gcs-server`; in the cache with a
-            version behind it.
-    """
-    found = sorted(_BINARIES.glob(f"{name}-[0-9]*"))
-    return shutil.which(name) or (str(found[-1]) if found else None)
 
 
 @contextlib.contextmanager
@@ -87,41 +73,11 @@ def s3_bucket() -> Iterator[str]:
 
 @contextlib.contextmanager
 def gcs_bucket() -> Iterator[str]:
-    """URL of an empty bucket of fake-gcs-server; ask `binary` for it first."""
-    bucket = f"bucket-{secrets.token_hex(4)}"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [binary("fake-gcs-server"), "-scheme", "http", "-host", "127.0.0.1"]
-        + ["-port", str(port), "-backend", "memory", "-public-host"]
-        + [f"127.0.0.1:{port}", "-log-level", "error"]
-    )
-    try:
-        request = urllib.request.Request(
-            f"{endpoint}/storage/v1/b?project=test",
-            data=f'{{"name": "{bucket}"}}'.encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        _wait_for(port)
-        urllib.request.urlopen(request, timeout=10).read()
-        with environment(
-            STORAGE_EMULATOR_HOST=endpoint, GOOGLE_CLOUD_PROJECT="test"
-        ):
-            yield f"gs://{bucket}"
-    finally:
-        server.kill()
-        server.wait()
+    """URL of an empty bucket of fake-gcs-server.
 
-
-def _wait_for(port: int) -> None:
-    until = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
+    Skips the test where that is not built: `make store-test` does.
+    """
+    if not go_programs.is_there(*servers.FAKE_GCS):
+        pytest.skip("Needs fake-gcs-server, which make store-test builds.")
+    with servers.gcs() as server, environment(**server.environment):
+        yield server.url

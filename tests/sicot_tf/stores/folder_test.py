@@ -29,8 +29,6 @@ def root(
     elif request.param == "s3":
         with object_stores.s3_bucket() as url:
             yield url
-    elif object_stores.binary("fake-gcs-server") is None:
-        pytest.skip("Needs fake-gcs-server.")
     else:
         with object_stores.gcs_bucket() as url:
             yield url

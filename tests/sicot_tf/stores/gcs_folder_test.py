@@ -20,8 +20,6 @@ def _message(call: object, kind: type[Exception]) -> str:
 
 def test_a_missing_bucket_is_no_missing_file() -> None:
     """Else a mistyped bucket makes a reject of every record."""
-    if object_stores.binary("fake-gcs-server") is None:
-        pytest.skip("Needs fake-gcs-server.")
     with object_stores.gcs_bucket():
         store = opening.open_folder("gs://no-such-bucket/folder")
         for call in (

@@ -236,9 +236,7 @@ class BuildStages:
             )
             return vectors, {"word_vectors": report}
         titles = self.work / "titles.txt"
-        files.write_lines(
-            titles, map(" ".join, resolver.iterate_training_words())
-        )
+        files.write_lines(titles, resolver.iterate_training_words())
         vectors = word_vectors.train_word2vec(
             word2vec.LineSentence(str(titles)),
             vocabulary,

@@ -7,10 +7,13 @@ in which they come about (all by `row`):
     kept        record_id, sku_id ...: the narrow part of the facts
     rejected    reason, message: no longer kept
     units       unit: records that have to be on one side of a split
-    assigned    split
+    assigned    split, sku_id ...: takes the place of all but `rejected`
     vocabulary  word, id
     labels      sku_id, label
-    shards      shard stems with their records, as Parquet files
+    shards      number of the shard, label
+
+Nothing here is a row of Python but what is of one word or class; tables of
+all records are read a few times, in the order of their files.
 """
 
 import itertools
@@ -114,22 +117,25 @@ class Resolver:
         given to val, and both before all others.
         """
         self._reject(
+            "kept",
             "duplicate_id",
-            """select row, 'The record_id was seen before, as record '
+            f"""select row, 'The record_id was seen before, as record '
               || (first_row + 1) || ' of all.' as message
             from (select row, min(row) over (partition by record_id)
-              as first_row from kept)
+              as first_row from {_repeated("record_id")})
             where row != first_row""",
         )
         if self._config.duplicates == "keep":
             return
         self._reject(
+            "kept",
             "duplicate_image",
-            """select row, 'The picture is that of record ' || first_id
+            f"""select row, 'The picture is that of record ' || first_id
               || ', of the same class.' as message
             from (select row, first_value(record_id) over same as first_id,
                 row_number() over same as place
-              from kept window same as (partition by sku_id, sha256
+              from {_repeated("sku_id, sha256")}
+              window same as (partition by sku_id, sha256
                 order by case split when 'test' then 0 when 'val' then 1
                   else 2 end, row))
             where place > 1""",
@@ -145,9 +151,9 @@ class Resolver:
         crowded = 0
         if self._config.duplicates != "keep":
             self._db.execute(
-                """insert into pairs select first_row, row
+                f"""insert into pairs select first_row, row
                 from (select row, min(row) over (partition by sha256)
-                  as first_row from kept)
+                  as first_row from {_repeated("sha256")})
                 where first_row != row"""
             )
             if self._config.near_duplicate_distance >= 0:
@@ -160,37 +166,28 @@ class Resolver:
         (num_pairs,) = self._db.execute(
             "select count(*) from (select distinct a, b from pairs)"
         ).fetchone()
-        self._insert(
-            "picture_groups",
-            {"row": pa.int64(), "unit": pa.int64()},
-            near_duplicates.group_pairs(
-                self._iterate("select a, b from pairs")
-            ),
-        )
+        near_duplicates.group_pairs(self._db, "pairs", "picture_groups")
         # A given group is one unit, and so are groups that a picture joins.
         self._db.execute(
             """create table given_groups as
-            select row, min(row) over (partition by "group") as unit
-            from kept where "group" is not null"""
+            with firsts as (select "group", min(row) as unit from kept
+              where "group" is not null group by "group")
+            select row, unit from kept join firsts using ("group")"""
         )
-        joined = self._iterate(
-            """select distinct coalesce(g.unit, p.row) as a,
-              coalesce(h.unit, p.unit) as b
+        self._db.execute(
+            """create table joined as
+            select coalesce(g.unit, p.row) as a, coalesce(h.unit, p.unit) as b
             from picture_groups as p
             left join given_groups as g on g.row = p.row
             left join given_groups as h on h.row = p.unit
             where a != b"""
         )
-        self._insert(
-            "roots",
-            {"unit": pa.int64(), "root": pa.int64()},
-            near_duplicates.group_pairs(joined),
-        )
+        near_duplicates.group_pairs(self._db, "joined", "roots")
         self._db.execute(
             """create table units as
-            select kept.row, coalesce(r.root, g.unit, kept.row) as unit
+            select kept.row, coalesce(r.unit, g.unit, kept.row) as unit
             from kept left join given_groups as g using (row)
-            left join roots as r on r.unit = coalesce(g.unit, kept.row)"""
+            left join roots as r on r.row = coalesce(g.unit, kept.row)"""
         )
         return {"similar_pairs": num_pairs, "crowded_hashes": crowded}
 
@@ -206,19 +203,29 @@ class Resolver:
             ((record_id,) for record_id in frozen_test),
         )
         self._find_given_splits()
+        chosen = splits.percent_split("u.hash", self._config)
+        if splits.by_class(self._config):
+            chosen = "coalesce(c.split, 'train')"
         self._insert(
             "chosen",
             {"unit": pa.int64(), "split": pa.string()},
-            self._choose_splits(),
+            self._choose_by_class(),
         )
         self._db.execute(
-            """create table assigned as
-            select row, coalesce(f.split, u.split, c.split) as split
+            f"""create table assigned as
+            select row, f.sku_id, sku_name, length, order_hash, is_frozen,
+              coalesce(f.split, u.split, {chosen}) as split
             from fixed as f join unit_splits as u using (unit)
-            left join chosen as c using (unit)"""
+            left join chosen as c using (unit)
+            join kept using (row)"""
         )
         if self._config.duplicates != "keep":
             self._reject_images_in_test()
+        for table in (
+            "kept", "pairs", "picture_groups", "given_groups", "joined",
+            "roots", "units", "fixed", "unit_splits", "chosen",
+        ):  # fmt: skip
+            self._db.execute(f"drop table if exists {table}")
 
     def _find_given_splits(self) -> None:
         """Where a record of a unit has its split given, the others follow.
@@ -229,6 +236,7 @@ class Resolver:
         self._db.execute(
             """create table fixed as
             select row, unit, sku_id, split_hash,
+              frozen.record_id is not null as is_frozen,
               case when frozen.record_id is not null
                 then 'test' else split end as split
             from kept join units using (row)
@@ -247,26 +255,18 @@ class Resolver:
             from fixed group by unit"""
         )
 
-    def _choose_splits(self) -> Iterator[tuple[int, str]]:
-        """Units whose split is not given, with their split."""
-        if splits.by_class(self._config):
-            return splits.choose_by_class(
-                self._iterate(
-                    """select sku_id, unit, size, split from unit_splits
-                    order by sku_id, hash, unit"""
-                ),
-                self._config,
-            )
-        return splits.choose_by_percent(
-            self._iterate(
-                "select unit, hash from unit_splits where split is null"
-            ),
-            self._config,
+    def _choose_by_class(self) -> Iterator[tuple[int, str]]:
+        """Units for validation and test where each class gives some."""
+        if not splits.by_class(self._config):
+            return iter(())
+        return splits.choose_by_class(
+            self._iterate(splits.class_candidates("unit_splits", self._config))
         )
 
     def _reject_images_in_test(self) -> None:
         """For only splits that are given part what belongs together."""
         self._reject(
+            "assigned",
             "image_in_test",
             """with held_out as (
               select unit, min(split) as split
@@ -278,15 +278,15 @@ class Resolver:
             join held_out using (unit)
             where assigned.split = 'train'""",
         )
-        self._db.execute(
-            "delete from assigned where row in (select row from rejected)"
-        )
 
     def unknown_test_ids(self) -> list[str]:
         """Ids of the frozen test that no record has, or none of use."""
         rows = self._db.execute(
-            f"""select record_id from frozen where record_id not in (
-              select trim(record_id) from {self._facts})"""
+            f"""select record_id from frozen anti join (
+              select trim(record_id) as record_id
+              from {self._facts} as facts
+              semi join frozen on trim(facts.record_id) = frozen.record_id
+            ) using (record_id)"""
         )
         return [record_id for (record_id,) in rows.fetchall()]
 
@@ -314,64 +314,65 @@ class Resolver:
         )
         if self._config.require_words:
             self._reject(
+                "assigned",
                 "no_words",
                 f"""select facts.row, 'No word of the title is in the '
                   || 'vocabulary: ' || left(title, 100) as message
                 from {self._facts} as facts join assigned using (row)
-                where assigned.split = 'train' and facts.row not in (
-                  select row from (
+                anti join (select distinct row from (
                     select row, unnest(words) as word from {self._facts}
-                  ) join vocabulary using (word))""",
+                  ) semi join vocabulary using (word)) as known using (row)
+                where assigned.split = 'train'""",
             )
 
-    def assign_labels(self, kept_labels: Sequence[str] = ()) -> list[str]:
+    def assign_labels(self, kept_labels: Sequence[str] = ()) -> None:
         """Labels of the classes; records of classes never trained leave.
 
         Args:
             kept_labels: SKU ids that keep their labels, in their order; new
-                ones come behind them.
-
-        Returns:
-            SKU ids in the order of their labels.
+                ones come behind them, in the order of code points.
         """
-        known = set(kept_labels)
-        trained = self._db.execute(
-            """select distinct sku_id from kept join assigned using (row)
-            where assigned.split = 'train'"""
-        ).fetchall()
-        sku_ids = list(kept_labels)
-        sku_ids += sorted(sku for (sku,) in trained if sku not in known)
         self._insert(
             "labels",
             {"label": pa.int64(), "sku_id": pa.string()},
-            enumerate(sku_ids),
+            enumerate(kept_labels),
+        )
+        self._db.execute(
+            f"""insert into labels
+            select {len(kept_labels)} - 1 + row_number() over (order by sku_id),
+              sku_id
+            from (select distinct sku_id from assigned where split = 'train')
+            anti join labels using (sku_id)"""
         )
         self._reject(
+            "assigned",
             "class_not_in_train",
             """select row, 'No training record of class ' || sku_id
               || ' is left.' as message
-            from kept where sku_id not in (select sku_id from labels)""",
+            from assigned anti join labels using (sku_id)""",
         )
-        return sku_ids
 
     def num_frozen_in_test(self) -> int:
         """How many records of the frozen test are in the test set."""
         (count,) = self._db.execute(
-            """select count(*) from kept join assigned using (row)
-            join frozen on frozen.record_id = trim(kept.record_id)
-            where assigned.split = 'test'"""
+            """select count(*) from assigned
+            where is_frozen and split = 'test'"""
         ).fetchone()
         return count
 
     # === Output ===
 
-    def iterate_training_words(self) -> Iterator[list[str]]:
-        """The words of the training titles in stored order, also unknown."""
+    def iterate_training_words(self) -> Iterator[str]:
+        """The words of the training titles in stored order, also unknown.
+
+        Yields:
+            The words of a title with spaces between them.
+        """
         for (words,) in self._iterate(
-            f"""select words from {self._facts} as facts
-            join kept using (row) join assigned using (row)
-            where assigned.split = 'train'
-            order by kept.order_hash, kept.row"""
+            f"""select array_to_string(words, ' ')
+            from {self._facts} as facts join (
+              select row from assigned where split = 'train') using (row)
+            order by order_hash, row"""
         ):
             yield words
 
@@ -382,59 +383,53 @@ class Resolver:
         however many there are.
         """
         limit = self._config.shard_megabytes << 20
-        self._db.execute(
-            f"""create table shards as
-            with split_sizes as (
-              select assigned.split as split,
-                greatest(1, ceil(sum(length) / {limit}))::bigint as num_shards
-              from kept join assigned using (row) group by assigned.split)
-            select row, order_hash,
-              format('{{}}-{{:05d}}-of-{{:05d}}', split,
-                ((order_hash::uhugeint * num_shards::uhugeint) >> 64)::bigint,
-                num_shards) as stem
-            from (select kept.row, order_hash, assigned.split as split
-              from kept join assigned using (row))
-            join split_sizes using (split)"""
-        )
-        stems = [
-            stem
-            for split, count in self._db.execute(
-                """select left(stem, -15), max(right(stem, 5)::int)
-                from shards group by 1"""
-            ).fetchall()
-            for stem in (
-                f"{split}-{i:05d}-of-{count:05d}" for i in range(count)
-            )
-        ]
-        rows = self._iterate(
-            f"""select stem, facts.record_id, facts.sku_id, label, title,
-              words, source, part, "offset", facts.length, facts.sha256
-            from {self._facts} as facts join shards using (row)
-            join labels using (sku_id)
-            order by stem, shards.order_hash, row"""
-        )
-        by_stem = itertools.groupby(rows, key=lambda row: row[0])
-        stem, members = next(by_stem, (None, ()))
+        sizes = self._db.execute(
+            f"""select split, greatest(1, ceil(sum(length) / {limit}))::bigint
+            from assigned group by split order by split"""
+        ).fetchall()
         # A shard without records is written, too, empty.
-        for each in sorted(stems):
-            path = folder / f"{each}.parquet"
-            with parquet_tables.TableWriter(path, SHARD_SCHEMA) as file:
-                if each == stem:
-                    for _, *values in members:
-                        file.add(values)
-                    stem, members = next(by_stem, (None, ()))
-        return sorted(stems)
+        stems = [
+            f"{split}-{i:05d}-of-{count:05d}"
+            for split, count in sizes
+            for i in range(count)
+        ]
+        counts = [count for _, count in sizes]
+        firsts = itertools.accumulate([0, *counts[:-1]])
+        self._insert(
+            "split_sizes",
+            {"split": pa.string(), "count": pa.uint64(), "first": pa.int32()},
+            ((*size, first) for size, first in zip(sizes, firsts)),
+        )
+        self._db.execute(
+            """create table shards as
+            select row, label::int as label, first
+              + ((order_hash::uhugeint * count::uhugeint) >> 64)::int as shard
+            from assigned join split_sizes using (split)
+            join labels using (sku_id)"""
+        )
+        columns = ", ".join(f'"{name}"' for name in SHARD_SCHEMA.names)
+        rows = self._read(
+            f"""select shard, {columns}
+            from {self._facts} as facts join shards using (row)
+            order by shard, order_hash, row"""
+        )
+        writer = parquet_tables.PartedWriter(
+            [folder / f"{stem}.parquet" for stem in stems], SHARD_SCHEMA
+        )
+        with writer:
+            for batch in rows:
+                writer.add(batch.column(0), batch.select(SHARD_SCHEMA.names))
+        return stems
 
     def class_counts(self) -> Iterator[tuple[str, str | None, dict[str, int]]]:
         """SKU id, name and records of each split, in the order of labels."""
         for sku_id, name, *counts in self._iterate(
-            """select labels.sku_id, arg_min(sku_name, kept.row)
+            """select labels.sku_id, arg_min(sku_name, row)
                 filter (sku_name is not null),
-              count(*) filter (assigned.split = 'train'),
-              count(*) filter (assigned.split = 'val'),
-              count(*) filter (assigned.split = 'test')
-            from labels left join kept using (sku_id)
-            left join assigned using (row)
+              count(*) filter (split = 'train'),
+              count(*) filter (split = 'val'),
+              count(*) filter (split = 'test')
+            from labels left join assigned using (sku_id)
             group by labels.sku_id, label order by label"""
         ):
             yield sku_id, name, dict(zip(records.SPLITS, counts, strict=True))
@@ -456,21 +451,28 @@ class Resolver:
 
     # === DuckDB ===
 
-    def _reject(self, reason: str, query: str) -> None:
+    def _reject(self, table: str, reason: str, query: str) -> None:
         """Moves the rows of a query (row, message) to the rejected."""
         self._db.execute(
-            f"""insert into rejected
-            select row, '{reason}', message from ({query})"""
+            f"""create or replace temp table leaving as
+            select row, message from ({query})"""
         )
         self._db.execute(
-            "delete from kept where row in (select row from rejected)"
+            f"insert into rejected select row, '{reason}', message from leaving"
+        )
+        self._db.execute(
+            f"delete from {table} where row in (select row from leaving)"
         )
 
-    def _iterate(self, query: str) -> Iterator[tuple]:
+    def _read(self, query: str) -> Iterator[pa.RecordBatch]:
         """Rows of a query, a chunk in memory at a time."""
         # Its own cursor: another query on this one would end the reading.
         rows = self._db.cursor().sql(query)
-        for batch in rows.to_arrow_reader(parquet_tables.CHUNK):
+        yield from rows.to_arrow_reader(parquet_tables.CHUNK)
+
+    def _iterate(self, query: str) -> Iterator[tuple]:
+        """The same as rows of Python."""
+        for batch in self._read(query):
             columns = [column.to_pylist() for column in batch.columns]
             yield from zip(*columns, strict=True)
 
@@ -492,3 +494,13 @@ class Resolver:
 
 def _of_all_parts(folder: pathlib.Path) -> str:
     return parquet_tables.read_parquet(folder, "part-*.parquet")
+
+
+def _repeated(columns: str) -> str:
+    """Of `kept` what is there several times, and few others of equal hash.
+
+    Windows over these are the same as over all, and hashes take a fraction
+    of the memory that the values would.
+    """
+    return f"""(from kept semi join (select hash({columns}) as key from kept
+      group by key having count(*) > 1) on hash({columns}) = key)"""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -91,3 +92,56 @@ class TableWriter:
             ]
             self._writer.write_table(pa.table(arrays, schema=self._schema))
             self._rows = []
+
+
+class PartedWriter:
+    """Writes sorted rows of Arrow to Parquet files by their number.
+
+    Args:
+        paths: the file of each number; one without rows is written, too.
+    """
+
+    def __init__(self, paths: Sequence[pathlib.Path], schema: pa.Schema):
+        self._paths = paths
+        self._schema = schema
+        self._number = -1
+        self._writer: pq.ParquetWriter | None = None
+        self._batches: list[pa.RecordBatch] = []
+
+    def __enter__(self) -> "PartedWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open(len(self._paths))
+
+    def add(self, numbers: pa.Array, rows: pa.RecordBatch) -> None:
+        """Adds rows, whose numbers never fall."""
+        numbers = numbers.to_numpy()
+        ends = [*(np.flatnonzero(np.diff(numbers)) + 1), len(numbers)]
+        first = 0
+        for end in ends if len(numbers) else ():
+            if numbers[first] != self._number:
+                self._open(numbers[first])
+            self._batches.append(rows.slice(first, end - first))
+            if sum(map(len, self._batches)) >= CHUNK:
+                self._flush()
+            first = end
+
+    def _open(self, number: int) -> None:
+        """Ends the files before that of the number, which gets the rows."""
+        while self._number < number:
+            if self._writer:
+                self._flush()
+                self._writer.close()
+                self._writer = None
+            self._number += 1
+            if self._number < len(self._paths):
+                self._writer = pq.ParquetWriter(
+                    self._paths[self._number], self._schema
+                )
+
+    def _flush(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches)
+            self._writer.write_table(table.cast(self._schema))
+            self._batches = []

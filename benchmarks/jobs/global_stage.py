@@ -133,8 +133,7 @@ def measure(
         del word_counts, vocabulary
         with meter.stage("training words"):
             files.write_lines(
-                work / "titles.txt",
-                map(" ".join, resolver.iterate_training_words()),
+                work / "titles.txt", resolver.iterate_training_words()
             )
         with meter.stage("assign_labels"):
             resolver.assign_labels()

@@ -3,13 +3,33 @@
 import dataclasses
 import unittest
 
+import duckdb
+
 from beam_jobs.dataset import splits
 from sicot_tf import config
 
 
 def _by_class(units, **settings):
+    """Splits of units without one: class, unit, size, split, by their hash."""
     dataset_config = dataclasses.replace(config.DatasetConfig(), **settings)
-    return dict(splits.choose_by_class(units, dataset_config))
+    connection = duckdb.connect()
+    connection.execute(
+        """create table units (sku_id varchar, unit bigint, size bigint,
+        split varchar, hash ubigint)"""
+    )
+    connection.executemany(
+        "insert into units values (?, ?, ?, ?, ?)",
+        [(*unit, place) for place, unit in enumerate(units)],
+    )
+    candidates = connection.execute(
+        splits.class_candidates("units", dataset_config)
+    ).fetchall()
+    chosen = dict(splits.choose_by_class(candidates))
+    return {
+        unit: chosen.get(unit, "train")
+        for _, unit, _, split in units
+        if split is None
+    }
 
 
 class SplitsTest(unittest.TestCase):
@@ -18,11 +38,14 @@ class SplitsTest(unittest.TestCase):
         dataset_config = dataclasses.replace(
             config.DatasetConfig(), val_percent=10, test_percent=20
         )
-        hashes = {1: 9, 2: 110, 3: 129, 4: 230, 5: 399}
-        found = dict(splits.choose_by_percent(hashes.items(), dataset_config))
+        found = duckdb.sql(
+            f"""select {splits.percent_split("hash", dataset_config)}
+            from (values (9), (110), (129), (230), (399)) as units (hash)"""
+        ).fetchall()
         # By hash % 100: 9 | 10, 29 | 30, 99.
         self.assertEqual(
-            found, {1: "val", 2: "test", 3: "test", 4: "train", 5: "train"}
+            [split for (split,) in found],
+            ["val", "test", "test", "train", "train"],
         )
 
     def test_an_equal_number_of_each_class(self):
@@ -45,6 +68,19 @@ class SplitsTest(unittest.TestCase):
             _by_class(units, test_per_class=2),
             {1: "train", 2: "test", 3: "train"},
         )
+
+    def test_small_units_fill_what_large_ones_leave(self):
+        """If it fails, a class has fewer test records than it could."""
+        units = [("A", i, 2, None) for i in range(4)]
+        units += [("A", i, 1, None) for i in range(4, 7)]
+        units += [("A", 7, 4, None)]
+        # Test of three: 0 and, as 1 to 3 are too large, 4. Validation of
+        # three: 1 and 5.
+        self.assertEqual(
+            _by_class(units, test_per_class=3, val_per_class=3),
+            {0: "test", 1: "val", 2: "train", 3: "train", 4: "test", 5: "val",
+             6: "train", 7: "train"},
+        )  # fmt: skip
 
     def test_what_is_given_counts(self):
         """If it fails, frozen tests grow with every delivery."""

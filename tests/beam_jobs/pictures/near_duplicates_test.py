@@ -1,5 +1,6 @@
 """The banded join against all pairs."""
 
+import itertools
 import unittest
 
 import duckdb
@@ -33,6 +34,15 @@ def _pairs(hashes, max_distance, **settings):
     return pairs, left_out
 
 
+def _groups(pairs):
+    connection = duckdb.connect()
+    connection.execute("create table pairs (a bigint, b bigint)")
+    for pair in pairs:
+        connection.execute("insert into pairs values (?, ?)", pair)
+    near_duplicates.group_pairs(connection, "pairs", "groups")
+    return connection.execute("from groups order by row").fetchall()
+
+
 class NearDuplicatesTest(unittest.TestCase):
     def test_equals_all_pairs(self):
         """If it fails, similar pictures are missed, or others taken."""
@@ -63,11 +73,14 @@ class NearDuplicatesTest(unittest.TestCase):
     def test_crowded_bands_are_counted(self):
         """If it fails, plain white pictures take the memory, or silently
         leave."""
-        # The bits 0, 4, 8, 12 are all in the first of four bands.
+        # The bits 0, 4, 8, 12 are all in the first of four bands: 0 and 8 in
+        # one half of it, 4 and 12 in the other.
         hashes = [(1 << (4 * i), 0) for i in range(4)]
         pairs, left_out = _pairs(hashes, 3, max_bucket=3)
-        # The three other bands are equal, hence shared by all four.
-        self.assertEqual((pairs, left_out), (set(), 3))
+        # The second band with each half of the third, and the third with each
+        # of the fourth, are shared by all four. The fourth with a half of the
+        # first is by those two that have no bit there.
+        self.assertEqual((pairs, left_out), ({(0, 2), (1, 3)}, 4))
         pairs, left_out = _pairs(hashes, 3, max_bucket=4)
         self.assertEqual((len(pairs), left_out), (6, 0))
 
@@ -84,8 +97,18 @@ class NearDuplicatesTest(unittest.TestCase):
         """If it fails, what belongs together is parted."""
         pairs = [(5, 9), (2, 3), (9, 7), (3, 7), (11, 10)]
         self.assertEqual(
-            list(near_duplicates.group_pairs(pairs)),
+            _groups(pairs),
             [(2, 2), (3, 2), (5, 2), (7, 2), (9, 2), (10, 10), (11, 10)],
+        )
+        self.assertEqual(_groups([]), [])
+
+    def test_long_chains(self):
+        """If it fails, of many shots that differ a little some are parted."""
+        rng = np.random.default_rng(0)
+        rows = rng.permutation(1000).tolist()
+        self.assertEqual(
+            _groups(list(itertools.pairwise(rows))),
+            [(row, 0) for row in range(1000)],
         )
 
 

@@ -7,7 +7,7 @@ stages of `resolve_records` over them as `build_dataset` does, each number in
 a process of its own. Training word2vec is left out; its input is written.
 Prints for each stage
 
-seconds    of the clock
+seconds    of the clock, and of one core in brackets
 resident   the process's largest resident memory during the stage, in MB
 disk       the most that DuckDB's tables and what it spilled had on the disk,
            in MB
@@ -32,11 +32,11 @@ _FROZEN = 1000
 
 
 class Meter:
-    """Measures stages; `stages` has seconds, resident and disk of each."""
+    """Measures stages; `stages` has the figures of a line, in its order."""
 
     def __init__(self, work: pathlib.Path):
         self._work = work
-        self.stages: dict[str, tuple[float, float, float]] = {}
+        self.stages: dict[str, tuple[float, float, float, float]] = {}
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -51,9 +51,10 @@ class Meter:
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        started = time.monotonic()
+        started, busy = time.monotonic(), time.process_time()
         yield
         seconds = time.monotonic() - started
+        busy = time.process_time() - busy
         over.set()
         watcher.join()
         (peak,) = (
@@ -62,9 +63,9 @@ class Meter:
             if line.startswith("VmHWM")
         )
         disk.append(_size(self._work))
-        self.stages[name] = seconds, peak, max(disk) / 2**20
+        self.stages[name] = seconds, busy, peak, max(disk) / 2**20
         print(
-            f"  {name:<20}{seconds:>9.1f} s{peak:>9,.0f} MB"
+            f"  {name:<20}{seconds:>9.1f} s ({busy:,.1f}){peak:>9,.0f} MB"
             f"{max(disk) / 2**20:>9,.0f} MB",
             flush=True,
         )
@@ -209,15 +210,26 @@ def main(argv=None):
 
 
 def _print_slopes(measured: dict[int, dict], target: int) -> None:
+    """A straight line through the last two numbers."""
     (fewer, before), (more, after) = list(measured.items())[-2:]
-    total = 0.0
     print(f"from {fewer:,} to {more:,}: seconds a million, and at {target:,}")
-    for name, (seconds, *_) in after.items():
-        slope = (seconds - before[name][0]) / (more - fewer)
-        at_target = seconds + slope * (target - more)
-        total += at_target
-        print(f"  {name:<20}{slope * 1e6:>9.2f} s{at_target:>9,.0f} s")
-    print(f"  {'all':<29}{total:>11,.0f} s")
+    totals = [0.0] * 4
+    for name, (*measures, _, _) in after.items():
+        line = []
+        for each, earlier in zip(measures, before[name]):
+            slope = (each - earlier) / (more - fewer)
+            line += [slope * 1e6, each + slope * (target - more)]
+        _print_slope(name, line)
+        totals = [total + each for total, each in zip(totals, line)]
+    _print_slope("all", totals)
+
+
+def _print_slope(name: str, line: list[float]) -> None:
+    slope, at_target, busy_slope, busy = line
+    print(
+        f"  {name:<20}{slope:>9.2f} s ({busy_slope:.2f})"
+        f"{at_target:>9,.0f} s ({busy:,.0f})"
+    )
 
 
 if __name__ == "__main__":

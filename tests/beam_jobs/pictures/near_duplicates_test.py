@@ -65,6 +65,22 @@ class NearDuplicatesTest(unittest.TestCase):
             self.assertEqual(len(expected), 10 * (max_distance + 1))
             self.assertEqual(_pairs(hashes, max_distance), (expected, 0))
 
+    def test_differences_in_few_bands(self):
+        """If it fails, pictures are missed whose differences lie together."""
+        # The bits 0, 5, 10 ... of both numbers are the first of five bands.
+        # All ways to have four differences in two bands, or in one.
+        rng = np.random.default_rng(0)
+        hashes = []
+        for first, second in itertools.product(range(5), repeat=2):
+            for in_first in range(5):
+                bits = [first + 5 * i for i in range(in_first)]
+                bits += [second + 25 + 5 * i for i in range(4 - in_first)]
+                mask = np.uint64(sum(1 << bit for bit in bits))
+                x, y = rng.integers(0, 2**64, 2, np.uint64)
+                hashes += [(x, y), (x, y ^ mask)]
+        expected = {(row, row + 1) for row in range(0, len(hashes), 2)}
+        self.assertEqual(_pairs(hashes, 4), (expected, 0))
+
     def test_equal_hashes_are_joined_once_each(self):
         """If it fails, a thousand copies are a million pairs."""
         pairs, _ = _pairs([(5, 5)] * 4, 3)

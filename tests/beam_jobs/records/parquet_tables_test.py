@@ -6,6 +6,7 @@ import unittest
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from beam_jobs.records import parquet_tables
 
@@ -35,6 +36,38 @@ class ParquetTablesTest(unittest.TestCase):
                         ).fetchall()
                 self.assertEqual(found, [("test",), ("test",)])
                 self.assertEqual(len(list(folder.iterdir())), 2)
+
+    def test_sorted_rows_are_parted(self):
+        """If it fails, shards have rows of others, or an empty one lacks its
+        file."""
+        schema = pa.schema({"word": pa.string(), "place": pa.int32()})
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [pathlib.Path(folder) / f"{i}.parquet" for i in range(5)]
+            with parquet_tables.PartedWriter(paths, schema) as writer:
+                # Number 1 goes on in the second batch; 0, 3 and 4 have none.
+                for numbers, words in (
+                    ([1, 1], "ab"),
+                    ([], ""),
+                    ([1, 2], "cd"),
+                ):
+                    writer.add(
+                        pa.array(numbers, pa.int32()),
+                        # DuckDB's numbers are wider.
+                        pa.record_batch(
+                            {
+                                "word": pa.array(list(words), pa.string()),
+                                "place": pa.array(
+                                    range(len(words)), pa.int64()
+                                ),
+                            }
+                        ),
+                    )
+            found = [pq.read_table(path) for path in paths]
+        self.assertTrue(all(table.schema == schema for table in found))
+        self.assertEqual(
+            [table["word"].to_pylist() for table in found],
+            [[], ["a", "b", "c"], ["d"], [], []],
+        )
 
 
 if __name__ == "__main__":

@@ -185,9 +185,8 @@ def test_lists_in_order(store: folder.Folder) -> None:
 
 def test_lists_what_starts_with_a_prefix(store: folder.Folder) -> None:
     """A prefix need not end where a part of the name does."""
-    for key in ("part", "part-1", "part-2/x", "part/x", "par", "pb"):
-        if isinstance(store, object_folder.ObjectFolder) or key != "part":
-            store.put(key, b"")
+    for key in ("part-1", "part-2/x", "part/x", "par", "pb"):
+        store.put(key, b"")
 
     def keys(prefix: str, **how: bool) -> list[str]:
         return [each.key for each in store.list(prefix, **how)]

@@ -72,12 +72,24 @@ def s3_bucket() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def gcs_bucket() -> Iterator[str]:
-    """URL of an empty bucket of fake-gcs-server.
+def versitygw_bucket() -> Iterator[str]:
+    """URL of an empty bucket of versitygw, a server of S3.
 
     Skips the test where that is not built: `make store-test` does.
     """
-    if not go_programs.is_there(*servers.FAKE_GCS):
-        pytest.skip("Needs fake-gcs-server, which make store-test builds.")
+    _skip_without(servers.VERSITYGW)
+    with servers.s3() as server, environment(**server.environment):
+        yield server.url
+
+
+@contextlib.contextmanager
+def gcs_bucket() -> Iterator[str]:
+    """URL of an empty bucket of fake-gcs-server; skips as above."""
+    _skip_without(servers.FAKE_GCS)
     with servers.gcs() as server, environment(**server.environment):
         yield server.url
+
+
+def _skip_without(program: tuple[str, str]) -> None:
+    if not go_programs.is_there(*program):
+        pytest.skip(f"Needs {program[0]}, which make store-test builds.")

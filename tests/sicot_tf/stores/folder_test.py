@@ -17,7 +17,7 @@ from sicot_tf.stores import object_folder
 from sicot_tf.stores import opening
 from tests.helpers import object_stores
 
-_STORES = ("local", "s3", "gs")
+_STORES = ("local", "moto", "versitygw", "fake-gcs-server")
 
 
 @pytest.fixture(scope="module", params=_STORES)
@@ -26,12 +26,13 @@ def root(
 ) -> Iterator[locations.Location]:
     if request.param == "local":
         yield tmp_path_factory.mktemp("store")
-    elif request.param == "s3":
-        with object_stores.s3_bucket() as url:
-            yield url
-    else:
-        with object_stores.gcs_bucket() as url:
-            yield url
+        return
+    with {
+        "moto": object_stores.s3_bucket,
+        "versitygw": object_stores.versitygw_bucket,
+        "fake-gcs-server": object_stores.gcs_bucket,
+    }[request.param]() as url:
+        yield url
 
 
 @pytest.fixture

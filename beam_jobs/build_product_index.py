@@ -19,7 +19,8 @@ from beam_jobs.catalogue import retention
 from beam_jobs.pipelines import flags
 from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
-from sicot_tf import files
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 if typing.TYPE_CHECKING:
     from apache_beam.options import pipeline_options as beam_options
@@ -48,6 +49,8 @@ examples:
   python -m beam_jobs.build_product_index --input changes.jsonl \\
       --output index --mode delta
   python -m beam_jobs.build_product_index --output index --list
+  python -m beam_jobs.build_product_index --output s3://bucket/index \\
+      --input 's3://bucket/catalogue/*.parquet'
   python -m beam_jobs.build_product_index --output index --rollback
 
 exit codes: 0 built, found finished or rolled back; 2 refused (wrong flags, a
@@ -78,13 +81,13 @@ def _make_parser() -> command_line.ArgumentParser:
             reasons=reject_reasons.table(reject_reasons.OF_CATALOGUE)
         ),
     )
-    generation_flags.add_output(parser, "INDEX")
+    generation_flags.add_output(parser, "INDEX", locations.location)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument(
         "--input",
         nargs="+",
         metavar="CATALOGUE",
-        help="catalogue files: paths or globs",
+        help="catalogue files: paths, URLs or globs",
     )
     generation_flags.add_list_and_rollback(action)
     _add_contents(parser)
@@ -105,13 +108,13 @@ def _add_contents(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--base",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="GENERATION",
         help="what a delta stands on (default: LATEST)",
     )
     parser.add_argument(
         "--labels",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="classes.jsonl of a run or data set, or the sku_ids.txt of a "
         "SavedModel: report SKUs without class and classes without SKU",
@@ -172,9 +175,9 @@ def _build(
 
 
 def _print_results(
-    generation: pathlib.Path, arguments: argparse.Namespace
+    generation: locations.Location, arguments: argparse.Namespace
 ) -> None:
-    found = files.read_json(generation / report.REPORT)
+    found = opening.open_folder(generation).get_json(report.REPORT)
     counts, classes = found["counts"], found["classes"]
     print(
         f"{counts['products']:,} products of {counts['skus']:,} SKUs from "

@@ -4,28 +4,33 @@
         (DuckDB) -> products.sqlite [-> EmbedPictures (Beam) -> embeddings.npy]
         -> INDEX/<date>-<id>/, INDEX/LATEST
 
-Equal input and settings give equal bytes, whatever the number of processes;
-only `run.json` differs. `sicot_tf.catalogue.product_index` reads the result.
+INDEX is a folder on a disk or in an object store. What workers leave to each
+other lies in `INDEX/.work-<date>-<id>`; what DuckDB and SQLite need is copied
+to this machine. Equal input and settings give equal bytes, wherever INDEX is
+and whatever the number of processes; only `run.json` differs.
+`sicot_tf.catalogue.product_index` reads the result.
 """
 
-import collections
 import datetime
+import functools
 import logging
-import os
 import pathlib
 import posixpath
 
 # Before TensorFlow: what is imported after it gets the SQLite inside
 # TensorFlow's own library, and the version stands in the file.
 import sqlite3  # noqa: F401
+from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import duckdb
-import pyarrow.parquet as pq
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.catalogue import catalogue_parts
+from beam_jobs.catalogue import collect_embeddings
 from beam_jobs.catalogue import embed_pictures
+from beam_jobs.catalogue import local_copies
 from beam_jobs.catalogue import merge_products
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.catalogue import retention
@@ -44,22 +49,27 @@ from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _log = logging.getLogger(__name__)
 
-# In the work folder: the pictures to embed.
-_PICTURES = pathlib.Path("embeddings", "pictures.sqlite")
+# In the work folder.
+_PARTS, _EMBEDDINGS = "parts", "embeddings"
+# In the scratch folder: the pictures to embed.
+_PICTURES = "pictures.sqlite"
 
 
 def build(
     inputs: Sequence[str],
-    index: pathlib.Path,
+    index: locations.Location,
     settings: Settings,
     pipeline_options: beam_options.PipelineOptions,
     *,
     max_shrink_percent: float = 20,
     keep: int = 7,
-) -> pathlib.Path:
+) -> locations.Location:
     """Builds a generation in `index` and points `index/LATEST` to it.
 
     A generation that is there already is not built again. Nothing of a new
@@ -91,11 +101,11 @@ def build(
 
 def _build(
     inputs: Sequence[str],
-    index: pathlib.Path,
+    index: locations.Location,
     settings: Settings,
     pipeline_options: beam_options.PipelineOptions,
     max_shrink_percent: float,
-) -> pathlib.Path:
+) -> locations.Location:
     seconds: dict[str, float] = {}
     with progress.stage("fingerprints", seconds):
         catalogue = record_files.find_record_files(inputs)
@@ -109,108 +119,127 @@ def _build(
         if is_same_delta(base, identity):
             _log.info("%s is already built", base)
             return base
-    generation = index / name_of(identity)
-    if generation.exists():
-        _take_up(generation, max_shrink_percent)
-        return generation
-    with generations.work_folder(index, generation.name) as work:
+    name = name_of(identity)
+    if retention.is_built(index, name):
+        _take_up(index, name, max_shrink_percent)
+        return locations.join(index, name)
+    with publishing.work_folder(index, name) as work, work.scratch() as scratch:
         # Only this process builds here: the others were killed.
         generations.remove_abandoned(index, "*")
-        for folder in ("parts", "spill", "embeddings"):
-            (work / folder).mkdir(exist_ok=True)
-        finished = generations.result_folder(work)
+        finished = scratch / "generation"
+        finished.mkdir()
         with progress.stage("check records", seconds):
-            parts, counters = _parse(
-                catalogue, work, settings, pipeline_options
+            counters, counts = runners.sum_each(
+                pipeline_options,
+                catalogue_parts.inputs(catalogue),
+                catalogue_parts.ParseCatalogue(
+                    work.child(_PARTS).location, settings.encoding
+                ),
+                work,
             )
-        counts = _merge(
-            catalogue, parts, work, settings, base, max_shrink_percent, seconds
+        with progress.stage("bring it together", seconds):
+            parts = local_copies.at_hand(work.child(_PARTS), scratch / _PARTS)
+            base_here = _base_here(base, settings, scratch)
+        check_shrink = functools.partial(
+            retention.check_shrink, index, max_shrink_percent=max_shrink_percent
+        )
+        counts |= _merge(
+            *(catalogue, settings, parts, scratch, base_here),
+            *(check_shrink, seconds),
         )
         files.join(
-            (part["rejects"] for part in parts),
+            catalogue_parts.rejects_in(parts),
             finished / parse_catalogue.REJECTS,
         )
         if settings.saved_model is not None:
             with progress.stage("embed pictures", seconds):
-                dim = identity["embeddings"]["dim"]
-                folder = work / _PICTURES.parent
+                place = work.child(_EMBEDDINGS)
+                listed = scratch / _PICTURES
                 counters += embed_pictures.embed(
-                    folder, settings.saved_model, dim, pipeline_options
+                    place, listed, settings.saved_model, pipeline_options
                 )
-                counts |= embed_pictures.collect(folder, finished, dim, base)
+                counts |= collect_embeddings.collect(
+                    *(place, listed, finished),
+                    identity["embeddings"]["dim"],
+                    base_here,
+                )
         with progress.stage("report", seconds):
-            _describe(finished, identity, counts, settings)
+            manifest = _describe(finished, identity, counts, settings)
         _write_run(finished, counts, counters, seconds)
-        generations.publish(finished, generation)
-        generations.point_latest(generation)
+        result = publishing.result_folder(index, work, name)
+        for path in sorted(finished.iterdir()):
+            result.upload(path, path.name)
+        generation = publishing.publish(index, result, name, manifest)
+        publishing.point_latest(index, name)
     return generation
 
 
-def _take_up(generation: pathlib.Path, max_shrink_percent: float) -> None:
+def _take_up(
+    index: locations.Location, name: str, max_shrink_percent: float
+) -> None:
     """Points LATEST to a generation that is built."""
-    generations.check_complete(generation)
-    manifest = files.read_json(generation / generations.MANIFEST)
     retention.check_shrink(
-        generation.parent, manifest["counts"]["products"], max_shrink_percent
+        index,
+        retention.read_manifest(index, name)["counts"]["products"],
+        max_shrink_percent,
     )
-    _log.info("%s is already built", generation)
-    generations.point_latest(generation)
+    _log.info("%s is already built", locations.join(index, name))
+    publishing.point_latest(index, name)
 
 
-def _parse(
-    catalogue: Sequence[record_files.RecordFile],
-    work: pathlib.Path,
-    settings: Settings,
-    pipeline_options: beam_options.PipelineOptions,
-) -> tuple[list[dict[str, pathlib.Path]], collections.Counter[str]]:
-    """Checks all records; returns the files of each part, and counters."""
-    counters = runners.run_each(
-        pipeline_options,
-        [
-            (n, os.fsencode(file.path), file.name)
-            for n, file in enumerate(catalogue)
-        ],
-        parse_catalogue.ParseCatalogue(str(work / "parts"), settings.encoding),
+def _base_here(
+    base: locations.Location | None, settings: Settings, scratch: pathlib.Path
+) -> pathlib.Path | None:
+    """The folder of the base, or a copy of what is needed of it."""
+    if base is None:
+        return None
+    needed = [product_index.STORE]
+    if settings.saved_model is not None:
+        needed.append(product_index.EMBEDDINGS)
+    return local_copies.at_hand(
+        opening.open_folder(base), scratch / "base", needed
     )
-    parts = [
-        parse_catalogue.part_files(work / "parts", n)
-        for n in range(len(catalogue))
-    ]
-    return parts, counters
 
 
 def _merge(
     catalogue: Sequence[record_files.RecordFile],
-    parts: Sequence[dict[str, pathlib.Path]],
-    work: pathlib.Path,
     settings: Settings,
+    parts: pathlib.Path,
+    scratch: pathlib.Path,
     base: pathlib.Path | None,
-    max_shrink_percent: float,
+    check_shrink: Callable[[int], None],
     seconds: dict[str, float],
-) -> dict[str, Any]:
-    """Writes the store of the latest records; returns what they count."""
-    with parquet_tables.plain_name(work) as plain:
+) -> dict[str, int]:
+    """Writes the store of the latest records and the list of their pictures.
+
+    Returns:
+        What became of the records: `products_from_input`, `tombstones`,
+        `records_superseded` (a later record of the product counts), ...
+    """
+    with (
+        parquet_tables.plain_name(parts) as plain_parts,
+        parquet_tables.plain_name(scratch) as plain,
+    ):
         with progress.stage("latest records", seconds):
-            row_files = [
-                plain / "parts" / part["products"].name for part in parts
-            ]
+            row_files = catalogue_parts.products_in(plain_parts)
             if base is not None:
                 row_files.append(plain / "base.parquet")
                 merge_products.export_base(base, row_files[-1])
             rows = merge_products.open_rows(row_files, plain / "spill")
-            counts = _count(rows, parts)
-        retention.check_shrink(
-            work.parent, counts["products"], max_shrink_percent
-        )
+            counts = merge_products.count_rows(rows)
+            counts["products"] = (
+                counts["products_from_input"] + counts["products_from_base"]
+            )
+        check_shrink(counts["products"])
         with progress.stage("write the store", seconds):
             merge_products.write_store(
                 rows,
-                work / "generation" / product_index.STORE,
+                scratch / "generation" / product_index.STORE,
                 folders=[
                     settings.image_root or posixpath.dirname(file.path)
                     for file in catalogue
                 ],
-                pictures=work / _PICTURES if settings.saved_model else None,
+                pictures=scratch / _PICTURES if settings.saved_model else None,
                 base=base,
             )
             rows.close()
@@ -222,25 +251,28 @@ def _describe(
     identity: dict[str, Any],
     counts: dict[str, Any],
     settings: Settings,
-) -> None:
-    """Adds to the counts; writes the report and the manifest."""
+) -> dict[str, Any]:
+    """Adds to the counts; writes the report; returns the manifest."""
     counts |= count_store(finished)
     counts["rejects"] = count_rejects(finished / parse_catalogue.REJECTS)
-    write(finished, counts, settings.labels)
-    files.write_json(
-        finished / generations.MANIFEST,
-        {
-            **identity,
-            "counts": counts,
-            "files": generations.describe_files(finished),
-        },
-    )
+    labels = settings.labels
+    if labels is not None:
+        name = locations.name(labels)
+        place = opening.open_folder(locations.parent(labels))
+        here = local_copies.at_hand(place, finished.parent / "labels", [name])
+        labels = here / name
+    write(finished, counts, labels)
+    return {
+        **identity,
+        "counts": counts,
+        "files": generations.describe_files(finished),
+    }
 
 
 def _write_run(
     finished: pathlib.Path,
     counts: dict[str, Any],
-    counters: collections.Counter[str],
+    counters: Mapping[str, int],
     seconds: dict[str, float],
 ) -> None:
     """What no two runs have in common."""
@@ -256,23 +288,3 @@ def _write_run(
             **runners.describe_machine(),
         },
     )
-
-
-def _count(
-    rows: duckdb.DuckDBPyConnection, parts: Sequence[dict[str, pathlib.Path]]
-) -> dict[str, Any]:
-    """What became of each record.
-
-    `records_read` is the sum of `records_rejected`, `records_superseded` (a
-    later record of the product counts), `tombstones` and
-    `products_from_input`.
-    """
-    counts = collections.Counter(merge_products.count_rows(rows))
-    for part in parts:
-        metadata = pq.read_metadata(part["products"]).metadata
-        counts["records_read"] += int(metadata[b"read"])
-        counts["records_rejected"] += int(metadata[b"rejected"])
-    counts["products"] = (
-        counts["products_from_input"] + counts["products_from_base"]
-    )
-    return dict(counts)

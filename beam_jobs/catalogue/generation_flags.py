@@ -3,10 +3,12 @@
 import argparse
 import datetime
 import pathlib
+from collections.abc import Callable
 
 from beam_jobs.catalogue import retention
 from sicot_tf import command_line
 from sicot_tf.data import generations
+from sicot_tf.stores import locations
 
 
 def add_date(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +25,19 @@ def _parse_date(text: str) -> str:
     return datetime.date.fromisoformat(text).isoformat()
 
 
-def add_output(parser: argparse.ArgumentParser, metavar: str) -> None:
-    """Adds --output."""
+def add_output(
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    kind: Callable[[str], locations.Location] = pathlib.Path,
+) -> None:
+    """Adds --output.
+
+    Args:
+        kind: `locations.location` if it may be on a store.
+    """
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=kind,
         required=True,
         metavar=metavar,
         help=f"folder of the generations; {metavar}/LATEST names the one in "
@@ -89,5 +99,5 @@ def roll_back(arguments: argparse.Namespace) -> None:
     """Does what --rollback asks for and says so."""
     root = arguments.output
     with generations.only_builder(root):
-        generation = retention.roll_back(root, arguments.rollback or None)
-    print(f"{root / generations.LATEST} names {generation.name} again.")
+        name = retention.roll_back(root, arguments.rollback or None)
+    print(f"{locations.join(root, generations.LATEST)} names {name} again.")

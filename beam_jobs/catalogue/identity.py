@@ -7,11 +7,13 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from beam_jobs.catalogue import embed_pictures
+from beam_jobs.catalogue import embedding_model
 from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # Raise it when equal input is to give another generation than before.
 _FORMAT_VERSION = 2
@@ -34,24 +36,28 @@ class Settings:
 
     date: str
     mode: str = "full"
-    base: pathlib.Path | None = None
-    labels: pathlib.Path | None = None
+    base: locations.Location | None = None
+    labels: locations.Location | None = None
     saved_model: pathlib.Path | None = None
     image_root: str | None = None
     encoding: str = "utf-8"
 
 
-def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
+def find_base(
+    index: locations.Location, settings: Settings
+) -> locations.Location | None:
     """The generation under a delta."""
     if settings.mode == "full":
         if settings.base is not None:
             raise ValueError("A base is for --mode delta only.")
         return None
     if settings.base is not None:
-        named = index / settings.base
-        return generations.resolve_generation(
-            named if named.exists() else settings.base
-        )
+        named = settings.base
+        if not locations.is_remote(named):
+            inside = locations.join(index, str(named))
+            if opening.open_folder(inside).exists(generations.MANIFEST):
+                named = inside
+        return generations.resolve_generation(named)
     base = generations.latest(index)
     if base is None:
         raise ValueError(
@@ -64,21 +70,21 @@ def find_base(index: pathlib.Path, settings: Settings) -> pathlib.Path | None:
 def identify(
     catalogue: Sequence[record_files.RecordFile],
     settings: Settings,
-    base: pathlib.Path | None,
+    base: locations.Location | None,
 ) -> dict[str, Any]:
     """All that shapes a generation; its hash is the generation's id."""
     embeddings = None
     libraries = {name: importlib.metadata.version(name) for name in ("duckdb",)}
     libraries["sqlite"] = sqlite3.sqlite_version
     if settings.saved_model is not None:
-        dim, sha256 = embed_pictures.read_signature(settings.saved_model)
+        dim, sha256 = embedding_model.read_signature(settings.saved_model)
         embeddings = {"dim": dim, "saved_model_sha256": sha256}
         libraries["tensorflow"] = importlib.metadata.version("tensorflow")
     base_identity = None
     if base is not None:
-        manifest = files.read_json(base / generations.MANIFEST)
+        manifest = opening.open_folder(base).get_json(generations.MANIFEST)
         base_identity = {
-            "generation": base.name,
+            "generation": locations.name(base),
             "sha256": manifest["files"][product_index.STORE]["sha256"],
         }
         if embeddings and manifest["embeddings"] != embeddings:
@@ -119,9 +125,9 @@ def name_of(identity: dict[str, Any]) -> str:
     return f"{identity['date']}-{files.json_sha256(identity)[:12]}"
 
 
-def is_same_delta(base: pathlib.Path, identity: dict[str, Any]) -> bool:
+def is_same_delta(base: locations.Location, identity: dict[str, Any]) -> bool:
     """Whether `base` came of the same delta, whatever it stood on."""
-    before = files.read_json(base / generations.MANIFEST)
+    before = opening.open_folder(base).get_json(generations.MANIFEST)
     return all(
         before.get(key) == identity[key] for key in identity if key != "base"
     )

@@ -1,36 +1,16 @@
-"""First pipeline of `build_product_index`: catalogue files to checked rows.
-
-One worker takes one file at a time. What it can use goes into a Parquet file,
-row group by row group; the Parquet file appears last and marks the catalogue
-file as finished, so that a killed job need not read it again.
-"""
+"""The contract of catalogue records: what a row of a catalogue file tells."""
 
 import datetime
 import json
-import os
-import pathlib
 import re
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
-from typing import TextIO
 
-import apache_beam as beam
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.metrics import Metrics
 
-from beam_jobs.pipelines import runners
 from beam_jobs.records import field_values
-from beam_jobs.records import raw_records
-from beam_jobs.records import record_files
-from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
-
-# Index of a catalogue file, its path (which need not be UTF-8), its name in
-# outputs.
-CatalogueFile = tuple[int, bytes, str]
 
 REJECTS = "rejects.jsonl"
 
@@ -66,8 +46,6 @@ PRODUCT_SCHEMA = pa.schema(
 )
 # Rows a worker holds at once: about 30 MB of Python objects.
 ROWS_AT_ONCE = 16_384
-# Characters of attributes it holds at once.
-_MAX_CHARACTERS = 1 << 24
 
 _ENCODER = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=str
@@ -75,14 +53,6 @@ _ENCODER = json.JSONEncoder(
 
 # The year 9999; milliseconds of any day after 1978 are beyond it.
 _MAX_SECONDS = 253_402_300_800
-
-
-def part_files(folder: pathlib.Path, index: int) -> dict[str, pathlib.Path]:
-    """The files of a finished catalogue file: `products` and `rejects`."""
-    return {
-        "products": folder / f"{index:05d}.parquet",
-        "rejects": folder / f"{index:05d}.rejects.jsonl",
-    }
 
 
 def parse_product(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,108 +157,3 @@ def _to_json(value: Any) -> str:
     except (ValueError, RecursionError) as error:
         raise records.RecordError("bad_field", f"No JSON: {error}") from error
     return titles.clean_text(text)
-
-
-class ParseFileFn(beam.DoFn):
-    """A catalogue file to its `part_files`; yields nothing.
-
-    The metadata of the Parquet file tell how many records were `read` and
-    `rejected`.
-    """
-
-    def __init__(self, folder: str, encoding: str = "utf-8"):
-        self._folder = pathlib.Path(folder)
-        self._encoding = encoding
-        self._num_read = Metrics.counter(
-            runners.METRICS_NAMESPACE, "records_read"
-        )
-
-    def process(self, file: CatalogueFile) -> Iterator[None]:
-        index, path, name = file
-        final = part_files(self._folder, index)
-        if final["products"].exists():
-            return
-        counts = {"read": 0, "rejected": 0}
-        # Products are renamed last: they mark the file as finished.
-        with (
-            files.replacing(final["products"]) as products_path,
-            pq.ParquetWriter(products_path, PRODUCT_SCHEMA) as products,
-            files.replacing(final["rejects"]) as rejects_path,
-            rejects_path.open("w", encoding="utf-8") as rejects,
-        ):
-            self._parse_rows(file, products, rejects, counts)
-            products.add_key_value_metadata(
-                {key: str(count) for key, count in counts.items()}
-            )
-        self._num_read.inc(counts["read"])
-        yield from ()
-
-    def _parse_rows(
-        self,
-        file: CatalogueFile,
-        products: pq.ParquetWriter,
-        rejects: TextIO,
-        counts: dict[str, int],
-    ) -> None:
-        index, path, name = file
-        path = os.fsdecode(path)
-        parsed, num_characters = [], 0
-        with (
-            record_files.naming(path, "catalogue file"),
-            record_files.open_file(path) as stream,
-        ):
-            for line, row, content in raw_records.read_rows(
-                stream, name, encoding=self._encoding, needed=["product_id"]
-            ):
-                counts["read"] += 1
-                try:
-                    if isinstance(row, records.RecordError):
-                        raise row
-                    product = parse_product(row)
-                except Exception as error:  # One record must not end the job.
-                    counts["rejected"] += 1
-                    line_text = _reject_line(error, name, line, content)
-                    rejects.write(line_text + "\n")
-                    continue
-                parsed.append({**product, "file": index, "line": line})
-                num_characters += len(product.get("attributes", ""))
-                if (
-                    len(parsed) == ROWS_AT_ONCE
-                    or num_characters > _MAX_CHARACTERS
-                ):
-                    products.write_batch(_to_batch(parsed))
-                    parsed, num_characters = [], 0
-        if parsed:
-            products.write_batch(_to_batch(parsed))
-
-
-def _to_batch(parsed: list[dict[str, Any]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist(parsed, schema=PRODUCT_SCHEMA)
-
-
-def _reject_line(error: Exception, file: str, line: int, content: str) -> str:
-    reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
-    if isinstance(error, records.RecordError):
-        reason, message = error.reason, str(error)
-    return raw_records.to_json(
-        {
-            "reason": reason,
-            "message": message,
-            "file": file,
-            "line": line,
-            "record": json.loads(content),
-        }
-    )
-
-
-@beam.typehints.with_input_types(CatalogueFile)
-@beam.typehints.with_output_types(None)
-class ParseCatalogue(beam.PTransform):
-    """Catalogue files to `part_files` in `folder`; finished ones stay."""
-
-    def __init__(self, folder: str, encoding: str = "utf-8"):
-        super().__init__()
-        self._parse_file = ParseFileFn(folder, encoding)
-
-    def expand(self, files: beam.PCollection) -> beam.PCollection:
-        return files | "ParseFile" >> beam.ParDo(self._parse_file)

@@ -1,13 +1,20 @@
 """The generations of a product index: a guard, an end, and a way back."""
 
 import datetime
-import pathlib
+import re
 import shutil
 from collections.abc import Container
 from typing import Any
 
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
+
+# Of a generation, `<date>-<id>`.
+_NAME = re.compile(r"\d{4}-\d\d-\d\d-[0-9a-f]{12}")
 
 
 class ShrinkError(ValueError):
@@ -19,8 +26,27 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat()
 
 
+def is_built(index: locations.Location, name: str) -> bool:
+    """Whether there is such a generation.
+
+    Raises:
+        ValueError: if its folder, on a disk, has lost its manifest.
+    """
+    if opening.open_folder(index).exists(f"{name}/{generations.MANIFEST}"):
+        return True
+    path = locations.join(index, name)
+    if not locations.is_remote(path) and path.exists():
+        generations.check_complete(path)
+    return False
+
+
+def read_manifest(index: locations.Location, name: str) -> dict[str, Any]:
+    """The manifest of a generation."""
+    return opening.open_folder(index).get_json(f"{name}/{generations.MANIFEST}")
+
+
 def check_shrink(
-    index: pathlib.Path, num_products: int, max_shrink_percent: float
+    index: locations.Location, num_products: int, max_shrink_percent: float
 ) -> None:
     """Compares a new index with the one in use.
 
@@ -29,9 +55,10 @@ def check_shrink(
     """
     current = generations.latest(index)
     if current is not None:
+        manifest = read_manifest(index, locations.name(current))
         expect_as_many(
             num_products,
-            _counts(current)["products"],
+            manifest["counts"]["products"],
             max_shrink_percent,
             counted="products",
             current=current,
@@ -45,7 +72,7 @@ def expect_as_many(
     max_shrink_percent: float,
     *,
     counted: str,
-    current: pathlib.Path,
+    current: locations.Location,
     question: str,
 ) -> None:
     """Refuses a generation that holds far less than the one in use.
@@ -68,62 +95,114 @@ def expect_as_many(
 
 
 def remove_old(
-    index: pathlib.Path, keep: int, in_use: Container[pathlib.Path] = ()
+    index: locations.Location,
+    keep: int,
+    in_use: Container[locations.Location] = (),
 ) -> None:
     """Keeps the newest generations, and the one in use in any case.
 
     Args:
         in_use: resolved folders that others have in use.
     """
-    current = generations.latest(index)
-    for generation in generations.by_age(index)[:-keep]:
-        if generation.name != current.name and (
-            generation.resolve() not in in_use
-        ):
-            files.remove_folder(generation)
+    current = locations.name(generations.latest(index))
+    for name in by_age(index)[:-keep]:
+        place = locations.join(index, name)
+        if not locations.is_remote(place):
+            place = place.resolve()
+        if name != current and place not in in_use:
+            _remove(place)
     # What a killed process left.
-    for removed in index.glob(".removed-*"):
-        shutil.rmtree(removed)
+    if locations.is_remote(index):
+        _remove_halves(index)
+    else:
+        for removed in index.glob(".removed-*"):
+            shutil.rmtree(removed)
 
 
-def roll_back(index: pathlib.Path, name: str | None = None) -> pathlib.Path:
+def _remove(generation: locations.Location) -> None:
+    """Removes a generation of which no reader may find half."""
+    if locations.is_remote(generation):
+        place = opening.open_folder(generation)
+        place.delete(generations.MANIFEST)
+        place.delete_all()
+    else:
+        files.remove_folder(generation)
+
+
+def _remove_halves(index: locations.Location) -> None:
+    """Removes files of generations that have no manifest."""
+    place = opening.open_folder(index)
+    keys = [entry.key for entry in place.list()]
+    whole = {key.partition("/")[0] for key in keys if _is_manifest(key)}
+    for key in keys:
+        name, _, inside = key.partition("/")
+        if inside and name not in whole and _NAME.fullmatch(name):
+            place.delete(key)
+
+
+def _is_manifest(key: str) -> bool:
+    name, _, inside = key.partition("/")
+    return inside == generations.MANIFEST and not name.startswith(".")
+
+
+def by_age(index: locations.Location) -> list[str]:
+    """Names of all generations in the order in which they were built."""
+    place = opening.open_folder(index)
+    names = [
+        entry.key.partition("/")[0]
+        for entry in place.list()
+        if _is_manifest(entry.key)
+    ]
+    return sorted(names, key=lambda name: (_built_at(place, name), name))
+
+
+def _built_at(place: folder.Folder, name: str) -> str:
+    """When it was built, in ISO 8601; "" where `run.json` does not tell."""
+    try:
+        run = place.get_json(f"{name}/{generations.RUN}")
+    except FileNotFoundError:
+        return ""
+    return run.get("built_at", "")
+
+
+def roll_back(index: locations.Location, name: str | None = None) -> str:
     """Points `LATEST` to a generation, or to the one before the present one.
+
+    Returns:
+        The name of the generation.
 
     Raises:
         ValueError: if there is no such generation.
     """
-    known = {path.name: path for path in generations.by_age(index)}
-    names = list(known)
+    names = by_age(index)
     current = generations.latest(index)
     if name is None:
-        place = names.index(current.name) if current else 0
-        if place == 0:
+        position = names.index(locations.name(current)) if current else 0
+        if position == 0:
             raise ValueError(f"{index} has no generation before the present.")
-        name = names[place - 1]
-    elif name not in known:
+        name = names[position - 1]
+    elif name not in names:
         raise ValueError(
             f"{index} has no generation {name!r}, only {', '.join(names)}."
         )
-    generations.point_latest(known[name])
-    return known[name]
+    publishing.point_latest(index, name)
+    return name
 
 
-def describe(index: pathlib.Path) -> str:
+def describe(index: locations.Location) -> str:
     """A table of the generations, the oldest first."""
     current = generations.latest(index)
+    in_use = current and locations.name(current)
+    place = opening.open_folder(index)
     lines = [
         f"{'generation':24} {'products':>12} {'SKUs':>12} {'mode':6} built"
     ]
-    for path in generations.by_age(index):
-        counts, built_at = _counts(path), generations.built_at(path)
-        mode = files.read_json(path / generations.MANIFEST)["mode"]
-        in_use = current is not None and path.name == current.name
+    for name in by_age(index):
+        manifest = read_manifest(index, name)
+        counts = manifest["counts"]
         lines.append(
-            f"{path.name:24} {counts['products']:12,} {counts['skus']:12,} "
-            f"{mode:6} {built_at[:19]}{'  <- LATEST' * in_use}"
+            f"{name:24} {counts['products']:12,} {counts['skus']:12,} "
+            f"{manifest['mode']:6} {_built_at(place, name)[:19]}"
+            f"{'  <- LATEST' * (name == in_use)}"
         )
     return "\n".join(lines)
-
-
-def _counts(generation: pathlib.Path) -> dict[str, Any]:
-    return files.read_json(generation / generations.MANIFEST)["counts"]

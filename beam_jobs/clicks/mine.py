@@ -23,6 +23,7 @@ from typing import Any
 import duckdb
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.catalogue import catalogue_parts
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.clicks import estimate
 from beam_jobs.clicks import hard_negatives
@@ -176,7 +177,7 @@ class _Job:
         encoding = self._settings.encoding
         for found, transform in (
             (self._clicks, parse_clicks.ParseClicks(parts, encoding)),
-            (self._catalogue, parse_catalogue.ParseCatalogue(parts, encoding)),
+            (self._catalogue, catalogue_parts.ParseCatalogue(parts, encoding)),
         ):
             self._run_each(
                 [
@@ -193,10 +194,7 @@ class _Job:
         settings = self._settings
         parts = plain / "parts"
         database = log.open_log(
-            [
-                parse_catalogue.part_files(parts, n)["products"]
-                for n in range(len(self._catalogue))
-            ],
+            catalogue_parts.products_in(parts),
             [
                 parse_clicks.part_files(parts, n)["clicks"]
                 for n in range(len(self._clicks))

@@ -6,7 +6,6 @@ Read from a generation of the product index, or from catalogue records as
 
 import json
 import math
-import os
 import pathlib
 import posixpath
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.catalogue import catalogue_parts
 from beam_jobs.catalogue import merge_products
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.pipelines import runners
@@ -78,24 +78,15 @@ def from_catalogue(
     Returns:
         Counts, and files of rejected records.
     """
-    (work / "catalogue").mkdir(exist_ok=True)
     runners.run_each(
         pipeline_options,
-        [
-            (number, os.fsencode(file.path), file.name)
-            for number, file in enumerate(catalogue)
-        ],
-        parse_catalogue.ParseCatalogue(str(work / "catalogue"), encoding),
+        catalogue_parts.inputs(catalogue),
+        catalogue_parts.ParseCatalogue(work / "catalogue", encoding),
     )
-    parts = [
-        parse_catalogue.part_files(work / "catalogue", number)
-        for number in range(len(catalogue))
-    ]
     folders = [image_root or posixpath.dirname(file.path) for file in catalogue]
     with parquet_tables.plain_name(work) as plain:
         rows = merge_products.open_rows(
-            [plain / "catalogue" / part["products"].name for part in parts],
-            plain / "spill",
+            catalogue_parts.products_in(plain / "catalogue"), plain / "spill"
         )
         latest = rows.sql(
             "SELECT product_id, images, category, attributes, updated_at, file "
@@ -109,7 +100,7 @@ def from_catalogue(
 
         counts = _write(products(), work / "products.parquet")
         rows.close()
-    return counts, [part["rejects"] for part in parts]
+    return counts, catalogue_parts.rejects_in(work / "catalogue")
 
 
 def _write(rows: Iterator[tuple], path: pathlib.Path) -> dict[str, int]:

@@ -16,14 +16,16 @@ import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.catalogue import collect_embeddings
 from beam_jobs.catalogue import embed_pictures
 from beam_jobs.pipelines import runners
 from beam_jobs.vectors import wanted
 from sicot_tf import files
+from sicot_tf.stores import local_folder
 
 # Pictures of one Beam element.
 _RANGE = 8192
-_UNREAD = bytes(embed_pictures.HASH_BYTES)
+_UNREAD = bytes(collect_embeddings.HASH_BYTES)
 # In the work folder.
 _LIST = pathlib.Path("embed", "pictures.sqlite")
 _COMPARED = "compared"
@@ -55,7 +57,7 @@ class HashPicturesFn(beam.DoFn):
                 data = embed_pictures.read_picture(path)
                 if isinstance(data, bytes):
                     digest = hashlib.sha256(data).digest()
-                    place = row * embed_pictures.HASH_BYTES
+                    place = row * collect_embeddings.HASH_BYTES
                     os.pwrite(compared.fileno(), digest, place)
                     self._num_read.inc()
         yield from ()
@@ -93,13 +95,13 @@ def embed(
         counters |= _compare(work, pipeline_options)
         _list_pictures(work)
     counters |= embed_pictures.embed(
-        work / _LIST.parent,
+        local_folder.LocalFolder(work / _LIST.parent),
+        work / _LIST,
         saved_model,
-        identity["dim"],
         pipeline_options,
         identity["signature"],
     )
-    _note(work)
+    _note(work, identity["dim"])
     return counters
 
 
@@ -133,7 +135,7 @@ def _compare(
     if not of_base:
         return {}
     with (work / _COMPARED).open("wb") as file:
-        file.truncate(count * embed_pictures.HASH_BYTES)
+        file.truncate(count * collect_embeddings.HASH_BYTES)
     ranges = [(n, min(n + _RANGE, count)) for n in range(0, count, _RANGE)]
     counters = runners.run_each(
         pipeline_options, ranges, HashPictures(str(work))
@@ -176,13 +178,14 @@ def _list_pictures(work: pathlib.Path) -> None:
         todo.close()
 
 
-def _note(work: pathlib.Path) -> None:
+def _note(work: pathlib.Path, dim: int) -> None:
     """Where the embedded vectors lie, of what they are, what has none."""
     folder = work / _LIST.parent
-    embedded = embed_pictures.are_embedded(folder)
+    embedded = collect_embeddings.gather(
+        local_folder.LocalFolder(folder), work / _LIST, folder, dim
+    )
     digests = _Digests(folder / "hashes")
     todo = sqlite3.connect(work / _LIST)
-    embed_pictures.load_bad(folder, todo)
     with wanted.opened(work / wanted.FILE) as listed:
         listed.executemany(
             "UPDATE wanted SET content = ?, file = ?, place = ?, "
@@ -213,6 +216,6 @@ class _Digests:
         self._bytes = np.memmap(path, np.uint8, "r") if size else b""
 
     def __getitem__(self, row: int) -> str:
-        start = row * embed_pictures.HASH_BYTES
-        stop = start + embed_pictures.HASH_BYTES
+        start = row * collect_embeddings.HASH_BYTES
+        stop = start + collect_embeddings.HASH_BYTES
         return bytes(self._bytes[start:stop]).hex()

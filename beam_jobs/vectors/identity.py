@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from beam_jobs.catalogue import embed_pictures
+from beam_jobs.catalogue import embedding_model
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.catalogue import vector_index
@@ -101,9 +101,9 @@ def is_up_to_date(base: pathlib.Path, identity: dict[str, Any]) -> bool:
 def _vectors_of(settings: Settings) -> tuple[str, int, str]:
     """Signature, size and SHA-256 of the model that the vectors are by."""
     if settings.saved_model is not None:
-        names = embed_pictures.signature_names(settings.saved_model)
-        signature = SEARCH if SEARCH in names else embed_pictures.EMBEDDING
-        dim, sha256 = embed_pictures.read_signature(
+        names = embedding_model.signature_names(settings.saved_model)
+        signature = SEARCH if SEARCH in names else embedding_model.EMBEDDING
+        dim, sha256 = embedding_model.read_signature(
             settings.saved_model, signature
         )
         return signature, dim, sha256
@@ -116,12 +116,12 @@ def _vectors_of(settings: Settings) -> tuple[str, int, str]:
         )
     embeddings = np.load(folder / product_index.EMBEDDINGS, mmap_mode="r")
     sha256 = manifest["embeddings"]["saved_model_sha256"]
-    return embed_pictures.EMBEDDING, embeddings.shape[1], sha256
+    return embedding_model.EMBEDDING, embeddings.shape[1], sha256
 
 
 def takes_stored(settings: Settings, identity: dict[str, Any]) -> bool:
     """Whether the product index has these vectors already."""
-    if identity["signature"] != embed_pictures.EMBEDDING:
+    if identity["signature"] != embedding_model.EMBEDDING:
         return False
     manifest = files.read_json(settings.product_index / generations.MANIFEST)
     stored = manifest.get("embeddings") or {}

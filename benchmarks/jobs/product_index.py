@@ -16,7 +16,6 @@ import argparse
 import concurrent.futures
 import json
 import multiprocessing
-import os
 import pathlib
 import random
 import resource
@@ -103,16 +102,18 @@ def measure_merge(folder: pathlib.Path, num_records: int, way: str):
     import duckdb
     import pyarrow.parquet as pq
 
+    from beam_jobs.catalogue import catalogue_parts
     from beam_jobs.catalogue import merge_products
-    from beam_jobs.catalogue import parse_catalogue
+    from beam_jobs.pipelines import runners
+    from beam_jobs.records import record_files
 
-    (folder / "parts").mkdir(exist_ok=True)
-    parts = []
-    for number in range(_NUM_FILES):
-        parts.append(folder / "parts" / f"{number:05d}.parquet")
-        name = f"{number}.jsonl"
-        parse = parse_catalogue.ParseFileFn(str(folder / "parts"))
-        list(parse.process((number, os.fsencode(folder / name), name)))
+    catalogue = record_files.find_record_files([str(folder / "*.jsonl")])
+    runners.run_each(
+        runners.make_pipeline_options(),
+        catalogue_parts.inputs(catalogue),
+        catalogue_parts.ParseCatalogue(folder / "parts"),
+    )
+    parts = catalogue_parts.products_in(folder / "parts")
 
     def rows():
         for part in parts:

@@ -59,6 +59,10 @@ class RecordError(ValueError):
         super().__init__(message)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """Beam passes it from worker to worker."""
+        return type(self), (self.reason, str(self))
+
 
 def encode_example(
     *,

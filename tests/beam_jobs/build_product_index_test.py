@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from beam_jobs import build_product_index
-from beam_jobs.catalogue import embed_pictures
 from beam_jobs.catalogue import parse_catalogue
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
@@ -582,24 +581,6 @@ class BuildTest(unittest.TestCase):
         with mistakes.assert_told(self, "found no version in"):
             self.build(catalogue, "--saved_model", self.folder)
 
-    def test_finished_pictures_are_not_done_again(self):
-        """Broken: a killed job embeds all pictures anew."""
-        (self.folder / "states").write_bytes(b"\1" * 32 + b"\1\0" + b"\2")
-        (self.folder / "hashes").write_bytes(bytes(35 * 32))
-        with contextlib.closing(
-            embed_pictures.sqlite3.connect(self.folder / "pictures.sqlite")
-        ) as work:
-            work.execute("CREATE TABLE pictures (row INTEGER, path TEXT)")
-            work.executemany(
-                "INSERT INTO pictures VALUES (?, ?)",
-                [(row, f"{self.folder}/{row}") for row in range(35)],
-            )
-            work.commit()
-        read = embed_pictures.ReadPicturesFn(str(self.folder))
-        # Batches of 32: the first is done, the second is done whole.
-        (batch,) = read.process((0, 35))
-        self.assertEqual([row for row, _ in batch], [32, 33, 34])
-
     def test_equal_bytes_whatever_happens(self):
         """Broken: a kill, or the number of processes, shows in the index."""
         rng = random.Random(2)
@@ -618,7 +599,10 @@ class BuildTest(unittest.TestCase):
         )
         # The first kill comes while records are read, the second while the
         # store is written.
-        for sign in ("parts/*.parquet", "generation/products.sqlite"):
+        for sign in (
+            "parts/*/*.parquet",
+            ".scratch-*/generation/products.sqlite",
+        ):
             process = self.start(*command, *flags, str(self.index))
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while not list(self.index.glob(f".work-*/{sign}")):

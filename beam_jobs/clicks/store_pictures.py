@@ -18,7 +18,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
-from beam_jobs.records import record_files
+from beam_jobs.records import pictures
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
@@ -84,13 +84,8 @@ class StorePicturesFn(beam.DoFn):
         yield from ()
 
     def _read(self, path: str) -> bytes:
-        try:
-            with record_files.open_file(path) as file:
-                data = file.read()
-        except (OSError, ValueError) as error:
-            raise records.RecordError("missing_image", str(error)) from error
         return stored_images.to_stored_image(
-            data,
+            pictures.read(path),
             image_size=self._image_size,
             jpeg_quality=_QUALITY,
             min_image_side=_MIN_SIDE,

@@ -15,9 +15,10 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.features import picture_quality
 from beam_jobs.pipelines import runners
-from beam_jobs.records import record_files
+from beam_jobs.records import pictures
 from sicot_tf import files
 from sicot_tf.data import records
+from sicot_tf.stores import folder as folders
 
 SCHEMA = pa.schema(
     [
@@ -62,14 +63,11 @@ def _measure(path: str | None) -> dict[str, Any]:
     if path is None:
         return nothing
     try:
-        with record_files.open_file(path) as file:
-            data = file.read()
-    except (OSError, ValueError) as error:
-        return nothing | {"reason": "missing_image", "message": str(error)}
-    try:
-        return nothing | picture_quality.measure(data)
+        return nothing | picture_quality.measure(pictures.read(path))
     except records.RecordError as error:
         return nothing | {"reason": error.reason, "message": str(error)}
+    except folders.StoreError:
+        raise
     except Exception as error:  # One picture must not end the job.
         message = f"{type(error).__name__}: {error}"
         return nothing | {"reason": "unexpected_error", "message": message}

@@ -5,12 +5,12 @@ from sicot_tf.data import records
 from sicot_tf.stores import folder as folders
 
 
-def read(path: str, folder: str) -> bytes:
+def read(path: str, folder: str = "") -> bytes:
     """The bytes of a record's picture.
 
     Args:
         path: of the picture.
-        folder: of the record file.
+        folder: of the record file; empty where it is not known.
 
     Raises:
         RecordError: `missing_image`, if it can't be read. The message has no

@@ -17,7 +17,9 @@ import pytest
 
 from benchmarks import go_programs
 from benchmarks.stores import servers
+from sicot_tf.stores import gcs_folder
 from sicot_tf.stores import opening
+from sicot_tf.stores import s3_client
 
 # No test may ask a cloud for keys.
 _NOWHERE = "127.0.0.1:9"
@@ -44,6 +46,20 @@ def environment(**variables: str) -> Iterator[None]:
     ):
         yield
     opening.folder_of.cache_clear()
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Clients that give up after a second what has never answered yet."""
+    with (
+        mock.patch.object(
+            s3_client, "_HURRIED", {"connect": 1, "read": 1, "retry": 1}
+        ),
+        mock.patch.object(gcs_folder, "_HURRIED", ((1, 1), 1)),
+    ):
+        s3_client._client.cache_clear()
+        gcs_folder._client.cache_clear()
+        yield
 
 
 @contextlib.contextmanager

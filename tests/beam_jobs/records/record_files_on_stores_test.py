@@ -110,10 +110,13 @@ def test_a_bucket_that_a_single_record_names_is_a_reject(bucket: str) -> None:
 
 def test_a_store_at_fault_rejects_no_record(bucket: str) -> None:
     """Else an hour without the server costs sixty million records."""
-    with object_stores.environment(
-        AWS_ACCESS_KEY_ID="a",
-        AWS_SECRET_ACCESS_KEY="b",
-        AWS_ENDPOINT_URL="http://127.0.0.1:9",
+    with (
+        object_stores.impatient(),
+        object_stores.environment(
+            AWS_ACCESS_KEY_ID="a",
+            AWS_SECRET_ACCESS_KEY="b",
+            AWS_ENDPOINT_URL="http://127.0.0.1:9",
+        ),
     ):
         with pytest.raises(folder.StoreError, match="Could not reach"):
             pictures.read(f"{bucket}/a.jpg", "/somewhere")

@@ -35,7 +35,11 @@ def test_a_missing_bucket_is_no_missing_file() -> None:
 
 def test_a_server_that_is_down_is_told_in_seconds() -> None:
     """A job should not wait for a server that never was there."""
-    with object_stores.environment(STORAGE_EMULATOR_HOST="http://127.0.0.1:9"):
+    host = "http://127.0.0.1:9"
+    with (
+        object_stores.impatient(),
+        object_stores.environment(STORAGE_EMULATOR_HOST=host),
+    ):
         store = opening.open_folder("gs://bucket/folder")
         message = _message(lambda: store.get("a"), folder.StoreError)
     assert "Could not reach http://127.0.0.1:9 for gs://bucket/folder/a" in (
@@ -45,7 +49,7 @@ def test_a_server_that_is_down_is_told_in_seconds() -> None:
 
 def test_a_server_that_never_answers_is_told() -> None:
     """Without a timeout a job hangs for ever."""
-    with socket.socket() as silent:
+    with object_stores.impatient(), socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         host = f"http://127.0.0.1:{silent.getsockname()[1]}"

@@ -3,10 +3,13 @@
 import os
 import pathlib
 import socket
+import threading
 import time
 from collections.abc import Iterator
 
+import boto3
 import pytest
+from moto import server
 
 from sicot_tf.stores import folder
 from sicot_tf.stores import opening
@@ -49,10 +52,13 @@ def test_a_missing_bucket_is_no_missing_file(bucket: str) -> None:
 
 def test_a_server_that_is_down_is_told_in_seconds() -> None:
     """Beam's own client gives no error within 45 s."""
-    with object_stores.environment(
-        AWS_ACCESS_KEY_ID="a",
-        AWS_SECRET_ACCESS_KEY="b",
-        AWS_ENDPOINT_URL=f"http://{_REFUSED}",
+    with (
+        object_stores.impatient(),
+        object_stores.environment(
+            AWS_ACCESS_KEY_ID="a",
+            AWS_SECRET_ACCESS_KEY="b",
+            AWS_ENDPOINT_URL=f"http://{_REFUSED}",
+        ),
     ):
         store = opening.open_folder("s3://bucket/folder")
         message = _message(lambda: store.get("a"), folder.StoreError)
@@ -63,7 +69,7 @@ def test_a_server_that_is_down_is_told_in_seconds() -> None:
 
 def test_a_server_that_never_answers_is_told() -> None:
     """Without a timeout a job hangs for ever."""
-    with socket.socket() as silent:
+    with object_stores.impatient(), socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with object_stores.environment(
@@ -76,11 +82,41 @@ def test_a_server_that_never_answers_is_told() -> None:
     assert "Could not reach http://127.0.0.1:" in message
 
 
+def test_a_server_that_restarts_ends_no_job() -> None:
+    """Hours of work should not be lost by a minute without the store."""
+    first = server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    first.start()
+    host, port = first.get_host_and_port()
+    again = server.ThreadedMotoServer(host, port, verbose=False)
+    with (
+        object_stores.impatient(),
+        object_stores.environment(
+            AWS_ACCESS_KEY_ID="a",
+            AWS_SECRET_ACCESS_KEY="b",
+            AWS_REGION="us-east-1",
+            AWS_ENDPOINT_URL=f"http://{host}:{port}",
+        ),
+    ):
+        boto3.client("s3").create_bucket(Bucket="restarting")
+        store = opening.open_folder("s3://restarting")
+        store.put("a", b"1")
+        first.stop()
+        # Longer than a client waits that never had an answer.
+        starter = threading.Timer(3, again.start)
+        starter.start()
+        assert store.get("a") == b"1"
+        starter.join()
+        again.stop()
+
+
 def test_says_where_credentials_come_from() -> None:
     """Without any, the library asks a server that only clouds have."""
-    with object_stores.environment(
-        AWS_ENDPOINT_URL=f"http://{_REFUSED}",
-        AWS_SHARED_CREDENTIALS_FILE="/nowhere",
+    with (
+        object_stores.impatient(),
+        object_stores.environment(
+            AWS_ENDPOINT_URL=f"http://{_REFUSED}",
+            AWS_SHARED_CREDENTIALS_FILE="/nowhere",
+        ),
     ):
         store = opening.open_folder("s3://bucket/folder")
         message = _message(lambda: store.get("a"), folder.StoreRefusedError)

@@ -6,10 +6,9 @@ are kept in RUN/calibration.json, which the next export takes along. Test
 records are not read.
 """
 
-import pathlib
-
 from sicot_tf import command_line
 from sicot_tf import config
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -35,7 +34,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         help="another place of the dataset (default: where the run saw it)",
     )
     parser.add_argument(

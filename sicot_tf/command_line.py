@@ -22,6 +22,7 @@ from typing import NoReturn
 import tqdm
 
 from sicot_tf import exit_codes
+from sicot_tf.stores import locations
 
 _LEVELS = ("debug", "info", "warning", "error")
 # `__main__` is the command itself under `python -m`.
@@ -65,7 +66,7 @@ class ArgumentParser(argparse.ArgumentParser):
         """The flag that commands about a run have in common."""
         self.add_argument(
             "--run_dir",
-            type=pathlib.Path,
+            type=local_path,
             default=pathlib.Path("runs/cotrain"),
             help=f"{what} (default: %(default)s)",
         )
@@ -83,6 +84,21 @@ class ArgumentParser(argparse.ArgumentParser):
             exit_codes.BAD_INPUT,
             f"error: {message.rstrip('.')}. See {self.prog} --help.\n",
         )
+
+
+def local_path(text: str) -> pathlib.Path:
+    """The type of a flag that takes no URL.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is one.
+    """
+    if locations.is_remote(text):
+        raise argparse.ArgumentTypeError(
+            f"expected a path of this machine, received {text!r}; what is "
+            "named here is read and written on a disk: copy it from or to the "
+            "store yourself, or mount the bucket"
+        )
+    return pathlib.Path(text)
 
 
 def set_up_logging(verbosity: str = "info") -> None:

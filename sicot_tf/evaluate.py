@@ -6,12 +6,11 @@ compared on the same records. Labels of another dataset are joined by SKU id;
 records of classes that the run does not know are left out, and counted.
 """
 
-import pathlib
-
 from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf.data import generations
 from sicot_tf.evaluation import folders
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -34,12 +33,12 @@ def _make_parser() -> command_line.ArgumentParser:
     parser.add_run_dir()
     parser.add_argument(
         "--compare_to",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="another run on the same data, usually the baseline",
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         help="another place of the dataset (default: where the run saw it)",
     )
     parser.add_argument(

@@ -8,13 +8,13 @@ records are looked at once, when all is trained. The results stand beside the
 paper's tables in one folder.
 """
 
-import pathlib
-
 from sicot_tf import command_line
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.experiments import experiment_file
 from sicot_tf.experiments import planning
 from sicot_tf.experiments import runner
+from sicot_tf.stores import locations
 from sicot_tf.workers import local_workers
 
 _EXAMPLES = """
@@ -35,16 +35,19 @@ def _make_parser() -> command_line.ArgumentParser:
         "sicot_tf.experiment", __doc__, _EXAMPLES
     )
     parser.add_argument(
-        "file", type=pathlib.Path, metavar="FILE", help="the experiment"
+        "file",
+        type=command_line.local_path,
+        metavar="FILE",
+        help="the experiment",
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         help="what beam_jobs.build_dataset wrote (default: the file's)",
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="folder of runs and results (default: the file's)",
     )
     parser.add_argument(
@@ -73,7 +76,9 @@ def main(argv: list[str] | None = None) -> None:
     experiment = experiment_file.read(
         arguments.file, arguments.dataset, arguments.output
     )
-    generation = generations.resolve_generation(experiment.dataset).resolve()
+    generation = generation_cache.local_generation(
+        experiment.dataset, lambda _: ["classes.jsonl"]
+    ).resolve()
     plan = planning.make_plan(experiment, generation)
     runner.check(experiment, plan, generation.name)
     if arguments.dry_run:

@@ -10,6 +10,7 @@ import argparse
 import pathlib
 
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -33,7 +34,8 @@ examples:
 def explain(arguments: argparse.Namespace) -> pathlib.Path:
     """Prints the weights of words and writes the page; the flags of `main`."""
     command_line.import_tensorflow()
-    from sicot_tf.data import generations
+    from sicot_tf.data import dataset
+    from sicot_tf.data import generation_cache
     from sicot_tf.evaluation import attention_page
     from sicot_tf.evaluation import noise_words
     from sicot_tf.training import restoring
@@ -49,8 +51,9 @@ def explain(arguments: argparse.Namespace) -> pathlib.Path:
     attention = restoring.restore_attention(run)
     findings = []
     if explains_records or noise:
-        generation = generations.resolve_generation(
-            arguments.dataset or pathlib.Path(run.dataset["path"])
+        generation = generation_cache.local_generation(
+            arguments.dataset or run.dataset_location,
+            dataset.wanted(train=(1, 0)),
         )
         if generation.name != run.dataset["generation"]:
             legend.append(
@@ -102,19 +105,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--noise_words",
-        type=pathlib.Path,
+        type=command_line.local_path,
         metavar="FILE",
         help="known words of promotion, one a line: they are red, and what "
         "weight they have over all training titles is printed",
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         help="another place of the dataset (default: where the run saw it)",
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="the page (default: RUN_DIR/attention.html)",
     )
     output = explain(parser.parse_args(argv))

@@ -10,6 +10,7 @@ import pathlib
 
 from sicot_tf import command_line
 from sicot_tf import config
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -42,7 +43,7 @@ def _make_parser() -> command_line.ArgumentParser:
     parser.add_run_dir()
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=command_line.local_path,
         default=pathlib.Path("saved_models/sicot"),
         help="folder of the model's versions (default: %(default)s)",
     )
@@ -56,7 +57,7 @@ def _make_parser() -> command_line.ArgumentParser:
     calibration = parser.add_mutually_exclusive_group()
     calibration.add_argument(
         "--calibration",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="a file of sicot_tf.calibrate (default: the run's own, if it is "
         "of this checkpoint)",
     )
@@ -86,7 +87,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--litert",
-        type=pathlib.Path,
+        type=command_line.local_path,
         metavar="DIR",
         help="folder for LiteRT models of the same weights, for phones: float "
         "and 8-bit, with labels, tried on the validation records of the "
@@ -94,7 +95,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         help="for --litert, another place of the dataset (default: where the "
         "run saw it)",
     )
@@ -107,7 +108,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--search_run",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="a run of sicot_tf.train_search: the version gets a signature "
         "search, from a picture to an embedding and a box",
     )

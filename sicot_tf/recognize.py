@@ -7,9 +7,9 @@ as a release, which may be replaced while requests run.
 
 import argparse
 import asyncio
-import pathlib
 
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 _EXAMPLES = """\
 The last line printed is the address of the page. SIGTERM or Ctrl-C: /readyz
@@ -71,7 +71,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
             "its catalogue, if that lies beside the index)",
         ),
     ):
-        group.add_argument(f"--{flag}", type=pathlib.Path, help=text)
+        kind = command_line.local_path
+        if flag in ("product_index", "ranker"):
+            kind = locations.location
+        group.add_argument(f"--{flag}", type=kind, help=text)
     group.add_argument(
         "--model_server",
         metavar="HOST:PORT",
@@ -89,7 +92,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--api_keys",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="file with a key a line; without it no key is needed",
     )
     group.add_argument(
@@ -121,7 +124,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("visitors (docs/conversion.md)")
     group.add_argument(
         "--events",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="folder for what visitors do; without it no cookie is set",
     )
     group.add_argument(

@@ -11,6 +11,7 @@ import pathlib
 import typing
 
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 if typing.TYPE_CHECKING:
     from sicot_tf.recognition.releases import release_check
@@ -46,7 +47,7 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser("sicot_tf.release", __doc__, _EXAMPLES)
     parser.add_argument(
         "--releases",
-        type=pathlib.Path,
+        type=command_line.local_path,
         default=pathlib.Path("releases"),
         metavar="DIR",
         help="folder of the releases; DIR/LIVE names the one in use (default: "
@@ -54,33 +55,33 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--model",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="exported model, saved_models/sicot (its newest version) or "
         "saved_models/sicot/2",
     )
     parser.add_argument(
         "--product_index",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="INDEX",
         help="index (the generation that its LATEST names) or a generation",
     )
     parser.add_argument(
         "--vector_index",
-        type=pathlib.Path,
+        type=command_line.local_path,
         metavar="VECTORS",
         help="folder of beam_jobs.build_vector_index, or a generation: visual "
         "search (default: none)",
     )
     parser.add_argument(
         "--ranker",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="DIR",
         help="folder of sicot_tf.train_ranker, or a generation: the order of "
         "what search finds (default: the most similar first)",
     )
     parser.add_argument(
         "--settings",
-        type=pathlib.Path,
+        type=command_line.local_path,
         metavar="FILE",
         help="what sicot_tf.tune_recognition has chosen (default: as in the "
         "release that is live)",
@@ -149,6 +150,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
+    from sicot_tf.data import generation_cache
     from sicot_tf.data import generations
     from sicot_tf.recognition import settings
     from sicot_tf.recognition.releases import release_check
@@ -156,7 +158,11 @@ def _publish(arguments: argparse.Namespace) -> None:
     from sicot_tf.recognition.releases import search_check
 
     model = release_check.newest_version(arguments.model)
-    index = generations.resolve_generation(arguments.product_index)
+    # A release lives as long as what it names.
+    kept = arguments.releases / "generations"
+    index = generation_cache.local_generation(
+        arguments.product_index, cache=kept
+    )
     chosen, origin = settings.RecognitionSettings(), "defaults"
     if arguments.settings:
         chosen, origin = settings.read(arguments.settings), arguments.settings
@@ -178,7 +184,7 @@ def _publish(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{fault} What is live stays so.")
         _print_vectors(vectors)
     if arguments.ranker:
-        ranker = generations.resolve_generation(arguments.ranker)
+        ranker = generation_cache.local_generation(arguments.ranker, cache=kept)
         search_check.identity(ranker)
         print(f"{'ranker':20} {ranker}", flush=True)
     faults = found.faults(arguments.max_missing_percent)

@@ -10,6 +10,7 @@ import pathlib
 from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf.checkpoints import step_folders
+from sicot_tf.stores import locations
 from sicot_tf.training import local_processes
 from sicot_tf.workers import cluster
 
@@ -50,14 +51,14 @@ def _make_parser() -> command_line.ArgumentParser:
     parser = command_line.ArgumentParser("sicot_tf.train", __doc__, _EXAMPLES)
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         help="what beam_jobs.build_dataset wrote",
     )
     parser.add_run_dir("folder of this run")
     parser.add_argument(
         "--init_from",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="a run whose weights a new one starts from; classes and words "
         "are found by their names, new ones start fresh",
     )

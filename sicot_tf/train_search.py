@@ -11,6 +11,7 @@ import pathlib
 from sicot_tf import command_line
 from sicot_tf import config
 from sicot_tf.search_training import settings
+from sicot_tf.stores import locations
 from sicot_tf.training import local_processes
 from sicot_tf.workers import cluster
 
@@ -41,19 +42,19 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--triplets",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         help="what beam_jobs.mine_clicks wrote",
     )
     parser.add_argument(
         "--init_from",
-        type=pathlib.Path,
+        type=command_line.local_path,
         required=True,
         help="a run of sicot_tf.train, whose backbone a new run starts from",
     )
     parser.add_argument(
         "--run_dir",
-        type=pathlib.Path,
+        type=command_line.local_path,
         default=pathlib.Path("runs/search"),
         help="folder of this run (default: %(default)s)",
     )

@@ -12,6 +12,7 @@ import pathlib
 
 from sicot_tf import command_line
 from sicot_tf import files
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -39,14 +40,14 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--model",
-        type=pathlib.Path,
+        type=command_line.local_path,
         default=pathlib.Path("saved_models/sicot"),
         help="an exported model: its newest version, or the folder of one "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--product_index",
-        type=pathlib.Path,
+        type=locations.location,
         default=pathlib.Path("demo/index"),
         help="folder of the product index, or of one generation "
         "(default: %(default)s)",
@@ -59,7 +60,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--vector_index",
-        type=pathlib.Path,
+        type=command_line.local_path,
         help="vector index of the release, or one generation of it: then its "
         "pictures vote (default: those of the product index)",
     )
@@ -83,7 +84,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=command_line.local_path,
         default=pathlib.Path("recognition.json"),
         help="what the service reads (default: %(default)s)",
     )

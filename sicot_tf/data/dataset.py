@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from sicot_tf import files
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.data import images
 from sicot_tf.data import noise
@@ -32,6 +33,8 @@ as_written = tf.autograph.experimental.do_not_convert
 _TITLE_EXCHANGE = 2**32 - 1
 # Added to the epoch of the permutation that finds partners for mixup.
 _PARTNERS = 2**31
+# What is read with the records of any split.
+_BESIDE_RECORDS = {"classes.jsonl", "vocabulary.txt", "word_vectors.npy"}
 
 
 class RecordFiles:
@@ -67,8 +70,7 @@ class RecordFiles:
         self._contents: list[np.memmap] = []
         self._offsets: list[np.ndarray] = []
         manifest = read_manifest(generation)
-        counts = sorted(manifest["splits"][split]["shards"].items())
-        counts = [(name, count) for name, count in counts if count]
+        counts = _shards(manifest, split)
         if num_workers > max(1, len(counts)):
             raise ValueError(
                 f"Expected at least one file of {split} records for each of "
@@ -107,6 +109,30 @@ class RecordFiles:
     def read_many(self, indices: np.ndarray) -> np.ndarray:
         """Serialised examples as an array of bytes, in the order asked for."""
         return np.array([self.read(int(i)) for i in indices], dtype=object)
+
+
+def wanted(**shares: tuple[int, int]) -> generation_cache.Wanted:
+    """What `generation_cache` has to copy for some splits to be read.
+
+    Args:
+        **shares: by split, num_workers and worker_index of `RecordFiles`.
+    """
+
+    def names(manifest: dict[str, Any]) -> set[str]:
+        found = _BESIDE_RECORDS & set(manifest["files"])
+        for split, (num_workers, worker_index) in shares.items():
+            own = _shards(manifest, split)[worker_index::num_workers]
+            for name, _ in own:
+                found |= {f"{name}.tfrecord", f"{name}.offsets.npy"}
+        return found
+
+    return names
+
+
+def _shards(manifest: dict[str, Any], split: str) -> list[tuple[str, int]]:
+    """Files of a split and their records, in the order of their names."""
+    shards = sorted(manifest["splits"][split]["shards"].items())
+    return [(name, count) for name, count in shards if count]
 
 
 def read_manifest(generation: pathlib.Path) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import numpy as np
 
 from sicot_tf import config
 from sicot_tf.data import dataset
-from sicot_tf.data import generations
+from sicot_tf.data import generation_cache
 from sicot_tf.evaluation import known_classes
 from sicot_tf.evaluation import metrics
 from sicot_tf.evaluation import prediction
 from sicot_tf.evaluation.calibration import reliability
+from sicot_tf.stores import locations
 from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -60,7 +61,7 @@ def measure(
     run_dir: pathlib.Path,
     *,
     compare_to: pathlib.Path | None = None,
-    dataset_dir: pathlib.Path | None = None,
+    dataset_dir: locations.Location | None = None,
     split: str = "test",
     batch_size: int = 64,
     changes: config.PostHocConfig = config.PostHocConfig(),
@@ -85,7 +86,7 @@ def measure(
     # === Runs and records ===
     compared = _load(run_dir, compare_to)
     run = compared[-1]
-    files = _open(dataset_dir or pathlib.Path(run.dataset["path"]), split)
+    files = _open(dataset_dir or run.dataset_location, split)
     generation = files.generation
     classes = known_classes.KnownClasses.join(
         run.sku_ids, runs.read_row_names(generation)["classes"]
@@ -144,8 +145,10 @@ def _load(
     return [other, run]
 
 
-def _open(dataset_dir: pathlib.Path, split: str) -> dataset.RecordFiles:
-    generation = generations.resolve_generation(dataset_dir)
+def _open(dataset_dir: locations.Location, split: str) -> dataset.RecordFiles:
+    generation = generation_cache.local_generation(
+        dataset_dir, dataset.wanted(**{split: (1, 0)})
+    )
     files = dataset.RecordFiles(generation, split)
     if not len(files):
         raise ValueError(f"{generation} holds no records of split {split!r}.")

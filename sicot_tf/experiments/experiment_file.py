@@ -1,7 +1,7 @@
 """What an experiment's TOML file says, checked before anything runs.
 
     description = "..."       shown on the page
-    dataset = "shop/dataset"
+    dataset = "shop/dataset"  a path or a URL
     output = "runs/shop"      default: runs/<name of the file>
     baseline = "visual"       the arm that differences are taken against
     seeds = [0, 1, 2]
@@ -27,6 +27,7 @@ import tomllib
 from typing import Any
 
 from sicot_tf import config
+from sicot_tf.stores import locations
 
 _POST_HOC = tuple(
     field.name for field in dataclasses.fields(config.PostHocConfig)
@@ -76,7 +77,7 @@ class Experiment:
 
     name: str
     description: str
-    dataset: pathlib.Path
+    dataset: locations.Location
     output: pathlib.Path
     baseline: str
     seeds: tuple[int, ...]
@@ -93,7 +94,7 @@ class Experiment:
 
 def read(
     path: pathlib.Path,
-    dataset: pathlib.Path | None = None,
+    dataset: locations.Location | None = None,
     output: pathlib.Path | None = None,
 ) -> Experiment:
     """Reads and checks an experiment.
@@ -118,7 +119,7 @@ def read(
 def _experiment(
     path: pathlib.Path,
     values: dict[str, Any],
-    dataset: pathlib.Path | None,
+    dataset: locations.Location | None,
     output: pathlib.Path | None,
 ) -> Experiment:
     _expect_known("The file", values, _TOP_KEYS)
@@ -143,13 +144,17 @@ def _experiment(
             "Expected a `dataset`, what beam_jobs.build_dataset wrote. Name "
             "it in the file or with --dataset."
         )
+    output = output or _get(values, "output", str, f"runs/{path.stem}")
+    if locations.is_remote(output):
+        raise ValueError(
+            f"Expected `output` to be a folder of this machine, received "
+            f"{output!r}. Copy it to the store once the experiment is done."
+        )
     experiment = Experiment(
         name=path.stem,
         description=_get(values, "description", str, ""),
-        dataset=pathlib.Path(dataset),
-        output=pathlib.Path(
-            output or _get(values, "output", str, f"runs/{path.stem}")
-        ),
+        dataset=locations.location(str(dataset)),
+        output=pathlib.Path(output),
         baseline=_get(values, "baseline", str, ""),
         seeds=tuple(seeds),
         train=_settings("[train]", _get(values, "train", dict, {}), False),

@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from sicot_tf.data import generation_cache
 from sicot_tf.evaluation import folders
 from sicot_tf.experiments import arms
 from sicot_tf.experiments import finished
@@ -217,7 +218,9 @@ class _Jobs:
         **facts: Any,
     ) -> str:
         run_dir = facts["trial"].run_dir(self.experiment, facts["seed"])
-        places = ("--run_dir", str(run_dir), "--dataset", str(self.generation))
+        # Another process finds its own copy of what lies on a store.
+        dataset = generation_cache.origin(self.generation)
+        places = ("--run_dir", str(run_dir), "--dataset", str(dataset))
         job = Job(
             name=name,
             command=(*module, *places, *flags),

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import PIL.Image
 
-from sicot_tf.data import generations
+from sicot_tf.data import generation_cache
 from sicot_tf.recognition import model_server
 from sicot_tf.recognition import pipeline
 from sicot_tf.recognition import settings
@@ -106,9 +106,9 @@ async def _read_pair(
     chosen = settings.RecognitionSettings()
     if arguments.settings:
         chosen = settings.read(arguments.settings)
-    index = generations.resolve_generation(arguments.product_index)
+    index = generation_cache.local_generation(arguments.product_index)
     vectors, ranker = (
-        folder and generations.resolve_generation(folder)
+        folder and generation_cache.local_generation(folder)
         for folder in (arguments.vector_index, arguments.ranker)
     )
     # What a model server elsewhere has can't be compared.

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sicot_tf.data import generations
+from sicot_tf.data import generation_cache
 from sicot_tf.search_training import runs
 from sicot_tf.search_training import settings
 from sicot_tf.search_training.job import Job
 from sicot_tf.search_training.job import build
+from sicot_tf.stores import locations
 from sicot_tf.training import meters
 from sicot_tf.training import runs as recogniser_runs
 from sicot_tf.training import steps
@@ -29,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    triplets_dir: pathlib.Path,
+    triplets_dir: locations.Location,
     run_dir: pathlib.Path,
     init_from: pathlib.Path,
     search: settings.SearchConfig,
@@ -38,7 +39,8 @@ def train(
     """Trains until the last epoch, resuming where `run_dir` left off.
 
     Args:
-        triplets_dir: a generation of `mine_clicks`, or their folder.
+        triplets_dir: a generation of `mine_clicks`, or their folder, here or on
+            a store.
         run_dir: all workers see it.
         init_from: a recogniser's run, whose backbone a new run starts from.
 
@@ -52,7 +54,7 @@ def train(
     """
     # === Triplets and workers ===
     collectives = Collectives(cluster.num_workers(), cluster.worker_index())
-    generation = generations.resolve_generation(triplets_dir)
+    generation = generation_cache.local_generation(triplets_dir)
     model = runs.recogniser_model(recogniser_runs.load(init_from), search)
     runs.create(
         *(run_dir, search, model, generation, init_from),

@@ -10,6 +10,7 @@ import tensorflow as tf
 from sicot_tf import config
 from sicot_tf.data import annotations
 from sicot_tf.data import dataset
+from sicot_tf.data import generation_cache
 from sicot_tf.data.record_sampling import RecordSampling
 from sicot_tf.data.schedule import Schedule
 from sicot_tf.workers import cluster
@@ -36,6 +37,11 @@ class Batches:
     train_features: np.ndarray | None = None
     val_features: np.ndarray | None = None
 
+    @staticmethod
+    def wanted(train_config: config.TrainConfig) -> generation_cache.Wanted:
+        """The files that this worker reads."""
+        return dataset.wanted(train=_train_share(train_config), val=(1, 0))
+
     @classmethod
     def open(
         cls,
@@ -44,10 +50,9 @@ class Batches:
         train_config: config.TrainConfig,
     ) -> "Batches":
         """Opens the files that this worker reads."""
-        own_files = {}
-        if train_config.order == "files":
-            own_files = _share()
-        files = dataset.RecordFiles(generation, "train", **own_files)
+        files = dataset.RecordFiles(
+            generation, "train", *_train_share(train_config)
+        )
         train_counts, is_head = np.array(
             [
                 (each["train"], each["head"])
@@ -127,6 +132,12 @@ class Batches:
             features=self.val_features,
             **_share(),
         )
+
+
+def _train_share(train_config: config.TrainConfig) -> tuple[int, int]:
+    if train_config.order == "files":
+        return cluster.num_workers(), cluster.worker_index()
+    return 1, 0
 
 
 def _share() -> dict[str, int]:

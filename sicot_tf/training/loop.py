@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from sicot_tf import config
 from sicot_tf.data import dataset
-from sicot_tf.data import generations
+from sicot_tf.data import generation_cache
+from sicot_tf.stores import locations
 from sicot_tf.training import feature_cache
 from sicot_tf.training import meters
 from sicot_tf.training import runs
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def train(
-    dataset_dir: pathlib.Path,
+    dataset_dir: locations.Location,
     run_dir: pathlib.Path,
     settings: config.RunConfig,
     init_from: pathlib.Path | None = None,
@@ -39,7 +40,8 @@ def train(
     """Trains until the last epoch, resuming where `run_dir` left off.
 
     Args:
-        dataset_dir: a dataset generation, or the folder of generations.
+        dataset_dir: a dataset generation, or the folder of generations, here
+            or on a store.
         run_dir: where configuration, checkpoints and logs lie; all workers
             see it.
         init_from: a run whose weights a new one starts from.
@@ -53,7 +55,9 @@ def train(
     """
     # === Records and workers ===
     collectives = Collectives(cluster.num_workers(), cluster.worker_index())
-    generation = generations.resolve_generation(dataset_dir)
+    generation = generation_cache.local_generation(
+        dataset_dir, Batches.wanted(settings.train)
+    )
     batches = Batches.open(generation, settings.model, settings.train)
     runs.create(
         run_dir,

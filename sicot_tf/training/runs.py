@@ -25,6 +25,8 @@ import sicot_tf
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import dataset
+from sicot_tf.data import generation_cache
+from sicot_tf.stores import locations
 
 # Copied, so that a run can be exported without its dataset.
 _COPIES = ("classes.jsonl", "vocabulary.txt")
@@ -37,7 +39,7 @@ class Run:
     path: pathlib.Path
     model: config.ModelConfig
     train: config.TrainConfig
-    # Path, generation and sizes of the dataset.
+    # Path or URL, generation and sizes of the dataset.
     dataset: dict[str, Any]
 
     @functools.cached_property
@@ -54,6 +56,11 @@ class Run:
     def row_names(self) -> dict[str, list[str]]:
         """`read_row_names` of the run."""
         return read_row_names(self.path)
+
+    @property
+    def dataset_location(self) -> locations.Location:
+        """Where the generation lay that it was trained on."""
+        return locations.location(self.dataset["path"])
 
     @property
     def sku_ids(self) -> list[str]:
@@ -99,7 +106,7 @@ def create(
         "model": config.to_dict(model_config),
         "train": config.to_dict(train_config),
         "dataset": {
-            "path": str(generation.resolve()),
+            "path": str(generation_cache.origin(generation)),
             "generation": generation.name,
             "num_classes": manifest["num_classes"],
             "vocabulary_size": manifest["vocabulary_size"],

@@ -9,7 +9,7 @@ import numpy as np
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import dataset
-from sicot_tf.data import generations
+from sicot_tf.data import generation_cache
 from sicot_tf.evaluation import known_classes
 from sicot_tf.evaluation import prediction
 from sicot_tf.evaluation.calibration import page
@@ -17,6 +17,7 @@ from sicot_tf.evaluation.calibration import reliability
 from sicot_tf.evaluation.calibration import temperature as temperatures
 from sicot_tf.evaluation.calibration import threshold as thresholds
 from sicot_tf.pages import pieces
+from sicot_tf.stores import locations
 from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -46,7 +47,7 @@ def fit(
     run_dir: pathlib.Path,
     *,
     precision: float,
-    dataset_dir: pathlib.Path | None = None,
+    dataset_dir: locations.Location | None = None,
     batch_size: int = 64,
     changes: config.PostHocConfig = config.PostHocConfig(),
 ) -> Fitted:
@@ -73,7 +74,7 @@ def fit(
         )
     # === What the run sees ===
     run = runs.load(run_dir.resolve())
-    records = _open(dataset_dir or pathlib.Path(run.dataset["path"]))
+    records = _open(dataset_dir or run.dataset_location)
     classes = known_classes.KnownClasses.join(
         run.sku_ids, runs.read_row_names(records.generation)["classes"]
     )
@@ -157,8 +158,10 @@ def write(fitted: Fitted) -> tuple[pathlib.Path, pathlib.Path]:
     return path, html
 
 
-def _open(dataset_dir: pathlib.Path) -> dataset.RecordFiles:
-    generation = generations.resolve_generation(dataset_dir)
+def _open(dataset_dir: locations.Location) -> dataset.RecordFiles:
+    generation = generation_cache.local_generation(
+        dataset_dir, dataset.wanted(**{_SPLIT: (1, 0)})
+    )
     records = dataset.RecordFiles(generation, _SPLIT)
     if not len(records):
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.recognition import settings as recognition_settings
 from sicot_tf.recognition.stages import category
@@ -19,6 +20,7 @@ from sicot_tf.recognition.tuning import category_choice
 from sicot_tf.recognition.tuning import labelled_pictures
 from sicot_tf.recognition.tuning import search_choice
 from sicot_tf.recognition.tuning import seen_scenes
+from sicot_tf.stores import locations
 
 _log = logging.getLogger(__name__)
 # Nothing is trained on scenes, so theirs may choose as well.
@@ -28,7 +30,7 @@ _SCENE_SPLITS = ("train", "val")
 def run(
     *,
     model_path: pathlib.Path,
-    product_index: pathlib.Path,
+    product_index: locations.Location,
     records: str,
     scenes: str | None,
     split: str,
@@ -51,7 +53,7 @@ def run(
         ValueError: if one of them is not what it should be.
     """
     pictures = labelled_pictures.read_pictures(records, split)
-    generation = generations.resolve_generation(product_index)
+    generation = generation_cache.local_generation(product_index)
     settings = recognition_settings.RecognitionSettings()
     model = asked_model.AskedModel(model_path)
     categories_of = sku_categories.SkuCategories(generation).of

@@ -17,7 +17,10 @@ import tensorflow as tf
 import sicot_tf
 from sicot_tf import config
 from sicot_tf import files
+from sicot_tf.data import dataset
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
+from sicot_tf.stores import locations
 from sicot_tf.training import calibrations
 from sicot_tf.training import restoring
 from sicot_tf.training import runs
@@ -38,7 +41,7 @@ def export(
     version: pathlib.Path,
     output: pathlib.Path,
     *,
-    dataset_dir: pathlib.Path | None = None,
+    dataset_dir: locations.Location | None = None,
     num_pictures: int = 200,
 ) -> dict[str, Any]:
     """Writes the folder for phones; it appears, or is replaced, as a whole.
@@ -88,8 +91,9 @@ def export(
     scores = conversion.make_scores(visual_stream, classifier)
 
     # === Converted, tried ===
-    generation = generations.resolve_generation(
-        dataset_dir or pathlib.Path(run.dataset["path"])
+    generation = generation_cache.local_generation(
+        dataset_dir or run.dataset_location,
+        dataset.wanted(**{"train": (1, 0), parity.SPLIT: (1, 0)}),
     )
     sample = parity.read(generation, "train", image_size, num_pictures)
     pictures = np.concatenate([parity.pixels(batch) for batch in sample])

@@ -1,13 +1,13 @@
 """The words that a run learned to see in pictures, for its export."""
 
 import dataclasses
-import pathlib
 
 import keras
 
 from sicot_tf.checkpoints import checkpoints
 from sicot_tf.data import annotations
 from sicot_tf.data import dataset
+from sicot_tf.data import generation_cache
 from sicot_tf.training import runs
 from sicot_tf.training.title_words import shared_words
 
@@ -43,13 +43,16 @@ def restore(run: runs.Run, features_dim: int) -> RestoredWords:
             f"{run.path} was trained without --word_loss_weight and predicts "
             "no words: export it without --words."
         )
-    generation = pathlib.Path(run.dataset["path"])
-    if not generation.is_dir():
-        raise ValueError(
-            f"Expected the dataset of {run.path} in {generation}, whose "
-            "titles say which words were predicted. Put it back, or export "
-            "without --words."
+    try:
+        generation = generation_cache.local_generation(
+            run.dataset_location, dataset.wanted(train=(1, 0))
         )
+    except ValueError as error:
+        raise ValueError(
+            f"Expected the dataset of {run.path} in {run.dataset_location}, "
+            "whose titles say which words were predicted. Put it back, or "
+            f"export without --words. {error}"
+        ) from error
     records = annotations.read(dataset.RecordFiles(generation, "train"))
     if run.train.shuffle_titles:
         records = annotations.shuffled(records, run.train.seed)

@@ -3,11 +3,10 @@
 Every record is read once; `beam_jobs.statistics.outputs` says how.
 """
 
-import pathlib
-
 from beam_jobs.pipelines import flags
 from sicot_tf import command_line
-from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import locations
 
 _EPILOG = """\
 writes into the output folder
@@ -29,9 +28,10 @@ examples:
 def main(argv: list[str] | None = None) -> None:
     """Parses the flags, writes the statistics, says what they show."""
     arguments, pipeline_options = flags.parse(_make_parser(), argv)
-    generation = generations.resolve_generation(arguments.dataset)
-    output = arguments.output or generation.with_name(
-        f"statistics-{generation.name}"
+    generation = publishing.resolve_generation(arguments.dataset)
+    output = arguments.output or locations.join(
+        locations.parent(generation),
+        f"statistics-{locations.name(generation)}",
     )
     command_line.import_tensorflow()
     from beam_jobs.statistics import outputs
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     statistics = outputs.write_statistics(generation, output, pipeline_options)
     for finding in page.findings(statistics):
         print(f"\n{finding}")
-    print(f"\nPage: {output / 'statistics.html'}")
+    print(f"\nPage: {locations.join(output, 'statistics.html')}")
     print(
         f"Next: python -m sicot_tf.train --dataset {arguments.dataset} "
         "--run_dir runs/first"
@@ -56,14 +56,15 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--dataset",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="DIR",
-        help="folder of generations (the newest is taken), or one of them",
+        help="folder of generations (the newest is taken), or one of them; "
+        "like --output a path or a URL (s3://, gs://)",
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="DIR",
         help="folder to write; an earlier result is replaced (default: "
         "statistics-<generation> beside the generation)",

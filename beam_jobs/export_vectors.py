@@ -11,6 +11,7 @@ import sqlite3
 import typing
 
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -38,31 +39,32 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--vector_index",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="VECTORS",
         help="folder of beam_jobs.build_vector_index, or a generation",
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="DIR",
         help="a new folder, or that of an earlier export",
     )
     arguments = parser.parse_args(argv)
-    from sicot_tf.data import generations
+    from sicot_tf.data import generation_cache
 
-    generation = generations.resolve_generation(arguments.vector_index)
+    generation = generation_cache.local_generation(arguments.vector_index)
+    milvus = locations.join(arguments.output, "milvus.json")
     count = export(generation, arguments.output)
     print(
         f"{count:,} vectors of {generation.name} in {arguments.output}. Next: "
-        f"make the collection as {arguments.output / 'milvus.json'} says, and "
+        f"make the collection as {milvus} says, and "
         "import the Parquet files."
     )
 
 
-def export(generation: pathlib.Path, output: pathlib.Path) -> int:
+def export(generation: pathlib.Path, output: locations.Location) -> int:
     """Writes all rows of a generation into a new folder; says how many.
 
     Raises:
@@ -75,13 +77,14 @@ def export(generation: pathlib.Path, output: pathlib.Path) -> int:
     from sicot_tf.catalogue import milvus_search
     from sicot_tf.catalogue import vector_rows
     from sicot_tf.data import generations
+    from sicot_tf.stores import copies
 
     manifest = files.read_json(generation / generations.MANIFEST)
     vectors = np.load(generation / vector_rows.ROWS, mmap_mode="r")
     count = manifest["num_vectors"]
     uri = (generation / vector_rows.STORE).resolve().as_uri()
     with (
-        files.replacing_folder(
+        copies.replacing_folder(
             output, known_by="milvus.json", kind="export"
         ) as folder,
         contextlib.closing(

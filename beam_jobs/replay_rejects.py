@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 from sicot_tf import command_line
 from sicot_tf import files
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
+from sicot_tf.stores import locations
 
 if typing.TYPE_CHECKING:
     from beam_jobs.records import rejects
@@ -29,18 +31,21 @@ examples:
 def main(argv: list[str] | None = None) -> None:
     """Prints the table; with --output also writes the records."""
     arguments = _make_parser().parse_args(argv)
-    generation = generations.resolve_generation(arguments.dataset)
+    generation = generation_cache.local_generation(
+        arguments.dataset, lambda _: ["rejects.jsonl"]
+    )
     command_line.import_tensorflow()
     from beam_jobs.records import rejects
 
+    place = generation_cache.origin(generation)
     reasons = rejects.summarize(generation)
     chosen = arguments.reason or list(reasons)
     if unknown := sorted(set(chosen) - set(reasons)):
         raise ValueError(
             f"There is no reject with reason {', '.join(unknown)}; "
-            f"{generation} has: {', '.join(reasons) or 'none'}."
+            f"{place} has: {', '.join(reasons) or 'none'}."
         )
-    _print_table(generation, reasons)
+    _print_table(place, reasons)
     if not reasons:
         return
     if not arguments.output:
@@ -67,7 +72,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "dataset",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="DIR",
         help="a data set (its newest generation) or a generation",
     )
@@ -79,7 +84,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="the record file to write, for example again.jsonl; without it "
         "there is only the table",
@@ -88,12 +93,12 @@ def _make_parser() -> command_line.ArgumentParser:
 
 
 def _print_table(
-    generation: pathlib.Path, reasons: "Mapping[str, rejects.Reason]"
+    place: locations.Location, reasons: "Mapping[str, rejects.Reason]"
 ) -> None:
     from beam_jobs.records import text_lines
 
     total = sum(reason.count for reason in reasons.values())
-    print(f"{generation}: {total:,} rejects\n")
+    print(f"{place}: {total:,} rejects\n")
     for code, reason in reasons.items():
         print(f"{code:20}{reason.count:>12,}")
         for line in reason.examples:
@@ -108,7 +113,7 @@ def _print_table(
         print()
 
 
-def _next_command(generation: pathlib.Path, output: pathlib.Path) -> str:
+def _next_command(generation: pathlib.Path, output: locations.Location) -> str:
     """The build of the replayed records alone, with the title's column."""
     from sicot_tf.data import dataset
 
@@ -122,7 +127,7 @@ def _next_command(generation: pathlib.Path, output: pathlib.Path) -> str:
     command = [
         *("python", "-m", "beam_jobs.build_dataset"),
         *("--input", str(output)),
-        *("--output", str(output.with_suffix(".dataset"))),
+        *("--output", str(output).removesuffix(".jsonl") + ".dataset"),
     ]
     settings = dataset.read_manifest(generation)["config"]
     title_field = settings.get("title_field", "title")

@@ -13,6 +13,9 @@ from typing import Any
 from beam_jobs.records import raw_records
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
+from sicot_tf.stores import copies
 
 _MAX_EXAMPLES = 2
 
@@ -46,7 +49,9 @@ def summarize(generation: pathlib.Path) -> dict[str, Reason]:
 
 
 def write_records(
-    generation: pathlib.Path, reasons: Collection[str], output: pathlib.Path
+    generation: pathlib.Path,
+    reasons: Collection[str],
+    output: locations.Location,
 ) -> int:
     """Writes the records behind the rejects of these reasons, in their order.
 
@@ -54,7 +59,8 @@ def write_records(
     elsewhere. Lines that were no record are passed over.
 
     Args:
-        output: a record file that is not there yet, ending in `.jsonl`.
+        output: a record file that is not there yet, ending in `.jsonl`, here
+            or on a store.
 
     Returns:
         How many were written.
@@ -63,15 +69,17 @@ def write_records(
         ValueError: if the output is there or has another ending, or if nobody
             knows what an image path is relative to.
     """
-    if output.suffix != ".jsonl" or output.exists():
+    name = locations.name(output)
+    there = opening.open_folder(locations.parent(output)).exists(name)
+    if not name.endswith(".jsonl") or there:
         raise ValueError(
             "Expected the name of a new file that ends in .jsonl, received "
-            f"{output}{', which is there' if output.exists() else ''}."
+            f"{output}{', which is there' if there else ''}."
         )
     folders = _record_folders(generation)
     num_written = 0
     with (
-        files.replacing(output) as temporary,
+        copies.replacing(output) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
         for line in _iterate_rejects(generation):

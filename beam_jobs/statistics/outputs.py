@@ -7,14 +7,17 @@ Every record is read once; what is kept of it are counts. Equal generations
 give equal bytes.
 """
 
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.pipelines import meeting_place
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.statistics import croissant
@@ -28,21 +31,28 @@ from beam_jobs.statistics.plots import picture_sizes
 from beam_jobs.statistics.plots import title_lengths
 from sicot_tf import files
 from sicot_tf.data import dataset
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.evaluation import plots
-from sicot_tf.stores import local_folder
+from sicot_tf.stores import copies
+from sicot_tf.stores import folder as folders
+from sicot_tf.stores import locations
 
 
 def write_statistics(
-    generation: pathlib.Path,
-    output: pathlib.Path,
+    source: locations.Location,
+    output: locations.Location,
     pipeline_options: beam_options.PipelineOptions,
 ) -> dict[str, Any]:
-    """Writes the statistics of a generation; the folder appears as a whole.
+    """Writes the statistics of a generation.
+
+    On a disk the folder appears as a whole; on a store statistics.json comes
+    last.
 
     Args:
-        generation: folder of a complete generation.
+        source: a complete generation; of one on a store the workers copy the
+            shards, one at a time.
         output: the folder to write; what an earlier run wrote is replaced.
         pipeline_options: from `runners.make_pipeline_options`.
 
@@ -53,29 +63,48 @@ def write_statistics(
         ValueError: if `output` is something else, or the generation holds no
             records, or not those of its manifest.
     """
+    generation = generation_cache.local_generation(source, _beside_shards)
     manifest = dataset.read_manifest(generation)
     _check_sizes(generation, manifest)
-    with files.replacing_folder(
+    with copies.replacing_folder(
         output, known_by="statistics.json", kind="result"
     ) as finished:
         statistics = _write_all(
-            generation, manifest, finished, pipeline_options
+            generation, manifest, finished, output, pipeline_options
         )
         files.write_json(finished / "statistics.json", statistics)
-        base = os.path.relpath(generation.resolve(), output.resolve())
         files.write_json(
             finished / "croissant.json",
             croissant.describe(
-                generation.name, manifest, pathlib.Path(base).as_posix()
+                generation.name, manifest, _relative(source, output)
             ),
         )
     return statistics
+
+
+def _beside_shards(manifest: dict[str, Any]) -> list[str]:
+    """All files that are no shards."""
+    endings = (".tfrecord", ".offsets.npy")
+    return [name for name in manifest["files"] if not name.endswith(endings)]
+
+
+def _relative(source: locations.Location, output: locations.Location) -> str:
+    """The generation as a link from a file of the output."""
+    if locations.is_remote(source):
+        if locations.parent(source) == locations.parent(output):
+            return f"../{locations.name(source)}"
+        return str(source)
+    if locations.is_remote(output):
+        return pathlib.Path(source).resolve().as_uri()
+    base = os.path.relpath(source.resolve(), output.resolve())
+    return pathlib.Path(base).as_posix()
 
 
 def _write_all(
     generation: pathlib.Path,
     manifest: Mapping[str, Any],
     folder: pathlib.Path,
+    output: locations.Location,
     pipeline_options: beam_options.PipelineOptions,
 ) -> dict[str, Any]:
     """Tables, plots and page; returns all numbers."""
@@ -83,9 +112,20 @@ def _write_all(
     seed = manifest["config"]["seed"]
     sampled = tables.draw_classes(generation, seed)
     labels = [each["label"] for each in sampled]
-    summary = _summarize(
-        generation, manifest, is_head, labels, folder.parent, pipeline_options
+    summarize_shard = functools.partial(
+        shard_summaries.SummarizeShardFn,
+        # Workers may be on other machines.
+        _absolute(generation_cache.origin(generation)),
+        is_head,
+        sampled_labels=labels,
+        seed=seed,
     )
+    with meeting_place.meeting_place(
+        folder.parent / "work", locations.parent(output), pipeline_options
+    ) as work:
+        summary = _summarize(
+            generation, manifest, summarize_shard, work, pipeline_options
+        )
     counts = summary["counts"]
     statistics = {
         "generation": generation.name,
@@ -124,17 +164,23 @@ def _write_all(
 
 def _check_sizes(generation: pathlib.Path, manifest: Mapping[str, Any]) -> None:
     """Raises ValueError if a file that is no shard is missing or cut."""
-    for name, expected in manifest["files"].items():
-        if not name.endswith((".tfrecord", ".offsets.npy")):
-            generations.check_size(generation / name, expected["bytes"])
+    for name in _beside_shards(manifest):
+        generations.check_size(
+            generation / name, manifest["files"][name]["bytes"]
+        )
+
+
+def _absolute(location: locations.Location) -> locations.Location:
+    if locations.is_remote(location):
+        return location
+    return pathlib.Path(location).absolute()
 
 
 def _summarize(
     generation: pathlib.Path,
     manifest: Mapping[str, Any],
-    is_head: np.ndarray,
-    sampled_labels: list[int],
-    work: pathlib.Path,
+    summarize_shard: Callable[..., shard_summaries.SummarizeShardFn],
+    work: folders.Folder,
     pipeline_options: beam_options.PipelineOptions,
 ) -> shard_summaries.Summary:
     """Reads all shards; checks that they hold what the manifest says."""
@@ -148,32 +194,23 @@ def _summarize(
         raise ValueError(
             f"{generation} holds no records; see its rejects.jsonl."
         )
-    done = work / "done"
-    done.mkdir()
-    np.save(work / "is_head.npy", is_head)
+    done = work.child("done")
     with progress.watch(
         "read",
-        local_folder.LocalFolder(done),
+        done,
         "*.done",
         total=sum(shards.values()),
-        count=lambda key: {"done": int((done / key).read_text())},
+        count=lambda key: {"done": int(done.get(key))},
         unit="records",
     ):
         runners.run(
             pipeline_options,
             sorted(shards),
             shard_summaries.SummarizeShards(
-                shard_summaries.SummarizeShardFn(
-                    str(generation.absolute()),
-                    str(work / "is_head.npy"),
-                    str(done),
-                    sampled_labels,
-                    manifest["config"]["seed"],
-                ),
-                str(work / "summary.json"),
+                summarize_shard(done=done.location), work.location
             ),
         )
-    summary = shard_summaries.read_summary(work / "summary.json")
+    summary = shard_summaries.read_summary(work)
     _check_counts(generation, manifest, summary)
     return summary
 

@@ -26,6 +26,10 @@ from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 from sicot_tf.pages import pieces
+from sicot_tf.stores import copies
+from sicot_tf.stores import folder as folders
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # Records of a sample: pictures of one class, examples of one split.
 PICTURES_OF_A_CLASS = 6
@@ -33,6 +37,7 @@ EXAMPLES_OF_A_SPLIT = 3
 # Sides in pixels.
 _THUMBNAIL = (96, 96)
 _BATCH_SIZE = 256
+_SUMMARY = "summary.json"
 _FEATURES = {
     name: records.ALL_FEATURES[name]
     for name in (
@@ -59,37 +64,53 @@ class SummarizeShardFn(beam.DoFn):
     """The name of a shard to the summary of its records.
 
     Args:
-        generation: folder of the TFRecord files.
-        is_head: path of a `[num_classes]` bool array (.npy).
-        done: folder that gets `<shard>.done`, its number of records, for
-            each finished shard.
+        generation: folder of the TFRecord files, which may be on a store.
+        is_head: `[num_classes]` bool.
+        done: a folder that this machine sees; gets `<shard>.done`, its number
+            of records, for each finished shard.
         sampled_labels: classes whose training pictures are sampled.
         seed: of the samples.
     """
 
     def __init__(
         self,
-        generation: str,
-        is_head: str,
-        done: str,
+        generation: locations.Location,
+        is_head: np.ndarray,
+        done: locations.Location,
         sampled_labels: Iterable[int],
         seed: int,
     ):
-        self._generation = pathlib.Path(generation)
-        self._is_head_path = is_head
-        self._done = pathlib.Path(done)
+        self._generation = generation
+        self._is_head = is_head
+        self._done = done
         self._sampled_labels = frozenset(sampled_labels)
         self._seed = seed
         self._num_read = Metrics.counter(
             runners.METRICS_NAMESPACE, "records_read"
         )
 
-    def setup(self) -> None:
-        self._is_head = np.load(self._is_head_path)
-
     def process(self, stem: str) -> Iterator[Summary]:
-        split = stem.partition("-")[0]
-        path = self._generation / f"{stem}.tfrecord"
+        name = f"{stem}.tfrecord"
+        with copies.local_files(self._generation, [name]) as folder:
+            counts, samples = self._read(folder / name)
+        num_records = counts["records"][stem.partition("-")[0]]
+        self._num_read.inc(num_records)
+        opening.open_folder(self._done).put(
+            f"{stem}.done", str(num_records).encode()
+        )
+        yield {
+            "counts": dict(counts),
+            "samples": {
+                name: [(order, _sample_row(row)) for order, row in drawn]
+                for name, drawn in samples.items()
+            },
+        }
+
+    def _read(
+        self, path: pathlib.Path
+    ) -> tuple[dict[str, collections.Counter], dict[str, list]]:
+        """Counts and samples of a shard's records."""
+        split = path.name.partition("-")[0]
         counts = collections.defaultdict(collections.Counter)
         samples = collections.defaultdict(list)
         # Buffered: small reads from a network disk are slow.
@@ -105,17 +126,7 @@ class SummarizeShardFn(beam.DoFn):
             _count_scripts(batch["title"], split, counts)
             _count_pictures(batch["image"], split, counts)
             self._sample(batch, split, samples)
-        num_records = counts["records"][split]
-        self._num_read.inc(num_records)
-        # As a whole: whoever watches must not read half a number.
-        files.write_text(self._done / f"{stem}.done", str(num_records))
-        yield {
-            "counts": dict(counts),
-            "samples": {
-                name: [(order, _sample_row(row)) for order, row in drawn]
-                for name, drawn in samples.items()
-            },
-        }
+        return counts, samples
 
     def _count_words(
         self,
@@ -196,9 +207,11 @@ class MergeSummariesFn(beam.CombineFn):
 
 
 class SummarizeShards(beam.PTransform):
-    """Names of shards to one summary, written as JSON to `output`."""
+    """Names of shards to one summary, `summary.json` in the folder `output`."""
 
-    def __init__(self, summarize_shard: SummarizeShardFn, output: str):
+    def __init__(
+        self, summarize_shard: SummarizeShardFn, output: locations.Location
+    ):
         super().__init__()
         self._summarize_shard = summarize_shard
         self._output = output
@@ -214,9 +227,9 @@ class SummarizeShards(beam.PTransform):
         )
 
 
-def read_summary(path: pathlib.Path) -> Summary:
-    """The summary that `SummarizeShards` wrote."""
-    summary = files.read_json(path)
+def read_summary(work: folders.Folder) -> Summary:
+    """The summary that `SummarizeShards` wrote there."""
+    summary = work.get_json(_SUMMARY)
     summary["counts"] = {
         name: collections.Counter(dict(pairs))
         for name, pairs in summary["counts"].items()
@@ -224,14 +237,14 @@ def read_summary(path: pathlib.Path) -> Summary:
     return summary
 
 
-def _write_summary(summary: Summary, path: str) -> None:
+def _write_summary(summary: Summary, output: locations.Location) -> None:
     # Pairs, not objects: JSON would turn the numbers of words into text.
     counts = {
         name: sorted(counter.items())
         for name, counter in sorted(summary["counts"].items())
     }
     content = {"counts": counts, "samples": summary["samples"]}
-    pathlib.Path(path).write_text(json.dumps(content), encoding="utf-8")
+    opening.open_folder(output).put(_SUMMARY, json.dumps(content).encode())
 
 
 def _count_scripts(

@@ -119,7 +119,7 @@ def wanted(**shares: tuple[int, int]) -> generation_cache.Wanted:
     """
 
     def names(manifest: dict[str, Any]) -> set[str]:
-        found = _BESIDE_RECORDS & set(manifest["files"])
+        found = set(_BESIDE_RECORDS)
         for split, (num_workers, worker_index) in shares.items():
             own = _shards(manifest, split)[worker_index::num_workers]
             for name, _ in own:

@@ -72,7 +72,9 @@ def local_generation(
     store = opening.open_folder(source)
     content = store.get(generations.MANIFEST)
     manifest = _parse(content, source)
-    names = sorted(manifest["files"] if wanted is None else wanted(manifest))
+    names = sorted(manifest["files"])
+    if wanted is not None:
+        names = sorted(set(wanted(manifest)).intersection(names))
     is_shared, limit = cache is None, None
     if cache is None:
         cache, limit = cache_room.folder(), cache_room.limit()
@@ -93,11 +95,11 @@ def local_generation(
 
 
 def origin(generation: pathlib.Path) -> locations.Location:
-    """Where a generation was copied from; of any other its absolute path."""
+    """Where a generation was copied from; any other is where it is."""
     path = generation.parent / _ORIGIN
     if path.is_file():
         return path.read_text("utf-8").strip()
-    return generation.resolve()
+    return generation
 
 
 def _parse(content: bytes, source: str) -> dict[str, Any]:

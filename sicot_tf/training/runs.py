@@ -106,7 +106,7 @@ def create(
         "model": config.to_dict(model_config),
         "train": config.to_dict(train_config),
         "dataset": {
-            "path": str(generation_cache.origin(generation)),
+            "path": str(generation_cache.origin(generation.resolve())),
             "generation": generation.name,
             "num_classes": manifest["num_classes"],
             "vocabulary_size": manifest["vocabulary_size"],

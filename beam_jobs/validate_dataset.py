@@ -3,13 +3,12 @@
 How, and what it takes, stands in `beam_jobs.validation.check_generation`.
 """
 
-import pathlib
-
 from beam_jobs.pipelines import flags
 from beam_jobs.validation import table
 from sicot_tf import command_line
-from sicot_tf import files
-from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _EPILOG = """\
 checks
@@ -20,6 +19,7 @@ exit code: 0 all is well, 1 something is wrong, 2 there is nothing to check
 examples:
   python -m beam_jobs.validate_dataset dataset --num_processes 2
   python -m beam_jobs.validate_dataset dataset --images --output report.json
+  python -m beam_jobs.validate_dataset s3://bucket/dataset
 """
 
 
@@ -27,7 +27,7 @@ examples:
 def main(argv: list[str] | None = None) -> None:
     """Prints a table of the checks; exit code 1 if something is wrong."""
     arguments, pipeline_options = flags.parse(_make_parser(), argv)
-    generation = generations.resolve_generation(arguments.dataset)
+    generation = publishing.resolve_generation(arguments.dataset)
     command_line.import_tensorflow()
     from beam_jobs.validation import check_generation
 
@@ -35,7 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         generation, pipeline_options, decode_images=arguments.images
     )
     if arguments.output:
-        files.write_json(arguments.output, report)
+        place = opening.open_folder(locations.parent(arguments.output))
+        place.put_json(locations.name(arguments.output), report)
     table.print_report(report)
     if arguments.output:
         print(f"Report: {arguments.output}")
@@ -64,7 +65,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "dataset",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="DIR",
         help="a data set (its newest generation) or a generation",
     )
@@ -73,7 +74,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="also write what was found as JSON",
     )

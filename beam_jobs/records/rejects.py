@@ -13,9 +13,9 @@ from typing import Any
 from beam_jobs.records import raw_records
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.stores import copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
-from sicot_tf.stores import copies
 
 _MAX_EXAMPLES = 2
 

@@ -8,6 +8,7 @@ import concurrent.futures
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -127,18 +128,21 @@ def check_other_files(
     generation: pathlib.Path,
     manifest: dict[str, Any],
     stems: list[str],
+    shards: Iterable[str],
     findings: Findings,
 ) -> None:
-    """The files that are no shards, and shards that nobody knows of."""
+    """The files that are no shards, and shards that nobody knows of.
+
+    Args:
+        shards: the names of the files of shards that are there.
+    """
     of_shards = {
         f"{stem}{ending}"
         for stem in stems
         for ending in (".tfrecord", ".offsets.npy")
     }
-    for pattern in ("*.tfrecord", "*.offsets.npy"):
-        for path in sorted(generation.glob(pattern)):
-            if path.name not in of_shards:
-                findings.add("files", f"{path.name} is not in the manifest")
+    for name in sorted(set(shards) - of_shards):
+        findings.add("files", f"{name} is not in the manifest")
 
     def check(name: str) -> Findings:
         own = Findings()

@@ -4,9 +4,11 @@
     record, on disk -> checks over all shards (DuckDB, out of core) -> table
 
 A worker holds a batch of records, the classes, the vocabulary and a shard's
-offsets. The facts (about 75 bytes a record) lie in the folder for temporary
-files (TMPDIR), which on a cluster all workers have to see. DuckDB holds 1 GB
-of them at most and spills what is more to the same place.
+offsets; of a generation on a store it copies a shard at a time. The facts
+(about 75 bytes a record) lie in the folder for temporary files (TMPDIR), which
+on a cluster all workers have to see; beside a generation on a store they go
+through a hidden folder there. DuckDB holds 1 GB of them at most and spills
+what is more to the folder for temporary files.
 """
 
 import collections
@@ -19,6 +21,7 @@ import duckdb
 import numpy as np
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.pipelines import meeting_place
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
@@ -30,13 +33,16 @@ from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
-from sicot_tf.stores import local_folder
+from sicot_tf.stores import copies
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _MEMORY_MEGABYTES = 1000
+_OF_SHARDS = (".tfrecord", ".offsets.npy")
 
 
 def validate(
-    generation: pathlib.Path,
+    source: locations.Location,
     pipeline_options: beam_options.PipelineOptions,
     *,
     decode_images: bool = False,
@@ -44,7 +50,7 @@ def validate(
     """Checks a generation; changes nothing in it.
 
     Args:
-        generation: its folder.
+        source: its folder, here or on a store.
         pipeline_options: from `runners.make_pipeline_options`.
         decode_images: decodes every picture whole, not its header only.
 
@@ -56,28 +62,35 @@ def validate(
     findings = check_files.Findings()
     skipped: dict[str, str] = {}
     num_records = 0
-    manifest = _read_manifest(generation, findings)
-    if manifest is None:
-        for check in list(table.CHECKS)[1:]:
-            skipped[check] = "there is no manifest to go by"
-    else:
-        if manifest["config"].get("duplicates") == "keep":
-            skipped["overlap"] = "it was built with --duplicates keep"
-        with (
-            tempfile.TemporaryDirectory(prefix="validate_dataset_") as folder,
-            parquet_tables.plain_name(pathlib.Path(folder)) as work,
-        ):
-            num_records = _check(
-                generation,
-                manifest,
-                work,
-                pipeline_options,
-                decode_images,
-                findings,
-                skipped,
-            )
+    names = [
+        entry.key for entry in opening.open_folder(source).list(is_deep=False)
+    ]
+    shards = [name for name in names if name.endswith(_OF_SHARDS)]
+    with copies.local_files(source, sorted({*names} - {*shards})) as generation:
+        manifest = _read_manifest(generation, findings)
+        if manifest is None:
+            for check in list(table.CHECKS)[1:]:
+                skipped[check] = "there is no manifest to go by"
+        else:
+            if manifest["config"].get("duplicates") == "keep":
+                skipped["overlap"] = "it was built with --duplicates keep"
+            with (
+                tempfile.TemporaryDirectory(
+                    prefix="validate_dataset_"
+                ) as folder,
+                parquet_tables.plain_name(pathlib.Path(folder)) as work,
+            ):
+                check_files.check_other_files(
+                    generation, manifest, _stems(manifest), shards, findings
+                )
+                _check_shards(
+                    *(source, manifest, work, pipeline_options, decode_images)
+                )
+                num_records = _check(
+                    *(generation, manifest, work, findings, skipped)
+                )
     return {
-        "generation": generation.name,
+        "generation": locations.name(source),
         "ok": not findings.counts,
         "records": num_records,
         "checks": {
@@ -109,39 +122,56 @@ def _read_manifest(
     return manifest
 
 
-def _check(
-    generation: pathlib.Path,
-    manifest: dict[str, Any],
-    work: pathlib.Path,
-    pipeline_options: beam_options.PipelineOptions,
-    decode_images: bool,
-    findings: check_files.Findings,
-    skipped: dict[str, str],
-) -> int:
-    """All checks but that of the manifest; returns the records read."""
-    stems = [
+def _stems(manifest: dict[str, Any]) -> list[str]:
+    return [
         stem
         for split in records.SPLITS
         for stem in sorted(manifest["splits"][split]["shards"])
     ]
-    check_files.check_other_files(generation, manifest, stems, findings)
+
+
+def _check_shards(
+    source: locations.Location,
+    manifest: dict[str, Any],
+    work: pathlib.Path,
+    pipeline_options: beam_options.PipelineOptions,
+    decode_images: bool,
+) -> None:
+    """The facts of all shards, and what is wrong with each, in work/facts."""
+    if not locations.is_remote(source):
+        source = source.absolute()  # Workers have other working folders.
+    stems = _stems(manifest)
+    (work / "facts").mkdir()
+    with meeting_place.meeting_place(
+        work / "facts", locations.parent(source), pipeline_options
+    ) as facts:
+        with progress.watch(
+            "Shards",
+            facts,
+            "*.json",
+            total=len(stems),
+            count=lambda _: {"done": 1},
+            unit="shards",
+        ):
+            runners.run_each(
+                pipeline_options,
+                stems,
+                check_shards.CheckShards(source, facts.location, decode_images),
+            )
+        if locations.is_remote(facts.location):
+            for entry in facts.list():
+                facts.download(entry.key, work / "facts" / entry.key)
+
+
+def _check(
+    generation: pathlib.Path,
+    manifest: dict[str, Any],
+    work: pathlib.Path,
+    findings: check_files.Findings,
+    skipped: dict[str, str],
+) -> int:
+    """The checks over all shards; returns the records read."""
     facts = work / "facts"
-    facts.mkdir()
-    with progress.watch(
-        "Shards",
-        local_folder.LocalFolder(facts),
-        "*.json",
-        total=len(stems),
-        count=lambda _: {"done": 1},
-        unit="shards",
-    ):
-        runners.run_each(
-            pipeline_options,
-            stems,
-            check_shards.CheckShards(
-                str(generation.absolute()), str(facts), decode_images
-            ),
-        )
     num_records = _merge_shards(facts, manifest, findings)
     classes = check_files.read_classes(generation / "classes.jsonl", findings)
     with duckdb.connect(
@@ -151,7 +181,7 @@ def _check(
             "preserve_insertion_order": "false",
         }
     ) as database:
-        if stems:
+        if _stems(manifest):
             content = parquet_tables.read_parquet(work / "facts", "*.parquet")
             database.execute(f"create view facts as select * from {content}")
             _check_record_ids(database, findings)

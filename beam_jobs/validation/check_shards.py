@@ -21,10 +21,13 @@ import tensorflow as tf
 
 from beam_jobs.validation import check_files
 from beam_jobs.validation import check_records
-from sicot_tf import files
 from sicot_tf.data import dataset
+from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
+from sicot_tf.stores import copies
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # Examples with their pictures in memory at a time; facts written at a time.
 _BATCH = 64
@@ -48,42 +51,56 @@ FACTS_SCHEMA = pa.schema(
 
 
 class CheckShardFn(beam.DoFn):
-    """The stem of a shard to `<stem>.parquet` and `<stem>.json`.
+    """The stem of a shard to `<stem>.parquet` and `<stem>.json` of a folder.
 
     The first has the facts of each record, the second, written last, the
     number of `records`, of `titles_without_words`, and the findings. Yields
     nothing.
     """
 
-    def __init__(self, generation: str, facts_folder: str, decode_images: bool):
-        self._generation = pathlib.Path(generation)
-        self._facts_folder = pathlib.Path(facts_folder)
+    def __init__(
+        self,
+        generation: locations.Location,
+        facts: locations.Location,
+        decode_images: bool,
+    ):
+        self._generation = generation
+        self._facts = facts
         self._decode_images = decode_images
 
     def setup(self) -> None:
         # The checks over all shards tell what is wrong with these.
         ignored = check_files.Findings()
-        self._manifest = dataset.read_manifest(self._generation)
-        self._sku_ids = check_files.read_classes(
-            self._generation / "classes.jsonl", ignored
-        ).sku_ids
-        vocabulary = check_files.read_vocabulary(
-            self._generation / "vocabulary.txt", ignored
-        )
+        names = (generations.MANIFEST, "classes.jsonl", "vocabulary.txt")
+        with copies.local_files(self._generation, names) as folder:
+            self._manifest = dataset.read_manifest(folder)
+            self._sku_ids = check_files.read_classes(
+                folder / "classes.jsonl", ignored
+            ).sku_ids
+            vocabulary = check_files.read_vocabulary(
+                folder / "vocabulary.txt", ignored
+            )
         first = records.PADDING_ID + 1
         self._word_ids = {word: i for i, word in enumerate(vocabulary, first)}
 
     def process(self, stem: str) -> Iterator[None]:
         findings = check_files.Findings()
         summary = {"records": 0, "titles_without_words": 0}
-        facts_path = self._facts_folder / f"{stem}.parquet"
-        with pq.ParquetWriter(facts_path, FACTS_SCHEMA) as facts:
-            try:
-                self._check_shard(stem, facts, summary, findings)
-            except OSError as error:  # A bad disk is what we look for.
-                findings.add("files", f"{stem} can't be read: {error}")
-        files.write_json(
-            facts_path.with_suffix(".json"),
+        store = opening.open_folder(self._facts)
+        names = (f"{stem}.tfrecord", f"{stem}.offsets.npy")
+        with (
+            copies.local_files(self._generation, names) as folder,
+            store.scratch() as scratch,
+        ):
+            path = scratch / f"{stem}.parquet"
+            with pq.ParquetWriter(path, FACTS_SCHEMA) as facts:
+                try:
+                    self._check_shard(folder, stem, facts, summary, findings)
+                except OSError as error:  # A bad disk is what we look for.
+                    findings.add("files", f"{stem} can't be read: {error}")
+            store.upload(path, path.name)
+        store.put_json(
+            f"{stem}.json",
             {
                 **summary,
                 "counts": findings.counts,
@@ -94,20 +111,19 @@ class CheckShardFn(beam.DoFn):
 
     def _check_shard(
         self,
+        folder: pathlib.Path,
         stem: str,
         facts: pq.ParquetWriter,
         summary: dict[str, int],
         findings: check_files.Findings,
     ) -> None:
         name = f"{stem}.offsets.npy"
-        check_files.check_file(self._generation, name, self._manifest, findings)
-        expected_offsets = _read_offsets(self._generation / name)
+        check_files.check_file(folder, name, self._manifest, findings)
+        expected_offsets = _read_offsets(folder / name)
         name = f"{stem}.tfrecord"
-        if not check_files.check_file(
-            self._generation, name, self._manifest, findings
-        ):
+        if not check_files.check_file(folder, name, self._manifest, findings):
             return
-        found = _read_records(self._generation / name, expected_offsets)
+        found = _read_records(folder / name, expected_offsets)
         offsets: list[int] = []
         table: list[dict[str, Any]] = []
         while batch := list(itertools.islice(found, _BATCH)):
@@ -289,11 +305,14 @@ def _parse(examples: Sequence[bytes]) -> list[dict[str, Any] | str]:
 class CheckShards(beam.PTransform):
     """Stems of shards to their facts and findings, as files of a folder."""
 
-    def __init__(self, generation: str, facts_folder: str, decode_images: bool):
+    def __init__(
+        self,
+        generation: locations.Location,
+        facts: locations.Location,
+        decode_images: bool,
+    ):
         super().__init__()
-        self._check_shard = CheckShardFn(
-            generation, facts_folder, decode_images
-        )
+        self._check_shard = CheckShardFn(generation, facts, decode_images)
 
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
         return (

@@ -1,21 +1,27 @@
 """Tests of `replay_rejects`: from the rejects back to a record file."""
 
 import contextlib
+import hashlib
 import io
 import json
+import os
 import pathlib
 import shlex
 import shutil
 import tempfile
 import unittest
+from unittest import mock
 
 import PIL.Image
 
 from beam_jobs import build_dataset
 from beam_jobs import replay_rejects
 from beam_jobs.records import rejects
+from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
+from sicot_tf.stores import opening
 from tests.helpers import mistakes
+from tests.helpers import object_stores
 
 
 def _line(record, reason="missing_image", number=1, **others):
@@ -122,6 +128,40 @@ class ReplayRejectsTest(unittest.TestCase):
             *("--output", self._again),
         )
         self.assertEqual(self._written(), records[:2])
+
+    def test_on_a_store(self):
+        """If it fails, rejects on a store have to be copied by hand."""
+        generation = self._generation(
+            [_line({"record_id": "1", "image": "a.jpg"})],
+            {"shop.jsonl": "s3://shop/may"},
+        )
+        manifest = json.loads((generation / generations.MANIFEST).read_text())
+        lines = (generation / "rejects.jsonl").read_bytes()
+        manifest["files"] = {
+            "rejects.jsonl": {
+                "bytes": len(lines),
+                "sha256": hashlib.sha256(lines).hexdigest(),
+            }
+        }
+        (generation / generations.MANIFEST).write_text(json.dumps(manifest))
+        cache = {"SICOT_TF_CACHE": str(self._folder / "cache")}
+        with (
+            object_stores.s3_bucket() as bucket,
+            mock.patch.dict(os.environ, cache),
+            mock.patch.object(generation_cache, "_in_use", {}),
+        ):
+            url = f"{bucket}/data/{generation.name}"
+            object_stores.upload_folder(generation, url)
+            printed = self._run(url, "--output", f"{bucket}/again.jsonl")
+            written = opening.open_folder(bucket).get("again.jsonl")
+            with mistakes.assert_told(self, "which is there"):
+                self._run(url, "--output", f"{bucket}/again.jsonl")
+        self.assertIn(f"{url}: 1 rejects", printed)
+        self.assertIn(f"--output {bucket}/again.dataset", printed)
+        self.assertEqual(
+            json.loads(written),
+            {"record_id": "1", "image": "s3://shop/may/a.jpg"},
+        )
 
     def test_table_and_lines_that_are_no_records(self):
         """If it fails, rejects disappear without a word."""

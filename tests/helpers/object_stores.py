@@ -9,6 +9,7 @@ Processes that a test starts inherit the environment.
 import contextlib
 import logging
 import os
+import pathlib
 import secrets
 from collections.abc import Iterator
 from unittest import mock
@@ -104,6 +105,14 @@ def gcs_bucket() -> Iterator[str]:
     _skip_without(servers.FAKE_GCS)
     with servers.gcs() as server, environment(**server.environment):
         yield server.url
+
+
+def upload_folder(folder: pathlib.Path, url: str) -> None:
+    """Copies all files of a folder, with those of its folders, to a store."""
+    store = opening.open_folder(url)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.put(path.relative_to(folder).as_posix(), path.read_bytes())
 
 
 def _skip_without(program: tuple[str, str]) -> None:

@@ -5,9 +5,11 @@ import csv
 import hashlib
 import io
 import json
+import os
 import pathlib
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from unittest import mock
 
 import mlcroissant
 import numpy as np
@@ -17,10 +19,13 @@ from PIL import Image
 from beam_jobs import dataset_statistics
 from beam_jobs.statistics import long_tail
 from beam_jobs.statistics import shard_summaries
+from sicot_tf.data import generation_cache
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.stores import opening
 from tests.helpers import html_pages
 from tests.helpers import mistakes
+from tests.helpers import object_stores
 from tests.helpers import tiny_road
 
 _VOCABULARY = ["red", "包邮", "bag", "shoe", "hat"]
@@ -386,6 +391,33 @@ class DatasetStatisticsTest(tf.test.TestCase):
                 [path.name for path in generation.parent.iterdir()],
                 ["LATEST", "cut"],
             )
+
+    def test_on_a_store(self):
+        """Breaks if a store's data set has other statistics than a disk's."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            object_stores.s3_bucket() as bucket,
+            mock.patch.dict(os.environ, {"SICOT_TF_CACHE": folder}),
+            mock.patch.object(generation_cache, "_in_use", {}),
+        ):
+            url = f"{bucket}/dataset/{self.generation.name}"
+            object_stores.upload_folder(self.generation, url)
+            store = opening.open_folder(
+                f"{bucket}/dataset/statistics-{self.generation.name}"
+            )
+            for _ in range(2):  # The second replaces the first.
+                dataset_statistics.main(["--dataset", url])
+                self.assertEqual(
+                    {each.key for each in store.list()},
+                    {path.name for path in self.output.iterdir()},
+                )
+                store.put("old.svg", b"")
+            for name in ("statistics.json", "statistics.html", "croissant.json"):
+                self.assertEqual(
+                    store.get(name), (self.output / name).read_bytes(), name
+                )
+            # Shards are read where they lie.
+            self.assertEmpty([*pathlib.Path(folder).rglob("*.tfrecord")])
 
     def test_croissant(self):
         """Breaks if other tools can't read the description, or the files."""

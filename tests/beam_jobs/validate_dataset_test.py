@@ -17,6 +17,8 @@ from beam_jobs.validation import check_generation
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.stores import opening
+from tests.helpers import object_stores
 
 _WORDS = ["red", "bag", "hat"]
 
@@ -442,6 +444,48 @@ class ValidateDatasetTest(tf.test.TestCase):
             with self.assertRaises(SystemExit) as caught:
                 run(self._folder / "absent")
         self.assertEqual(caught.exception.code, 2)
+
+
+class OnStoreTest(tf.test.TestCase):
+    def test_on_a_store(self):
+        """Breaks if a store's data set can't be checked without a copy."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            object_stores.s3_bucket() as bucket,
+        ):
+            generation = pathlib.Path(folder) / "g"
+            _write(generation, _content())
+            url = f"{bucket}/data/g"
+            object_stores.upload_folder(generation, url)
+            store = opening.open_folder(url)
+            report = f"{bucket}/reports/first.json"
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                validate_dataset.main([url, "--output", report])
+            self.assertIn(f"{url} is as its manifest", printed.getvalue())
+            reports = opening.open_folder(f"{bucket}/reports")
+            self.assertEqual(reports.get_json("first.json")["records"], 6)
+            # A shard that is cut, a file that is lost, and one too many.
+            store.put("val-00000-of-00001.tfrecord", b"cut")
+            store.delete("vocabulary.json")
+            store.put("val-00007-of-00001.tfrecord", b"")
+            with (
+                contextlib.redirect_stdout(io.StringIO()) as printed,
+                self.assertRaises(SystemExit) as end,
+            ):
+                validate_dataset.main([url])
+            self.assertEqual(end.exception.code, 1)
+            for told in (
+                "val-00000-of-00001.tfrecord has 3 bytes",
+                "vocabulary.json is missing",
+                "val-00007-of-00001.tfrecord is not in the manifest",
+            ):
+                self.assertIn(told, printed.getvalue())
+            # Nothing of the checks is left there.
+            keys = {each.key for each in opening.open_folder(bucket).list()}
+            self.assertEqual(
+                {key for key in keys if not key.startswith("data/g/")},
+                {"reports/first.json"},
+            )
 
 
 if __name__ == "__main__":

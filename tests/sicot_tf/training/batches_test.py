@@ -1,6 +1,9 @@
 """What is known of all records is what the batches hold."""
 
 import dataclasses
+import json
+import os
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -55,6 +58,38 @@ class AnnotationsTest(tf.test.TestCase):
                 ),
             )
         self.assertNotEqual(*titles)
+
+
+class WantedTest(tf.test.TestCase):
+    def test_own_files(self):
+        """Breaks if a worker of --order files copies what others read."""
+        shards = {"train": {"train-a": 5, "train-b": 0, "train-c": 3}}
+        shards["val"] = {"val-a": 2}
+        manifest = {
+            "splits": {name: {"shards": each} for name, each in shards.items()}
+        }
+        addresses = ["127.0.0.1:1", "127.0.0.1:2"]
+        second = {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": 1},
+        }
+        with mock.patch.dict(os.environ, {"TF_CONFIG": json.dumps(second)}):
+            files, exact = (
+                Batches.wanted(dataclasses.replace(_TRAIN, order=order))
+                for order in ("files", "exact")
+            )
+            found = files(manifest), exact(manifest)
+        # Of the files that are not empty, the second.
+        own, others = {"train-c.tfrecord"}, {"train-a.tfrecord"}
+        self.assertEqual(
+            [
+                {name for name in each if name.endswith(".tfrecord")}
+                for each in found
+            ],
+            [own | {"val-a.tfrecord"}, own | others | {"val-a.tfrecord"}],
+        )
+        self.assertIn("train-c.offsets.npy", found[0])
+        self.assertIn("classes.jsonl", found[0])
 
 
 if __name__ == "__main__":

@@ -400,11 +400,9 @@ class DatasetStatisticsTest(tf.test.TestCase):
             mock.patch.dict(os.environ, {"SICOT_TF_CACHE": folder}),
             mock.patch.object(generation_cache, "_in_use", {}),
         ):
-            url = f"{bucket}/dataset/{self.generation.name}"
-            object_stores.upload_folder(self.generation, url)
-            store = opening.open_folder(
-                f"{bucket}/dataset/statistics-{self.generation.name}"
-            )
+            url = f"{bucket}/dataset/abc"
+            object_stores.upload_folder(self.dataset / "abc", url)
+            store = opening.open_folder(f"{bucket}/dataset/statistics-abc")
             for _ in range(2):  # The second replaces the first.
                 dataset_statistics.main(["--dataset", url])
                 self.assertEqual(
@@ -412,7 +410,11 @@ class DatasetStatisticsTest(tf.test.TestCase):
                     {path.name for path in self.output.iterdir()},
                 )
                 store.put("old.svg", b"")
-            for name in ("statistics.json", "statistics.html", "croissant.json"):
+            for name in (
+                "statistics.json",
+                "statistics.html",
+                "croissant.json",
+            ):
                 self.assertEqual(
                     store.get(name), (self.output / name).read_bytes(), name
                 )

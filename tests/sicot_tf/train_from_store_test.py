@@ -54,10 +54,11 @@ class TrainFromStoreTest(tf.test.TestCase):
     def test_trained_evaluated_explained(self):
         """Breaks if a run needs its data set on a disk, or reads test files."""
         run_dir = self.folder / "runs" / "a"
-        tiny_road.run_command(
-            "sicot_tf.train",
-            *("--dataset", self.dataset, "--run_dir", run_dir),
-            *("--epochs", 1, *tiny_road.TRAIN_FLAGS),
+        train.main(
+            [
+                *("--dataset", self.dataset, "--run_dir", str(run_dir)),
+                *("--epochs", "1", *tiny_road.TRAIN_FLAGS),
+            ]
         )
         self.assertEqual(_shards(self.cache), {"train", "val"})
         found = runs.load(run_dir).dataset

@@ -6,7 +6,6 @@ The road of a record, and what a generation is named by, stand in
 
 import argparse
 import logging
-import pathlib
 import shlex
 from typing import Any
 
@@ -16,6 +15,7 @@ from beam_jobs.pipelines import flags
 from beam_jobs.records import reject_reasons
 from sicot_tf import command_line
 from sicot_tf import config
+from sicot_tf.stores import locations
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     command_line.import_tensorflow()
     from beam_jobs.dataset import build
-    from sicot_tf.data import dataset
+    from sicot_tf.data import generations
+    from sicot_tf.stores import opening
 
     generation = build.build(
         inputs.Inputs(
@@ -61,9 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         part_records=arguments.part_records,
         memory_megabytes=arguments.memory_megabytes,
     )
-    _print_results(
-        generation, dataset.read_manifest(generation), arguments.output
-    )
+    manifest = opening.open_folder(generation).get_json(generations.MANIFEST)
+    _print_results(generation, manifest, arguments.output)
 
 
 def _make_parser() -> command_line.ArgumentParser:
@@ -77,14 +77,15 @@ def _make_parser() -> command_line.ArgumentParser:
         nargs="+",
         required=True,
         metavar="RECORDS",
-        help="record files: paths or globs",
+        help="record files: paths or globs, also s3:// and gs://",
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="DIR",
-        help="folder of the generations; DIR/LATEST names the newest",
+        help="folder of the generations, a path or s3:// or gs://; "
+        "DIR/LATEST names the newest",
     )
     parser.add_argument(
         "--preset", choices=sorted(config.PRESETS), default="demo"
@@ -113,21 +114,21 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
     """What is read beside the record files."""
     parser.add_argument(
         "--frozen_test",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="record ids, one a line, that are in the test set whatever their "
         "hash says",
     )
     parser.add_argument(
         "--keep_labels",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="DIR",
         help="an older data set: its classes keep their labels, new ones come "
         "behind them",
     )
     parser.add_argument(
         "--word_vectors",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="take these instead of training word2vec: word2vec text or "
         "binary, GloVe, fastText .vec, also .gz and .bz2",
@@ -135,7 +136,9 @@ def _add_extras(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_results(
-    generation: pathlib.Path, manifest: dict[str, Any], output: pathlib.Path
+    generation: locations.Location,
+    manifest: dict[str, Any],
+    output: locations.Location,
 ) -> None:
     report.print_counts(manifest)
     for warning in report.warnings(manifest):

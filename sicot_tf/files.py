@@ -167,6 +167,11 @@ def sha256(path: pathlib.Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def describe(path: pathlib.Path | str) -> dict[str, Any]:
+    """What a manifest says of a file: its `bytes` and `sha256`."""
+    return {"bytes": os.path.getsize(path), "sha256": sha256(path)}
+
+
 def text_sha256(text: str) -> str:
     """SHA-256 of a text as UTF-8, in hex; what UTF-8 can't hold counts as ?."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -1,23 +1,23 @@
 """Builds a dataset generation from raw records.
 
-    record files -> survey: parts of rows
+    record files -> SurveyRecords (Beam): ranges of files to tables of rows
         -> StoreRecords (Beam): pictures, words and facts, part by part
         -> Resolver (DuckDB): duplicates, splits, vocabulary, labels, shards
         -> WriteShards (Beam) -> DIR/<generation>/, DIR/LATEST
 
 A generation is named by a hash of all that shapes it: settings, record files,
 pictures, library versions. Equal input gives equal bytes, whatever the number
-of workers and parts; only `run.json` differs. A killed build goes on with the
-first part or shard that it has not finished.
+of workers and parts and wherever DIR is; only `run.json` differs. A killed
+build goes on with the first part or shard that it has not finished.
 """
 
+import contextlib
 import functools
 import logging
-import os
 import pathlib
 import posixpath
+import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 
@@ -28,12 +28,17 @@ from beam_jobs.dataset.inputs import PART_RECORDS
 from beam_jobs.dataset.inputs import Inputs
 from beam_jobs.pipelines import runners
 from beam_jobs.records import id_lists
+from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
 from beam_jobs.words import word_vectors
 from sicot_tf import config
 from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import local_copies
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _log = logging.getLogger(__name__)
 
@@ -43,13 +48,13 @@ _LEAST_MEGABYTES = 64
 
 def build(
     inputs: Inputs,
-    output: pathlib.Path,
+    output: locations.Location,
     dataset_config: config.DatasetConfig,
     pipeline_options: beam_options.PipelineOptions,
     *,
     part_records: int = PART_RECORDS,
     memory_megabytes: int = MEMORY_MEGABYTES,
-) -> pathlib.Path:
+) -> locations.Location:
     """Builds a generation in `output` and points `output/LATEST` to it.
 
     What is there already is not built again, an interrupted build goes on
@@ -57,14 +62,14 @@ def build(
 
     Args:
         output: folder of the generations.
-        pipeline_options: for both pipelines, from
+        pipeline_options: for all pipelines, from
             `runners.make_pipeline_options`.
         part_records: records a worker takes at a time.
         memory_megabytes: what the stage over all records may take before it
             spills to the disk.
 
     Returns:
-        The folder of the generation.
+        Where the generation is.
 
     Raises:
         ValueError: if a setting is out of range, a record file is missing or
@@ -72,143 +77,120 @@ def build(
     """
     _check_settings(dataset_config, part_records, memory_megabytes)
     found = record_files.find_record_files(inputs.record_files)
-    extras = _read_extras(inputs, found)
-    measures: dict[str, dict[str, float]] = {}
-    generations.remove_abandoned(output, "survey-*")
-    with generations.work_folder(output, f"survey-{os.getpid()}") as spool:
-        rows = spool / "rows"
-        survey = _survey(found, dataset_config, rows, part_records, measures)
-        shaping = identity.identify(dataset_config, survey, extras)
-        # Pictures are told apart by size and time here, by content later.
-        asked = {**shaping, "images": survey.images_sha256}
-        finished = identity.find_finished(output, asked)
-        if finished:
-            _log.info("%s is already built", finished)
-            _point_latest(finished)
-            return finished
-        request = identity.name(asked)
-        name = f"{request}-{part_records}"
-        with (
-            generations.work_folder(output, name) as work,
-            runners.local_processes(pipeline_options) as processes,
-        ):
-            if not (work / "rows").exists():
-                rows.rename(work / "rows")
-            run_each = functools.partial(
-                runners.run_each, pipeline_options, processes=processes
-            )
-            stages = build_stages.BuildStages(
-                work, survey, extras, dataset_config, run_each, measures
-            )
-            return _run(stages, output, shaping, request, memory_megabytes)
-
-
-def _survey(
-    found: Sequence[record_files.RecordFile],
-    dataset_config: config.DatasetConfig,
-    rows: pathlib.Path,
-    part_records: int,
-    measures: dict[str, dict[str, float]],
-) -> record_files.Survey:
-    rows.mkdir()
-    with build_stages.stage("survey", measures):
-        survey = record_files.survey(
-            found,
-            dataset_config.title_field,
-            rows,
-            part_records=part_records,
-            encoding=dataset_config.encoding,
+    record_files.check_encodings(
+        found,
+        dataset_config.encoding,
+        raw_records.known_fields(dataset_config.title_field),
+    )
+    with contextlib.ExitStack() as stack:
+        extras = _read_extras(inputs, stack)
+        states = [
+            {"name": each.name, "state": record_files.state(each.path)}
+            for each in found
+        ]
+        name = identity.name(identity.identify(dataset_config, states, extras))
+        work = stack.enter_context(
+            publishing.work_folder(output, f"{name}-{part_records}")
         )
-    if not survey.num_records:
-        raise ValueError(
-            f"Expected records, found none in "
-            f"{', '.join(file.path for file in found)}."
+        processes = stack.enter_context(
+            runners.local_processes(pipeline_options)
         )
-    _log.info("%s records, %d file(s)", f"{survey.num_records:,}", len(found))
-    return survey
+        stages = build_stages.BuildStages(
+            work,
+            stack.enter_context(work.scratch()),
+            extras,
+            dataset_config,
+            functools.partial(
+                runners.sum_each, pipeline_options, processes=processes
+            ),
+        )
+        generation = _run(stages, found, output, part_records, memory_megabytes)
+    _point_latest(output, generation)
+    return locations.join(output, generation)
 
 
 def _run(
     stages: build_stages.BuildStages,
-    output: pathlib.Path,
-    shaping: dict[str, Any],
-    request: str,
+    found: Sequence[record_files.RecordFile],
+    output: locations.Location,
+    part_records: int,
     memory_megabytes: int,
-) -> pathlib.Path:
-    """All stages; returns the generation, published."""
-    stages.store_records()
-    shaping = {**shaping, "images_sha256": stages.images_sha256()}
-    generation = output / identity.name(shaping)
-    if generation.exists():
-        _log.info("%s is built, from equal pictures", generation)
-        generations.check_complete(generation)
-        _point_latest(generation)
-        return generation
-    facts = stages.make_generation(memory_megabytes)
-    finished = stages.work / "generation"
-    _write_reports(
-        finished,
-        {**shaping, **facts},
-        {
-            "request": request,
-            "record_folders": stages.extras.record_folders,
-            "stages": stages.measures,
-            "beam_counters": stages.counters,
-        },
+) -> str:
+    """All stages; the name of the generation, published."""
+    stages.survey(found, part_records)
+    record_inputs = [
+        {"name": each.name, "sha256": stages.counts["files"][each.name]}
+        for each in found
+    ]
+    shaping = identity.identify(
+        stages.dataset_config, record_inputs, stages.extras
     )
-    generations.publish(finished, generation)
-    _point_latest(generation)
+    # Pictures are told apart by size and time here, by content later.
+    asked = {**shaping, "images": stages.counts["images"]}
+    request = identity.name(asked)
+    place = opening.open_folder(output)
+    finished = identity.find_finished(place, request)
+    if finished:
+        _log.info("%s is already built", finished)
+        return finished
+    stages.store_records(part_records)
+    shaping = {**shaping, "images_sha256": stages.images_sha256}
+    generation = identity.name(shaping)
+    if identity.is_built(place, generation):
+        _log.info("%s is built, from equal pictures", generation)
+    else:
+        result = publishing.result_folder(output, stages.work, generation)
+        facts = stages.make_generation(result, memory_megabytes)
+        folders = {each.name: posixpath.dirname(each.path) for each in found}
+        # What no two runs have in common stands beside the manifest.
+        result.put_json(
+            generations.RUN,
+            {
+                "request": request,
+                "record_folders": folders,
+                "stages": stages.measures,
+                "beam_counters": stages.counters,
+                **runners.describe_machine(),
+            },
+        )
+        publishing.publish(output, result, generation, {**shaping, **facts})
+    identity.remember(place, request, generation)
     return generation
 
 
-def _point_latest(generation: pathlib.Path) -> None:
+def _point_latest(output: locations.Location, generation: str) -> None:
     """Points LATEST to it, but not from records to none."""
-    pointer = generation.with_name(generations.LATEST)
-    if num_training_records(generation) or not pointer.exists():
-        generations.point_latest(generation)
-
-
-def num_training_records(generation: pathlib.Path) -> int:
-    """How many records there are to train on, by the manifest."""
-    return dataset.read_manifest(generation)["counts"]["written"]["train"]
-
-
-def _write_reports(
-    generation: pathlib.Path, manifest: dict[str, Any], run: dict[str, Any]
-) -> None:
-    """Writes the manifest, and beside it what no two runs have in common."""
-    files.write_json(generation / generations.MANIFEST, manifest)
-    files.write_json(
-        generation / generations.RUN, run | runners.describe_machine()
-    )
+    place = opening.open_folder(output)
+    manifest = place.get_json(f"{generation}/{generations.MANIFEST}")
+    num_records = manifest["counts"]["written"]["train"]
+    if num_records or not place.exists(generations.LATEST):
+        publishing.point_latest(output, generation)
 
 
 # === Inputs beside the record files ===
 
 
 def _read_extras(
-    inputs: Inputs, found: Sequence[record_files.RecordFile]
+    inputs: Inputs, stack: contextlib.ExitStack
 ) -> build_stages.Extras:
+    scratch = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
     digests = {}
-    frozen_test, kept_labels = None, []
+    frozen_test, kept_labels, vectors = None, [], None
     if inputs.frozen_test:
-        frozen_test = id_lists.read(inputs.frozen_test)
+        path = local_copies.local_file(inputs.frozen_test, scratch)
+        frozen_test = id_lists.read(path)
         digests["frozen_test_sha256"] = _sha256(sorted(frozen_test.ids))
     if inputs.keep_labels:
-        kept_labels = [
-            row["sku_id"]
-            for row in dataset.iterate_classes(
-                generations.resolve_generation(inputs.keep_labels)
-                / "classes.jsonl"
-            )
-        ]
+        kept = publishing.resolve_generation(inputs.keep_labels)
+        path = local_copies.local_file(
+            locations.join(kept, "classes.jsonl"), scratch
+        )
+        kept_labels = [row["sku_id"] for row in dataset.iterate_classes(path)]
         digests["kept_labels_sha256"] = _sha256(kept_labels)
     if inputs.word_vectors:
-        digests["word_vectors_sha256"] = files.sha256(inputs.word_vectors)
-    folders = {each.name: posixpath.dirname(each.path) for each in found}
-    return build_stages.Extras(
-        frozen_test, kept_labels, inputs.word_vectors, folders, digests
-    )
+        vectors = local_copies.local_file(inputs.word_vectors, scratch)
+        digests["word_vectors_sha256"] = files.sha256(vectors)
+    return build_stages.Extras(frozen_test, kept_labels, vectors, digests)
 
 
 def _sha256(lines: Sequence[str]) -> str:

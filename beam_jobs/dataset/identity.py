@@ -5,15 +5,15 @@ bytes, so what is there already is found and not built again.
 """
 
 import importlib.metadata
-import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from beam_jobs.dataset import build_stages
-from beam_jobs.records import record_files
 from sicot_tf import config
 from sicot_tf import files
-from sicot_tf.data import dataset
 from sicot_tf.data import generations
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
 
 # Raise it when equal input is to give another generation than before.
 _FORMAT_VERSION = 3
@@ -32,14 +32,18 @@ _LIBRARIES = (
 
 def identify(
     dataset_config: config.DatasetConfig,
-    survey: record_files.Survey,
+    inputs: Sequence[dict[str, Any]],
     extras: build_stages.Extras,
 ) -> dict[str, Any]:
-    """All that shapes a generation, but for the pictures."""
+    """All that shapes a generation, but for the pictures.
+
+    Args:
+        inputs: what tells each record file from others.
+    """
     return {
         "format_version": _FORMAT_VERSION,
         "config": config.to_dict(dataset_config),
-        "inputs": survey.inputs,
+        "inputs": inputs,
         **extras.identity,
         "library_versions": {
             name: importlib.metadata.version(name) for name in _LIBRARIES
@@ -62,46 +66,45 @@ def name(identity: dict[str, Any]) -> str:
     return _digest({**identity, "config": settings})
 
 
-def _former_name(
-    identity: dict[str, Any], generation: pathlib.Path
-) -> str | None:
-    """What the version of a generation would have named an identity.
-
-    Earlier ones hashed all the settings they knew, which the manifest lists.
-    None if the identity has a setting that they had not, or the manifest can't
-    be read: another generation's damage is no reason to stop.
-    """
-    try:
-        known = dataset.read_manifest(generation)["config"]
-    except (OSError, ValueError, KeyError):
-        return None
-    defaults = config.to_dict(config.DatasetConfig())
-    settings = identity["config"]
-    if any(
-        settings[name] != defaults[name] for name in settings.keys() - known
-    ):
-        return None
-    shared = {name: settings[name] for name in settings.keys() & known}
-    return _digest({**identity, "config": shared})
-
-
 def _digest(identity: dict[str, Any]) -> str:
     return files.json_sha256(identity)[:12]
 
 
-def find_finished(
-    output: pathlib.Path, asked: dict[str, Any]
-) -> pathlib.Path | None:
-    """The generation that an equal request has made before.
+# === What was asked for before ===
+
+# In a folder of generations: `<request>` names the one that it has given.
+_REQUESTS = ".requests"
+
+
+def remember(output: folder.Folder, request: str, generation: str) -> None:
+    """Notes what a request has given."""
+    output.put(f"{_REQUESTS}/{request}", f"{generation}\n".encode())
+
+
+def find_finished(output: folder.Folder, request: str) -> str | None:
+    """The generation that an equal request has given before.
 
     Args:
-        asked: the identity of a generation with `images`, a hash of its
-            pictures.
+        request: the `name` of an identity with `images`, a hash of the state
+            of its pictures.
     """
-    asked_name = name(asked)
-    for path in sorted(output.glob(f"*/{generations.RUN}")):
-        request = files.read_json(path).get("request")
-        if request == asked_name or request == _former_name(asked, path.parent):
-            generations.check_complete(path.parent)
-            return path.parent
-    return None
+    try:
+        generation = output.get(f"{_REQUESTS}/{request}").decode().strip()
+    except FileNotFoundError:
+        return None
+    return generation if is_built(output, generation) else None
+
+
+def is_built(output: folder.Folder, generation: str) -> bool:
+    """Whether there is a generation of this name.
+
+    Raises:
+        ValueError: if there is a folder of it that has lost its manifest.
+    """
+    if output.exists(f"{generation}/{generations.MANIFEST}"):
+        return True
+    place = locations.join(output.location, generation)
+    # On a store it may be on its way.
+    if not locations.is_remote(place) and place.exists():
+        generations.check_complete(place)
+    return False

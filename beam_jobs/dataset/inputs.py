@@ -1,8 +1,9 @@
 """What a generation is made of, and what its making may take."""
 
 import dataclasses
-import pathlib
 from collections.abc import Sequence
+
+from sicot_tf.stores import locations
 
 # About 15 seconds of work on one core, for pictures of 800 x 600.
 PART_RECORDS = 1000
@@ -22,6 +23,6 @@ class Inputs:
     """
 
     record_files: Sequence[str]
-    frozen_test: pathlib.Path | None = None
-    keep_labels: pathlib.Path | None = None
-    word_vectors: pathlib.Path | None = None
+    frozen_test: locations.Location | None = None
+    keep_labels: locations.Location | None = None
+    word_vectors: locations.Location | None = None

@@ -28,7 +28,6 @@ import duckdb
 import pyarrow as pa
 
 from beam_jobs.dataset import splits
-from beam_jobs.dataset import store_records
 from beam_jobs.pictures import near_duplicates
 from beam_jobs.records import parquet_tables
 from sicot_tf import config
@@ -43,7 +42,7 @@ SHARD_SCHEMA = pa.schema(
         "title": pa.string(),
         "words": pa.list_(pa.string()),
         "source": pa.string(),
-        "part": pa.int32(),
+        "jpegs": pa.string(),
         "offset": pa.int64(),
         "length": pa.int32(),
         "sha256": pa.binary(32),
@@ -434,20 +433,11 @@ class Resolver:
         ):
             yield sku_id, name, dict(zip(records.SPLITS, counts, strict=True))
 
-    def reject_lines(self, rows_folder: pathlib.Path) -> Iterator[str]:
-        """Lines for the rejects of this stage, in order, led by the row."""
-        for row, reason, message, file, line, content in self._iterate(
-            f"""select row, rejected.reason, rejected.message, file, line,
-              content
-            from {_of_all_parts(rows_folder)} as rows
-            join rejected using (row) order by row"""
-        ):
-            text = store_records.reject_line(
-                {"file": file, "line": line, "content": content},
-                reason,
-                message,
-            )
-            yield f"{row}\t{text}"
+    def rejected(self) -> Iterator[tuple[int, str, str]]:
+        """Row, reason and message of what this stage rejects, by row."""
+        return self._iterate(
+            "select row, reason, message from rejected order by row"
+        )
 
     # === DuckDB ===
 

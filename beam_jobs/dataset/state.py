@@ -7,6 +7,7 @@ from typing import Any
 from beam_jobs.dataset import parts
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.stores import local_folder
 
 
 def finished_generations(directory: pathlib.Path) -> list[dict[str, Any]]:
@@ -44,7 +45,10 @@ def unfinished_builds(directory: pathlib.Path) -> list[dict[str, Any]]:
         work = path.parent
         plan = files.read_json(path)
         done_parts = list((work / "parts").glob("part-*.parquet"))
-        counts = [parts.count(part) for part in done_parts]
+        counts = [
+            parts.progress(local_folder.LocalFolder(part.parent), part.name)
+            for part in done_parts
+        ]
         times = [part.stat().st_mtime for part in done_parts]
         span = max(times) - min(times) if len(times) > 1 else 0
         done = sum(each["done"] for each in counts)

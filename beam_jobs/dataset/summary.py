@@ -1,5 +1,6 @@
 """What a dataset generation tells of itself: classes, rejects, manifest."""
 
+import bisect
 import collections
 import heapq
 import itertools
@@ -7,76 +8,70 @@ import json
 import math
 import pathlib
 from collections.abc import Iterator
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
+from beam_jobs.dataset import parts
+from beam_jobs.dataset import reject_lines
 from beam_jobs.dataset import resolve_records
+from beam_jobs.pipelines import sums
 from beam_jobs.records import raw_records
-from beam_jobs.records import record_files
 from sicot_tf import config
 from sicot_tf import files
-from sicot_tf.data import generations
 from sicot_tf.data import records
+from sicot_tf.stores import folder
 
 
 def describe_generation(
-    work: pathlib.Path,
-    survey: record_files.Survey,
-    resolver: resolve_records.Resolver,
-    dataset_config: config.DatasetConfig,
+    counts: sums.Sums,
+    rejected: dict[str, int],
+    shards: sums.Sums,
+    long_tail: dict[str, Any],
+    image_size: int,
 ) -> dict[str, Any]:
-    """Adds classes and rejects to a generation whose shards are written.
+    """What the manifest tells of the content.
 
-    Returns:
-        What the manifest tells of its content.
+    Args:
+        counts: of the survey: `rows` and `unknown_fields`.
+        rejected: records of each reason, of all stages.
+        shards: the sum of the shards' summaries.
+        long_tail: of `write_classes`.
 
     Raises:
         ValueError: if records read and records written or rejected differ.
     """
-    generation = work / "generation"
-    long_tail = _write_classes(
-        resolver, dataset_config, generation / "classes.jsonl"
-    )
-    rejected = _merge_rejects(
-        sorted((work / "parts").glob("*.rejects.jsonl")),
-        resolver.reject_lines(work / "rows"),
-        generation / "rejects.jsonl",
-    )
-    summaries = [
-        files.read_json(path)
-        for path in sorted((work / "summaries").glob("*.json"))
-    ]
     splits = {
-        split: _describe_split(
-            [
-                each
-                for each in summaries
-                if each["shard"].startswith(f"{split}-")
-            ]
-        )
+        split: {
+            "records": 0,
+            "titles_without_words": 0,
+            **shards.get("splits", {}).get(split, {}),
+            "shards": {
+                stem: num_records
+                for stem, num_records in shards.get("shards", {}).items()
+                if stem.startswith(f"{split}-")
+            },
+        }
         for split in records.SPLITS
     }
     written = {split: each["records"] for split, each in splits.items()}
-    counts = {
-        "records_read": survey.num_records,
+    described = {
+        "records_read": counts["rows"],
         "written": written,
         "rejected": rejected,
     }
-    if survey.num_records != sum(written.values()) + sum(rejected.values()):
+    if counts["rows"] != sum(written.values()) + sum(rejected.values()):
         raise ValueError(
-            f"Records got lost or doubled: {counts}. Do all workers see one "
-            "work folder, and did the inputs change while the job ran?"
+            f"Records got lost or doubled: {described}. Do all workers see one "
+            "folder, and did the inputs change while the job ran?"
         )
     return {
-        "counts": counts,
-        "unknown_fields": survey.unknown_fields,
+        "counts": described,
+        "unknown_fields": counts["unknown_fields"],
         "splits": splits,
         "num_classes": long_tail["num_head_classes"]
         + long_tail["num_tail_classes"],
         "long_tail": long_tail,
-        "image_size": dataset_config.image_size,
-        "files": generations.describe_files(generation),
+        "image_size": image_size,
     }
 
 
@@ -110,17 +105,7 @@ def _describe_long_tail(
     }
 
 
-def _describe_split(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "records": sum(each["records"] for each in summaries),
-        "titles_without_words": sum(
-            each["titles_without_words"] for each in summaries
-        ),
-        "shards": {each["shard"]: each["records"] for each in summaries},
-    }
-
-
-def _write_classes(
+def write_classes(
     resolver: resolve_records.Resolver,
     dataset_config: config.DatasetConfig,
     path: pathlib.Path,
@@ -144,15 +129,15 @@ def _write_classes(
     return _describe_long_tail(train_counts, threshold)
 
 
-def _merge_rejects(
-    parts: Sequence[pathlib.Path],
+def write_rejects(
+    of_parts: Sequence[pathlib.Path],
     of_all_together: Iterator[str],
     path: pathlib.Path,
 ) -> dict[str, int]:
     """Joins the sorted rejects of all stages; counts the reasons."""
     counts = collections.Counter()
     merged = heapq.merge(
-        itertools.chain.from_iterable(map(_read_lines, parts)),
+        itertools.chain.from_iterable(map(_read_lines, of_parts)),
         of_all_together,
         key=lambda line: int(line.partition("\t")[0]),
     )
@@ -162,6 +147,33 @@ def _merge_rejects(
             counts[json.loads(text)["reason"]] += 1
             file.write(text + "\n")
     return dict(sorted(counts.items()))
+
+
+def lines_of_rejected(
+    rejected: Iterator[tuple[int, str, str]],
+    rows: folder.Folder,
+    chunks: Sequence[parts.Chunk],
+) -> Iterator[str]:
+    """Lines for rejects of which row, reason and message are known.
+
+    Of the files of rows only those are read that hold one.
+
+    Args:
+        rejected: in the order of their rows.
+        rows: the folder of the files of rows.
+        chunks: the files, in their order.
+    """
+    starts = [chunk.first_row for chunk in chunks]
+    by_chunk = itertools.groupby(
+        rejected, key=lambda each: bisect.bisect_right(starts, each[0]) - 1
+    )
+    for number, of_chunk in by_chunk:
+        table = parts.read_chunk(rows, chunks[number])
+        for row, reason, message in of_chunk:
+            (content,) = table.slice(row - starts[number], 1).to_pylist()
+            yield from reject_lines.to_lines(
+                [{**content, "reason": reason, "message": message}]
+            )
 
 
 def _read_lines(path: pathlib.Path) -> Iterator[str]:

@@ -1,141 +1,211 @@
-"""Second pipeline of `build_dataset`: resolved records to TFRecord shards.
+"""Third pipeline of `build_dataset`: resolved records to TFRecord shards.
 
 A shard is written by one worker, which reads the pictures from the parts'
 files. Its summary appears last and marks it as finished: after a kill only
 unfinished shards are written again.
 """
 
+import collections
+import concurrent.futures
 import hashlib
-import pathlib
+import io
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from beam_jobs.dataset import parts
 from beam_jobs.pipelines import runners
+from beam_jobs.pipelines import sums
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
+
+# Records that are Python objects at a time.
+_BATCH = 1024
+# Pictures that are read ahead of the one that is written.
+_READ_AHEAD = 16
+
+
+def plan_key(stem: str) -> str:
+    """The file of a shard's records, without their pictures."""
+    return f"{stem}.parquet"
+
+
+def summary_key(stem: str) -> str:
+    """The file that marks a shard as finished."""
+    return f"{stem}.json"
+
+
+class ReadPlanFn(beam.DoFn):
+    """A shard's stem to the table of its records, `SHARD_SCHEMA`."""
+
+    def __init__(self, plans: locations.Location):
+        self._location = plans
+
+    def setup(self) -> None:
+        self._folder = opening.open_folder(self._location)
+
+    def process(self, stem: str) -> Iterator[pa.Table]:
+        with self._folder.open(plan_key(stem)) as file:
+            table = pq.read_table(file)
+        yield table.replace_schema_metadata({"stem": stem})
 
 
 class WriteShardFn(beam.DoFn):
-    """A shard's stem to its TFRecord file and offsets; yields nothing.
+    """The table of a shard's records to its TFRecord file and offsets.
 
-    Reads `<stem>.parquet` of `shards_folder`, writes `<stem>.tfrecord` and
-    `<stem>.offsets.npy` (uint64, the first byte of each record) into
-    `output_folder`, and `<stem>.json` into `summaries_folder`: `shard`, the
-    number of `records` and of `titles_without_words`.
+    Writes `<stem>.tfrecord` and `<stem>.offsets.npy` (uint64, the first byte
+    of each record) into `output`, and `<stem>.json` into `summaries`, which it
+    also gives: `splits` with the numbers of `records` and of
+    `titles_without_words`, `shards` with the records of each, `files` with
+    size and SHA-256.
 
     Args:
-        vocabulary_path: the words, one a line, in the order of their ids.
+        pictures: the folder of the parts' files.
+        vocabulary: of the words, one a line, in the order of their ids; it is
+            in `output`.
     """
 
     def __init__(
         self,
-        shards_folder: str,
-        parts_folder: str,
-        output_folder: str,
-        summaries_folder: str,
-        vocabulary_path: str,
+        pictures: locations.Location,
+        output: locations.Location,
+        summaries: locations.Location,
+        vocabulary: str,
     ):
-        self._shards_folder = pathlib.Path(shards_folder)
-        self._parts_folder = pathlib.Path(parts_folder)
-        self._output_folder = pathlib.Path(output_folder)
-        self._summaries_folder = pathlib.Path(summaries_folder)
-        self._vocabulary_path = vocabulary_path
+        self._locations = (pictures, output, summaries)
+        self._vocabulary = vocabulary
         self._counters = {
             name: Metrics.counter(runners.METRICS_NAMESPACE, name)
-            for name in ("records_written", "shards_written", "shards_reused")
+            for name in ("records_written", "shards_written")
         }
 
     def setup(self) -> None:
+        self._pictures, self._output, self._summaries = map(
+            opening.open_folder, self._locations
+        )
         first = records.PADDING_ID + 1
-        with open(self._vocabulary_path, encoding="utf-8") as file:
-            self._word_ids = {
-                word.removesuffix("\n"): i for i, word in enumerate(file, first)
-            }
+        lines = io.StringIO(self._output.get(self._vocabulary).decode())
+        self._word_ids = {
+            word.removesuffix("\n"): i for i, word in enumerate(lines, first)
+        }
+        self._pool = concurrent.futures.ThreadPoolExecutor(_READ_AHEAD)
 
-    def process(self, stem: str) -> Iterator[None]:
-        summary_path = self._summaries_folder / f"{stem}.json"
-        if summary_path.exists():
-            self._counters["shards_reused"].inc()
-            return
-        summary = {"shard": stem, "records": 0, "titles_without_words": 0}
-        path = self._output_folder / f"{stem}.tfrecord"
-        # A worker that outlives the build must leave nothing in its result.
-        with files.replacing(path, self._summaries_folder) as temporary:
-            offsets = tfrecords.write(
-                temporary, self._encode_all(stem, summary)
-            )
-        with (
-            files.replacing(
-                path.with_suffix(".offsets.npy"), self._summaries_folder
-            ) as temporary,
-            temporary.open("wb") as file,
-        ):
-            np.save(file, np.array(offsets, np.uint64))
-        files.write_json(summary_path, summary)
-        self._counters["records_written"].inc(summary["records"])
+    def teardown(self) -> None:
+        self._pool.shutdown()
+
+    def process(self, table: pa.Table) -> Iterator[sums.Sums]:
+        stem = table.schema.metadata[b"stem"].decode()
+        split = stem.partition("-")[0]
+        counts = {"records": table.num_rows, "titles_without_words": 0}
+        summary = {
+            "splits": {split: counts},
+            "shards": {stem: table.num_rows},
+            "files": {},
+        }
+        with self._summaries.scratch() as scratch:
+            shard = scratch / f"{stem}.tfrecord"
+            examples = self._encode_all(table, split == "train", counts)
+            offsets = tfrecords.write(shard, examples)
+            offsets_file = scratch / f"{stem}.offsets.npy"
+            np.save(offsets_file, np.array(offsets, np.uint64))
+            # A worker that outlives the build leaves nothing that is not
+            # what another one has written there.
+            for path in (shard, offsets_file):
+                summary["files"][path.name] = files.describe(path)
+                self._output.upload(path, path.name)
+        self._summaries.put_json(summary_key(stem), summary)
+        self._counters["records_written"].inc(table.num_rows)
         self._counters["shards_written"].inc()
-        yield from ()
+        yield summary
 
     def _encode_all(
-        self, stem: str, summary: dict[str, Any]
+        self, table: pa.Table, is_train: bool, counts: dict[str, int]
     ) -> Iterator[bytes]:
-        is_train = stem.startswith("train-")
-        source = pq.ParquetFile(self._shards_folder / f"{stem}.parquet")
-        for batch in source.iter_batches(batch_size=1024):
+        for record, image in self._read_ahead(table):
+            words = record["words"]
+            if is_train:
+                words = [word for word in words if word in self._word_ids]
+            counts["titles_without_words"] += not words
+            yield records.encode_example(
+                record_id=record["record_id"],
+                image=image,
+                sku_id=record["sku_id"],
+                label=record["label"],
+                title=record["title"],
+                words=words,
+                word_ids=[
+                    self._word_ids.get(word, records.PADDING_ID)
+                    for word in words
+                ],
+                source=record["source"],
+            )
+
+    def _read_ahead(
+        self, table: pa.Table
+    ) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """The records with their pictures, in their order."""
+        reading = collections.deque()
+        for batch in table.to_batches(_BATCH):
             for record in batch.to_pylist():
-                words = record["words"]
-                if is_train:
-                    words = [word for word in words if word in self._word_ids]
-                summary["records"] += 1
-                summary["titles_without_words"] += not words
-                yield records.encode_example(
-                    record_id=record["record_id"],
-                    image=self._read_image(record),
-                    sku_id=record["sku_id"],
-                    label=record["label"],
-                    title=record["title"],
-                    words=words,
-                    word_ids=[
-                        self._word_ids.get(word, records.PADDING_ID)
-                        for word in words
-                    ],
-                    source=record["source"],
-                )
+                image = self._pool.submit(self._read_image, record)
+                reading.append((record, image))
+                if len(reading) == _READ_AHEAD:
+                    record, image = reading.popleft()
+                    yield record, image.result()
+        for record, image in reading:
+            yield record, image.result()
 
     def _read_image(self, record: dict[str, Any]) -> bytes:
-        part = parts.files(self._parts_folder, record["part"])
-        with part["jpegs"].open("rb") as file:
-            file.seek(record["offset"])
-            data = file.read(record["length"])
+        data = self._pictures.get_range(
+            record["jpegs"], record["offset"], record["length"]
+        )
         if hashlib.sha256(data).digest() != record["sha256"]:
+            place = locations.join(self._pictures.location, record["jpegs"])
             raise OSError(
-                f"The picture at byte {record['offset']} of {part['jpegs']} "
-                "is not what was written there. Check the disk, and that all "
-                "workers see one folder; then remove the folder "
-                f"{self._parts_folder.parent} and run the job again."
+                f"The picture at byte {record['offset']} of {place} is not "
+                "what was written there. Check the disk; then remove the "
+                f"folder {locations.parent(self._pictures.location)} and run "
+                "the job again."
             )
         return data
 
 
 @beam.typehints.with_input_types(str)
 class WriteShards(beam.PTransform):
-    """Stems of shards to TFRecord files, offsets and summaries."""
+    """Stems of shards to their files; gives the summary of each."""
 
-    def __init__(self, write_shard: WriteShardFn):
+    def __init__(self, plans: locations.Location, write_shard: WriteShardFn):
         super().__init__()
+        self._plans = plans
         self._write_shard = write_shard
 
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
+        """Stems to dicts."""
         return (
             stems
             | "SpreadShards" >> beam.Reshuffle()
-            | "WriteShard"
-            >> beam.ParDo(self._write_shard).with_output_types(int)
+            | "ReadPlan" >> beam.ParDo(ReadPlanFn(self._plans))
+            | "WriteShard" >> beam.ParDo(self._write_shard)
         )
+
+
+class ReadSummaryFn(beam.DoFn):
+    """Stems of shards that were finished before to the summary of each."""
+
+    def __init__(self, summaries: locations.Location):
+        self._location = summaries
+
+    def setup(self) -> None:
+        self._folder = opening.open_folder(self._location)
+
+    def process(self, batch: Sequence[str]) -> Iterator[sums.Sums]:
+        for stem in batch:
+            yield self._folder.get_json(summary_key(stem))

@@ -7,6 +7,7 @@ A value that Python can't take (text that is not UTF-8, a time beyond year
 import decimal
 from collections.abc import Collection
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
 
@@ -30,6 +31,7 @@ def read_rows(
     parquet: pq.ParquetFile,
     columns: Collection[str],
     exact: Collection[str],
+    row_groups: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any] | records.RecordError, dict[str, Any]]]:
     """The rows, with nothing but some columns.
 
@@ -37,14 +39,17 @@ def read_rows(
         columns: their names; others are not even decoded.
         exact: columns of ids: no times, and no numbers that have lost digits
             when they became floats of 16 or 32 bits.
+        row_groups: numbers of those to read; None: all.
 
     Yields:
-        The row's number from 1, its values or what is wrong with it, and its
-        values with what can't be read shortened to a text.
+        The row's number from 1 among those read, its values or what is wrong
+        with it, and its values with what can't be read shortened to a text.
     """
     names = [n for n in parquet.schema_arrow.names if n in columns]
     line = 0
-    for group in range(parquet.num_row_groups):
+    if row_groups is None:
+        row_groups = range(parquet.num_row_groups)
+    for group in row_groups:
         if not names:
             batches = [{}]
         else:

@@ -52,6 +52,7 @@ def read_rows(
     fields: Collection[str] | None = None,
     needed: Collection[str] = (),
     unknown: collections.Counter[str] | None = None,
+    row_groups: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, dict[str, Any] | records.RecordError, str]]:
     """Reads the rows of a record file, one at a time.
 
@@ -64,6 +65,7 @@ def read_rows(
             only the names.
         needed: columns of which a CSV or Parquet file has at least one.
         unknown: counts the rows that have a field outside `fields`.
+        row_groups: those of a Parquet file to read; None: all.
 
     Yields:
         The line (the row, from 1, in Parquet), its fields or what is wrong
@@ -77,7 +79,7 @@ def read_rows(
     check_format(name)
     if name.endswith(".parquet"):
         parquet = parquet_rows.open_file(file)
-        yield from _read_parquet(parquet, fields, needed, unknown)
+        yield from _read_parquet(parquet, fields, needed, unknown, row_groups)
         return
     if name.endswith(".gz"):
         file = gzip.GzipFile(fileobj=file)
@@ -209,18 +211,26 @@ def _read_parquet(
     fields: Collection[str] | None,
     needed: Collection[str],
     unknown: collections.Counter[str] | None,
+    row_groups: Sequence[int] | None,
 ) -> Iterator[row_contents.Row]:
+    if row_groups is None:
+        row_groups = range(parquet.num_row_groups)
     names = parquet.schema_arrow.names
     _check_columns(names, fields, needed)
     columns = set(names if fields is None else fields)
     others = [name for name in dict.fromkeys(names) if name not in columns]
     if unknown is not None:
+        num_rows = sum(
+            parquet.metadata.row_group(group).num_rows for group in row_groups
+        )
         for name in others:
-            unknown[name] += parquet.metadata.num_rows
+            unknown[name] += num_rows
     # The names of unknown fields are needed by `strict`.
     unread = row_contents.shorten(dict.fromkeys(others), columns)
     exact = {"record_id", "sku_id", "product_id", "group"}
-    for line, row, content in parquet_rows.read_rows(parquet, columns, exact):
+    for line, row, content in parquet_rows.read_rows(
+        parquet, columns, exact, row_groups
+    ):
         if not isinstance(row, records.RecordError):
             row = {**row, **unread}
         yield line, row, to_json({**content, **unread})

@@ -1,14 +1,11 @@
 """The inputs of the Beam jobs: finding record files, and what they hold."""
 
 import collections
-import concurrent.futures
 import contextlib
 import dataclasses
 import fnmatch
 import hashlib
-import json
 import os
-import pathlib
 import posixpath
 import re
 from collections.abc import Collection
@@ -17,41 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.io import filesystem
 from apache_beam.io import filesystems
 
 from beam_jobs.records import raw_records
 from beam_jobs.records import text_lines
-from sicot_tf import progress
-from sicot_tf.data import records
 from sicot_tf.stores import folder as folders
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
 _MISSING = "missing"
-# Rows surveyed at once; images looked up at once.
-_CHUNK = 4096
-# Characters of a chunk, and of a part: titles may be short, descriptions long.
-_MAX_CHARACTERS = 1 << 24
-# Remote file systems answer in tens of milliseconds.
-_NUM_THREADS = 16
-
-# A part: rows of one or more files in the order of all rows. `content` is
-# JSON text; `reason` and `message` say what is wrong with a row, else null.
-# `folder` is the bytes of a path, which need not be UTF-8.
-PART_SCHEMA = pa.schema(
-    {
-        "row": pa.int64(),
-        "file": pa.string(),
-        "folder": pa.binary(),
-        "line": pa.int64(),
-        "content": pa.string(),
-        "reason": pa.string(),
-        "message": pa.string(),
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,26 +32,6 @@ class RecordFile:
 
     path: str
     name: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Survey:
-    """What one pass over the record files tells.
-
-    Attributes:
-        num_records: rows of all files, good or not.
-        num_parts: how many parts they were spooled into.
-        unknown_fields: how many records have a field outside the contract.
-        inputs: name and SHA-256 of each file.
-        images_sha256: of all image paths with size and time of change;
-            it changes whenever a picture may have.
-    """
-
-    num_records: int
-    num_parts: int
-    unknown_fields: dict[str, int]
-    inputs: list[dict[str, str]]
-    images_sha256: str
 
 
 def open_file(path: str) -> BinaryIO:
@@ -162,11 +114,6 @@ def _match(pattern: str) -> list[str]:
     return found
 
 
-def part_path(folder: pathlib.Path, part: int) -> pathlib.Path:
-    """The file of a part."""
-    return folder / f"part-{part:06d}.parquet"
-
-
 @contextlib.contextmanager
 def naming(path: str, what: str = "record file") -> Iterator[None]:
     """What breaks a whole file becomes a ValueError with its name."""
@@ -194,119 +141,6 @@ def check_encodings(
             )
 
 
-def survey(
-    files: Sequence[RecordFile],
-    title_field: str,
-    folder: pathlib.Path,
-    *,
-    part_records: int,
-    encoding: str = "utf-8",
-) -> Survey:
-    """Reads all record files once and spools their rows into parts.
-
-    Parts are what a worker takes at a time and what an interrupted job need
-    not do again. Pictures are looked at (size and time), not read.
-
-    Args:
-        folder: where the parts are written.
-        part_records: rows of a part, fewer where they are long.
-        encoding: of the text of JSON Lines and CSV.
-
-    Raises:
-        ValueError: if a record file can't be read to its end, or is of
-            another encoding.
-    """
-    digest = hashlib.sha256()
-    inputs = []
-    unknown_fields = collections.Counter()
-    known = raw_records.known_fields(title_field)
-    check_encodings(files, encoding, known)
-    parts = _PartWriter(folder, part_records)
-    with (
-        concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
-        progress.bar(description="Record files", unit="records") as bar,
-    ):
-        for file in files:
-            with naming(file.path):
-                inputs.append({"name": file.name, "sha256": sha256(file.path)})
-            file_folder = posixpath.dirname(file.path)
-            for rows in _read_chunks(file, encoding, known, unknown_fields):
-                for line, row, content in rows:
-                    parts.add(file.name, file_folder, line, row, content)
-                paths = _image_paths(rows, file_folder)
-                for pair in zip(paths, pool.map(_state, paths), strict=True):
-                    digest.update(json.dumps(pair).encode())
-                bar.update(len(rows))
-    parts.flush()
-    return Survey(
-        parts.num_rows,
-        parts.num_parts,
-        {
-            text_lines.printable(name): count
-            for name, count in unknown_fields.items()
-        },
-        inputs,
-        digest.hexdigest(),
-    )
-
-
-def _image_paths(rows: Sequence[Any], folder: str) -> list[str]:
-    images = [row.get("image") for _, row, _ in rows if isinstance(row, dict)]
-    return [
-        raw_records.resolve_image(folder, image)
-        for image in images
-        if isinstance(image, str)
-    ]
-
-
-class _PartWriter:
-    """Spools rows into Parquet files of equal length."""
-
-    def __init__(self, folder: pathlib.Path, part_records: int):
-        self.num_rows = 0
-        self.num_parts = 0
-        self._folder = folder
-        self._part_records = part_records
-        self._rows: list[dict[str, Any]] = []
-        self._num_characters = 0
-
-    def add(
-        self, file: str, folder: str, line: int, row: Any, content: str
-    ) -> None:
-        reason = message = None
-        if isinstance(row, records.RecordError):
-            reason, message = row.reason, str(row)
-        self._rows.append(
-            {
-                "row": self.num_rows,
-                "file": file,
-                "folder": os.fsencode(folder),
-                "line": line,
-                "content": content,
-                "reason": reason,
-                "message": message,
-            }
-        )
-        self.num_rows += 1
-        self._num_characters += len(content)
-        if (
-            len(self._rows) == self._part_records
-            or self._num_characters > _MAX_CHARACTERS
-        ):
-            self.flush()
-
-    def flush(self) -> None:
-        if self._rows:
-            pq.write_table(
-                pa.Table.from_pylist(self._rows, PART_SCHEMA),
-                part_path(self._folder, self.num_parts),
-                compression="zstd",
-            )
-            self.num_parts += 1
-            self._rows = []
-            self._num_characters = 0
-
-
 def read_rows(
     file: RecordFile,
     *,
@@ -326,26 +160,7 @@ def read_rows(
         )
 
 
-def _read_chunks(
-    file: RecordFile,
-    encoding: str,
-    fields: Collection[str],
-    unknown: collections.Counter[str],
-) -> Iterator[list[Any]]:
-    chunk, num_characters = [], 0
-    for each in read_rows(
-        file, encoding=encoding, fields=fields, unknown=unknown
-    ):
-        chunk.append(each)
-        num_characters += len(each[2])
-        if len(chunk) == _CHUNK or num_characters > _MAX_CHARACTERS:
-            yield chunk
-            chunk, num_characters = [], 0
-    if chunk:
-        yield chunk
-
-
-def _state(path: str) -> Any:
+def state(path: str) -> Any:
     """What changes with a file: size and time, or what a remote one offers."""
     try:
         if _is_on_store(path):

@@ -109,11 +109,14 @@ def _bare_loops(paths: list[pathlib.Path], num_processes: int) -> float:
 
 def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
     """Seconds of the picture stage, on processes that have started before."""
+    from beam_jobs.dataset import parts
     from beam_jobs.dataset import store_records
+    from beam_jobs.dataset import survey_records
     from beam_jobs.pipelines import runners
+    from beam_jobs.records import file_ranges
     from beam_jobs.records import record_files
     from sicot_tf import config
-    from sicot_tf import files
+    from sicot_tf.stores import opening
 
     options = runners.make_pipeline_options(num_processes=num_processes)
     with (
@@ -121,25 +124,30 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
         runners.local_processes(options) as processes,
         multiprocessing.Manager() as manager,
     ):
-        work = pathlib.Path(name)
-        (work / "rows").mkdir()
-        (work / "parts").mkdir()
-        files = record_files.find_record_files([str(records)])
-        survey = record_files.survey(
-            files, "title", work / "rows", part_records=_PART_RECORDS
+        work = opening.open_folder(name)
+        rows = work.child("rows").location
+        found = record_files.find_record_files([str(records)])
+        ranges = file_ranges.plan(found, "utf-8")
+        _, counts = runners.sum_each(
+            runners.make_pipeline_options(),
+            ranges,
+            survey_records.SurveyRecords(rows, "title", "utf-8", _PART_RECORDS),
+            work,
         )
+        chunks = survey_records.plan_chunks(ranges, counts)
         if processes:
             barrier = manager.Barrier(num_processes)
             list(processes.map(_wait_for_all, [barrier] * num_processes))
         started = time.perf_counter()
-        runners.run_each(
+        runners.sum_each(
             options,
-            range(survey.num_parts),
+            parts.plan(chunks, _PART_RECORDS),
             store_records.StoreRecords(
-                str(work / "rows"),
-                str(work / "parts"),
+                rows,
+                work.child("parts").location,
                 config.with_preset(config.DatasetConfig, "paper"),
             ),
+            work,
             processes,
         )
         return time.perf_counter() - started

@@ -228,7 +228,7 @@ def describe_files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
 
     def describe(path: pathlib.Path) -> dict[str, Any]:
         files.sync(path)
-        return {"bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        return files.describe(path)
 
     paths = sorted(folder.iterdir())
     with concurrent.futures.ThreadPoolExecutor() as pool:

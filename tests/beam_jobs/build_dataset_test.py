@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest.mock
 
 import numpy as np
 import pyarrow as pa
@@ -317,7 +317,7 @@ class BuildDatasetTest(tf.test.TestCase):
         )  # fmt: skip
         expected = _contents(self._generation)
         self.assertEqual(_contents(again), expected)
-        (generation,) = parallel.glob("*/")
+        (generation,) = parallel.glob("[!.]*/")
         self.assertEqual(generation.name, self._generation.name)
         self.assertEqual(_contents(generation), expected)
         self.assertRegex(finished.stdout, "written: train +8")
@@ -329,7 +329,7 @@ class BuildDatasetTest(tf.test.TestCase):
         # No work folder is left.
         self.assertCountEqual(
             [path.name for path in parallel.iterdir()],
-            ["LATEST", generation.name],
+            [".requests", "LATEST", generation.name],
         )
 
     def test_a_folders_name_is_no_data(self):
@@ -538,7 +538,7 @@ class BuildDatasetTest(tf.test.TestCase):
         generation = _build([self._input], output, part_records=1)
         self.assertCountEqual(
             [path.name for path in output.iterdir()],
-            ["LATEST", generation.name],
+            [".requests", "LATEST", generation.name],
         )
         self.assertEqual(_contents(generation), _contents(self._generation))
         counters = files.read_json(generation / "run.json")["beam_counters"]
@@ -621,7 +621,7 @@ class BuildDatasetTest(tf.test.TestCase):
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         # The epochs never end.
-        while not list(output.glob(".work-*/titles.txt")):
+        while not list(output.glob(".work-*/.scratch-*/titles.txt")):
             self.assertIsNone(process.poll())
             time.sleep(0.05)
         endless = dataclasses.replace(_CONFIG, word2vec_epochs=1_000_000_000)
@@ -647,31 +647,17 @@ class BuildDatasetTest(tf.test.TestCase):
             generations.resolve_generation(self._folder)
 
     def test_a_new_setting_renames_nothing(self):
-        """Breaks if an update builds again what is there.
-
-        The version before hashed all its settings. Here it is one that did
-        not know `near_duplicate_distance`.
-        """
+        """Breaks if an update builds again what is there."""
         settings = config.to_dict(_CONFIG)
-        former = {**settings}
-        del former["near_duplicate_distance"]
-        asked = {"format_version": 3, "config": settings, "images": "1234"}
-        canonical = json.dumps({**asked, "config": former}, sort_keys=True)
-        request = hashlib.sha256(canonical.encode()).hexdigest()[:12]
-        output = self._folder / "former"
-        generation = output / "0123456789ab"
-        generation.mkdir(parents=True)
-        files.write_json(generation / "manifest.json", {"config": former})
-        files.write_json(generation / "run.json", {"request": request})
-        # A damaged neighbour that is looked at first does not end the build.
-        damaged = output / "00damaged000"
-        damaged.mkdir()
-        (damaged / "manifest.json").write_text("{")
-        files.write_json(damaged / "run.json", {"request": "another"})
-        self.assertEqual(identity.find_finished(output, asked), generation)
-        # What it was not asked for, it is not.
-        settings["near_duplicate_distance"] = 7
-        self.assertIsNone(identity.find_finished(output, asked))
+        asked = {"format_version": 3, "config": settings, "images": 1234}
+        known = {**asked, "config": {**settings, "new_setting": 5}}
+        defaults = {**config.to_dict(config.DatasetConfig()), "new_setting": 5}
+        with unittest.mock.patch.object(
+            config, "to_dict", return_value=defaults
+        ):
+            self.assertEqual(identity.name(known), identity.name(asked))
+            known["config"]["new_setting"] = 6
+            self.assertNotEqual(identity.name(known), identity.name(asked))
 
     def test_mistakes_are_told_before_work_begins(self):
         """If it fails, a typing error costs a night."""

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import json
 import pathlib
 import tempfile
 import unittest
@@ -13,7 +12,6 @@ import pyarrow.parquet as pq
 
 from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
-from beam_jobs.records import record_files
 from sicot_tf import config
 
 _CONFIG = dataclasses.replace(
@@ -33,7 +31,7 @@ def _facts(row, **others):
         "source": "",
         "split": None,
         "group": None,
-        "part": 0,
+        "jpegs": "part-000000.jpegs",
         "offset": 100 * row,
         "length": 100,
         "picture": f"picture {row}",
@@ -56,7 +54,7 @@ class ResolveRecordsTest(unittest.TestCase):
         # A quote in a path must not end the path.
         self._work = pathlib.Path(folder) / "it's work"
         self._work.mkdir()
-        for name in ("rows", "parts", "shards"):
+        for name in ("parts", "shards"):
             (self._work / name).mkdir()
 
     def _resolver(self, facts, **settings):
@@ -65,21 +63,7 @@ class ResolveRecordsTest(unittest.TestCase):
             chunk = facts[part : part + 2]
             pq.write_table(
                 pa.Table.from_pylist(chunk, parts.FACTS_SCHEMA),
-                parts.files(self._work / "parts", part)["facts"],
-            )
-            rows = [
-                {
-                    "row": each["row"],
-                    "file": "records.jsonl",
-                    "folder": "/data",
-                    "line": each["row"] + 1,
-                    "content": json.dumps({"record_id": each["record_id"]}),
-                }
-                for each in chunk
-            ]
-            pq.write_table(
-                pa.Table.from_pylist(rows, record_files.PART_SCHEMA),
-                record_files.part_path(self._work / "rows", part),
+                self._work / "parts" / parts.facts_key(part),
             )
         connection = self.enterContext(
             contextlib.closing(resolve_records.connect(self._work, 256))
@@ -107,12 +91,12 @@ class ResolveRecordsTest(unittest.TestCase):
             table = pq.read_table(self._work / "shards" / f"{stem}.parquet")
             for record_id in table["record_id"].to_pylist():
                 found[record_id] = stem.partition("-")[0]
-        for line in resolver.reject_lines(self._work / "rows"):
-            row, _, text = line.partition("\t")
-            reject = json.loads(text)
-            self.assertEqual(reject["line"], int(row) + 1)
-            self.assertNotIn(reject["record_id"], found)
-            found[reject["record_id"]] = reject["reason"]
+        for row, reason, _ in resolver.rejected():
+            (record_id,) = [
+                each["record_id"] for each in facts if each["row"] == row
+            ]
+            self.assertNotIn(record_id, found)
+            found[record_id] = reason
         self.assertEqual(len(found), len({f["record_id"] for f in facts}))
         return found
 
@@ -122,8 +106,8 @@ class ResolveRecordsTest(unittest.TestCase):
         resolver = self._resolver(facts)
         resolver.find_units()
         resolver.assign_splits()
-        (line,) = resolver.reject_lines(self._work / "rows")
-        self.assertEqual(json.loads(line.partition("\t")[2])["line"], 3)
+        ((row, _, _),) = resolver.rejected()
+        self.assertEqual(row, 2)
 
     def test_one_picture_of_a_class(self):
         """If it fails, a class counts a picture several times."""
@@ -243,10 +227,7 @@ class ResolveRecordsTest(unittest.TestCase):
                 ("A", None, {"train": 1, "val": 0, "test": 0}),
             ],
         )
-        reasons = [
-            json.loads(line.partition("\t")[2])["reason"]
-            for line in resolver.reject_lines(self._work / "rows")
-        ]
+        reasons = [reason for _, reason, _ in resolver.rejected()]
         self.assertEqual(
             reasons, ["no_words", "no_words", "class_not_in_train"]
         )

@@ -147,8 +147,3 @@ def point_latest(output: locations.Location, generation: str) -> None:
     opening.open_folder(output).put(
         generations.LATEST, f"{generation}\n".encode()
     )
-
-
-def resolve_generation(place: locations.Location) -> locations.Location:
-    """The generation meant by DIR, DIR/LATEST or the folder itself."""
-    return generations.resolve_generation(place)

@@ -75,15 +75,15 @@ def test_hashes_and_sees_changes(bucket: str) -> None:
     path = f"{bucket}/set/a.jsonl"
     content = b"set/a.jsonl"
     assert record_files.sha256(path) == hashlib.sha256(content).hexdigest()
-    before = record_files._state(path)
-    assert record_files._state(path) == before
+    before = record_files.state(path)
+    assert record_files.state(path) == before
     opening.open_folder(bucket).put("set/a.jsonl", b"changed")
-    assert record_files._state(path) not in (before, "missing")
+    assert record_files.state(path) not in (before, "missing")
     opening.open_folder(bucket).put("set/a.jsonl", content)
-    assert record_files._state(f"{bucket}/none") == "missing"
+    assert record_files.state(f"{bucket}/none") == "missing"
     # What a record may hold is no reason to end a job.
     for path in ("s3://", "s3://no-such-bucket/a", f"{bucket}/../a"):
-        assert record_files._state(path) == "missing"
+        assert record_files.state(path) == "missing"
 
 
 def test_a_missing_picture_is_a_reject_as_on_a_disk(

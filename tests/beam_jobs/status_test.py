@@ -41,10 +41,10 @@ def _interrupt(directory):
         (work / name).mkdir(parents=True)
     files.write_json(work / "plan.json", {"records": 300, "parts": 3})
     for part in range(2):
-        path = parts.files(work / "parts", part)["facts"]
+        path = work / "parts" / parts.facts_key(part)
         table = pa.table({"row": pa.array([], pa.int64())})
-        metadata = {"read": "100", "rejected": str(part)}
-        pq.write_table(table.replace_schema_metadata(metadata), path)
+        counts = {"read": 100, "rejected": {"too_small": part}}
+        pq.write_table(parts.describe(table, counts, ""), path)
         os.utime(path, (10 * part, 10 * part))
     return work
 

@@ -48,7 +48,10 @@ def told(error: Exception, url: str) -> OSError:
     """
     text = str(error).partition("\n\nDebug source")[0]
     status = int(_found(r"status code: (\d+)", text) or 0)
-    code = _found(r"<Code>(\w+)</Code>", text)
+    # In brackets where one of many objects could not be removed.
+    code = _found(r"<Code>(\w+)</Code>", text) or _found(
+        r"\(code: (\w+)\)", text
+    )
     message = _found(r"<Message>(.*?)</Message>", text)
     said = ": ".join(filter(None, (code, message)))
     said = said or (f"status {status}" if status else _last_words(text))
@@ -75,9 +78,9 @@ def told(error: Exception, url: str) -> OSError:
             f"The bucket {bucket} seems to be in another region ({said}). Set "
             "AWS_REGION to it."
         )
-    if status in (401, 403):
+    if status in (401, 403) or code == "AccessDenied":
         return folder.StoreRefusedError(
-            f"No permission for {url} on {server} ({said}). Allow these "
+            f"No permission for {url} ({said}). Allow these "
             "credentials to list the bucket and to read there, and to write "
             "and to delete where the output goes."
         )

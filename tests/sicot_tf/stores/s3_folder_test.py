@@ -171,6 +171,17 @@ def test_tells_refusals(status: int, code: str, said: str) -> None:
     assert said in str(told) and f"({code}: No)" in str(told)
 
 
+def test_tells_that_removing_is_not_allowed() -> None:
+    """Objects are removed by a request for many, with an answer of its own."""
+    error = Exception(
+        "Generic S3 error: DeleteObjects request failed for key a: Access "
+        "Denied. (code: AccessDenied)\n\nDebug source:\nGeneric {"
+    )
+    told = s3_errors.told(error, "s3://b/a")
+    assert isinstance(told, folder.StoreRefusedError)
+    assert "No permission for s3://b/a (AccessDenied)" in str(told)
+
+
 def test_names_that_are_paths_are_refused(bucket: str) -> None:
     """S3 has objects of such names; the library can't ask for them."""
     for key in ("a//b", "../a", "./a"):

@@ -29,7 +29,7 @@ from beam_jobs.catalogue import embedding_model
 from beam_jobs.catalogue import picture_list
 from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import runners
-from beam_jobs.records import record_files
+from beam_jobs.records import record_pictures
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
 from sicot_tf.data.decoding import picture_files
@@ -73,10 +73,9 @@ class ReadPicturesFn(beam.DoFn):
 def read_picture(path: str) -> bytes | records.RecordError:
     """The bytes of a picture, or what is wrong with it."""
     try:
-        with record_files.open_file(path) as file:
-            data = file.read()
-    except (OSError, ValueError) as error:
-        return records.RecordError("missing_image", str(error))
+        data = record_pictures.read(path)
+    except records.RecordError as error:
+        return error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
-from beam_jobs.records import pictures
+from beam_jobs.records import record_pictures
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
@@ -85,7 +85,7 @@ class StorePicturesFn(beam.DoFn):
 
     def _read(self, path: str) -> bytes:
         return stored_images.to_stored_image(
-            pictures.read(path),
+            record_pictures.read(path),
             image_size=self._image_size,
             jpeg_quality=_QUALITY,
             min_image_side=_MIN_SIDE,

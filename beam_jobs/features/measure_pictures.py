@@ -15,7 +15,7 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.features import picture_quality
 from beam_jobs.pipelines import runners
-from beam_jobs.records import pictures
+from beam_jobs.records import record_pictures
 from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.stores import folder as folders
@@ -63,7 +63,7 @@ def _measure(path: str | None) -> dict[str, Any]:
     if path is None:
         return nothing
     try:
-        return nothing | picture_quality.measure(pictures.read(path))
+        return nothing | picture_quality.measure(record_pictures.read(path))
     except records.RecordError as error:
         return nothing | {"reason": error.reason, "message": str(error)}
     except folders.StoreError:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from beam_jobs.records import pictures
 from beam_jobs.records import record_files
+from beam_jobs.records import record_pictures
 from sicot_tf.data import records
 from sicot_tf.stores import folder
 from sicot_tf.stores import opening
@@ -93,18 +93,18 @@ def test_a_missing_picture_is_a_reject_as_on_a_disk(
     messages = set()
     for place in (bucket, str(tmp_path)):
         with pytest.raises(records.RecordError) as caught:
-            pictures.read(f"{place}/none.jpg", place)
+            record_pictures.read(f"{place}/none.jpg", place)
         assert caught.value.reason == "missing_image"
         messages.add(str(caught.value))
     assert messages == {"No such file or directory"}
-    assert pictures.read(f"{bucket}/set/x.csv", bucket) == b"set/x.csv"
+    assert record_pictures.read(f"{bucket}/set/x.csv", bucket) == b"set/x.csv"
 
 
 def test_a_bucket_that_a_single_record_names_is_a_reject(bucket: str) -> None:
     """A record may hold any text; only the records' own bucket has to be."""
     for path in ("s3://no-such-bucket/a.jpg", "s3://", f"{bucket}//a.jpg"):
         with pytest.raises(records.RecordError) as caught:
-            pictures.read(path, f"{bucket}/set")
+            record_pictures.read(path, f"{bucket}/set")
         assert caught.value.reason == "missing_image"
 
 
@@ -119,6 +119,6 @@ def test_a_store_at_fault_rejects_no_record(bucket: str) -> None:
         ),
     ):
         with pytest.raises(folder.StoreError, match="Could not reach"):
-            pictures.read(f"{bucket}/a.jpg", "/somewhere")
+            record_pictures.read(f"{bucket}/a.jpg", "/somewhere")
     with pytest.raises(folder.StoreRefusedError, match="no bucket"):
-        pictures.read("s3://no-such-bucket/a.jpg", "s3://no-such-bucket")
+        record_pictures.read("s3://no-such-bucket/a.jpg", "s3://no-such-bucket")

@@ -261,6 +261,22 @@ class GenerationCacheTest(unittest.TestCase):
         self.assertFalse(a.parent.exists())
         self.assertTrue(b.exists())
 
+    def test_copies_that_stay(self):
+        """Breaks if what a release names goes from under it."""
+        kept = self.cache.with_name("kept")
+        paths = []
+        for name in "ab":
+            url = _upload(f"{self.url}/{name}", _FILES)
+            with mock.patch.dict(
+                os.environ, {"SICOT_TF_CACHE_GIGABYTES": "0.000001"}
+            ):
+                paths.append(generation_cache.local_generation(url, cache=kept))
+            self._forget()
+        for path in paths:
+            self.assertEqual(path.parent.parent, kept)
+            self.assertTrue(path.is_dir())
+        self.assertFalse(self.cache.exists())
+
     def test_no_room_is_told_early(self):
         """Breaks if gigabytes are copied before it is known they won't fit."""
         _upload(self.url, _FILES)

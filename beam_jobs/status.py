@@ -5,17 +5,20 @@ builds that are not finished, with what they have done so far.
 """
 
 import json
-import pathlib
 import time
 from typing import Any
 
 from sicot_tf import command_line
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _EXAMPLES = """\
 examples:
   python -m beam_jobs.status dataset
   python -m beam_jobs.status dataset --json
+  python -m beam_jobs.status s3://bucket/dataset
 """
 
 
@@ -23,15 +26,20 @@ examples:
 def main(argv: list[str] | None = None) -> None:
     """Prints both lists."""
     parser = command_line.ArgumentParser("beam_jobs.status", __doc__, _EXAMPLES)
-    parser.add_argument("directory", type=pathlib.Path, metavar="DIR")
+    parser.add_argument(
+        "directory",
+        type=locations.location,
+        metavar="DIR",
+        help="where generations are built, a path or a URL",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args(argv)
-    if not arguments.directory.is_dir():
-        parser.error(f"{arguments.directory} is no folder.")
+    directory = arguments.directory
+    if not locations.is_remote(directory) and not directory.is_dir():
+        parser.error(f"{directory} is no folder.")
     from beam_jobs.dataset import state
 
-    finished = state.finished_generations(arguments.directory)
-    unfinished = state.unfinished_builds(arguments.directory)
+    finished, unfinished = state.read(directory)
     if arguments.json:
         print(
             json.dumps(
@@ -41,9 +49,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     _print_lines(finished, unfinished)
     if not finished and not unfinished:
-        print(f"{arguments.directory} holds no generation.")
-    if (arguments.directory / generations.LATEST).is_file():
-        generations.resolve_generation(arguments.directory)
+        print(f"{directory} holds no generation.")
+    if opening.open_folder(directory).exists(generations.LATEST):
+        # It may name nothing.
+        publishing.resolve_generation(directory)
 
 
 def _print_lines(

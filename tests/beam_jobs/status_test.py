@@ -15,6 +15,7 @@ from beam_jobs import status
 from beam_jobs.dataset import parts
 from sicot_tf import files
 from sicot_tf.data import generations
+from tests.helpers import object_stores
 
 
 def _finish(directory, name, records, seconds):
@@ -96,6 +97,23 @@ class StatusTest(unittest.TestCase):
         with generations.work_folder(self._directory, "abc-100"):
             self.assertTrue(work.exists())
             self.assertIn("running: 200 of 300", _print(self._directory))
+
+    def test_on_a_store(self):
+        """If it fails, who builds on a store has to guess."""
+        _finish(self._directory, "later", 7, 200)
+        work = _interrupt(self._directory)
+        with object_stores.s3_bucket() as bucket:
+            object_stores.upload_folder(self._directory, f"{bucket}/data")
+            there = json.loads(_print(f"{bucket}/data", "--json"))
+            here = json.loads(_print(self._directory, "--json"))
+            self.assertIn("no generation", _print(f"{bucket}/nothing"))
+        for found in (there, here):
+            # A store's times are those of the upload.
+            for each in (*found["finished"], *found["unfinished"]):
+                for name in ("finished", "records_per_second", "seconds_left"):
+                    each.pop(name, None)
+        self.assertEqual(there, here)
+        self.assertEqual(there["unfinished"][0]["work"], work.name)
 
     def test_nothing(self):
         """If it fails, an empty folder is a crash."""

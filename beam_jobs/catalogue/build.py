@@ -91,7 +91,7 @@ def build(
         ValueError: if a setting does not fit or a file can't be read.
     """
     datetime.date.fromisoformat(settings.date)
-    with generations.only_builder(index):
+    with publishing.only_builder(index):
         generation = _build(
             inputs, index, settings, pipeline_options, max_shrink_percent
         )
@@ -125,7 +125,7 @@ def _build(
         return locations.join(index, name)
     with publishing.work_folder(index, name) as work, work.scratch() as scratch:
         # Only this process builds here: the others were killed.
-        generations.remove_abandoned(index, "*")
+        publishing.remove_abandoned(index, "*")
         finished = scratch / "generation"
         finished.mkdir()
         with progress.stage("check records", seconds):
@@ -156,7 +156,10 @@ def _build(
                 place = work.child(_EMBEDDINGS)
                 listed = scratch / _PICTURES
                 counters += embed_pictures.embed(
-                    place, listed, settings.saved_model, pipeline_options
+                    *(place, listed, settings.saved_model, pipeline_options),
+                    image_folders=sorted(
+                        set(_image_folders(catalogue, settings))
+                    ),
                 )
                 counts |= collect_embeddings.collect(
                     *(place, listed, finished),
@@ -201,6 +204,16 @@ def _base_here(
     )
 
 
+def _image_folders(
+    catalogue: Sequence[record_files.RecordFile], settings: Settings
+) -> list[str]:
+    """Where the relative pictures of each catalogue file are."""
+    return [
+        settings.image_root or posixpath.dirname(file.path)
+        for file in catalogue
+    ]
+
+
 def _merge(
     catalogue: Sequence[record_files.RecordFile],
     settings: Settings,
@@ -235,10 +248,7 @@ def _merge(
             merge_products.write_store(
                 rows,
                 scratch / "generation" / product_index.STORE,
-                folders=[
-                    settings.image_root or posixpath.dirname(file.path)
-                    for file in catalogue
-                ],
+                folders=_image_folders(catalogue, settings),
                 pictures=scratch / _PICTURES if settings.saved_model else None,
                 base=base,
             )

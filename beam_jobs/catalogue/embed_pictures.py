@@ -9,9 +9,12 @@ that a killed job goes on where it stopped. `collect_embeddings` reads them.
 """
 
 import collections
+import concurrent.futures
+import functools
 import hashlib
 import pathlib
 import warnings
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +40,8 @@ from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
+# Stores answer in tens of milliseconds.
+_NUM_THREADS = 16
 # In the work folder.
 _MODEL = "model"
 
@@ -61,19 +66,35 @@ class ReadPicturesFn(beam.DoFn):
     Each in a list: of itself a batch, as `RunInference` takes it.
     """
 
+    def __init__(self, image_folders: Collection[str] = ()):
+        self._image_folders = image_folders
+
+    def setup(self) -> None:
+        self._threads = concurrent.futures.ThreadPoolExecutor(_NUM_THREADS)
+
     def process(self, rows: pa.Table) -> Iterator[list[list[Picture]]]:
-        yield [
-            [
-                (row["row"], read_picture(row["path"]))
-                for row in rows.to_pylist()
-            ]
-        ]
+        read = functools.partial(
+            read_picture, image_folders=self._image_folders
+        )
+        data = self._threads.map(read, rows["path"].to_pylist())
+        yield [list(zip(rows["row"].to_pylist(), data, strict=True))]
+
+    def teardown(self) -> None:
+        self._threads.shutdown()
 
 
-def read_picture(path: str) -> bytes | records.RecordError:
-    """The bytes of a picture, or what is wrong with it."""
+def read_picture(
+    path: str, image_folders: Collection[str] = ()
+) -> bytes | records.RecordError:
+    """The bytes of a picture, or what is wrong with it.
+
+    Args:
+        image_folders: where pictures should be; if the store refuses one of
+            them, that is an error of the job.
+    """
+    folder = next(filter(path.startswith, image_folders), "")
     try:
-        data = record_pictures.read(path)
+        data = record_pictures.read(path, folder)
     except records.RecordError as error:
         return error
     try:
@@ -120,8 +141,8 @@ class SavedModelHandler(
         model: Any,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterator[inference.PredictionResult]:
-        for pictures in batch:
-            good = [data for _, data in pictures if isinstance(data, bytes)]
+        for some in batch:
+            good = [data for _, data in some if isinstance(data, bytes)]
             vectors = iter(embedding_model.embed(model, self._signature, good))
             rows = [
                 _to_row(
@@ -129,7 +150,7 @@ class SavedModelHandler(
                     data,
                     next(vectors) if isinstance(data, bytes) else data,
                 )
-                for row, data in pictures
+                for row, data in some
             ]
             table = pa.Table.from_pylist(rows, VECTOR_SCHEMA)
             yield inference.PredictionResult(None, table)
@@ -137,8 +158,8 @@ class SavedModelHandler(
     def get_num_bytes(self, batch: Sequence[list[Picture]]) -> int:
         return sum(
             len(data)
-            for pictures in batch
-            for _, data in pictures
+            for some in batch
+            for _, data in some
             if isinstance(data, bytes)
         )
 
@@ -212,16 +233,19 @@ class EmbedPictures(beam.PTransform):
     Args:
         location: a folder with what `embed` puts there; takes the vectors.
         signature: of the model.
+        image_folders: of `read_picture`.
     """
 
     def __init__(
         self,
         location: locations.Location,
         signature: str = embedding_model.EMBEDDING,
+        image_folders: Collection[str] = (),
     ):
         super().__init__()
         self._location = location
         self._signature = signature
+        self._image_folders = image_folders
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
         handler = SavedModelHandler(
@@ -231,7 +255,7 @@ class EmbedPictures(beam.PTransform):
             ranges
             | "ListBatches"
             >> beam.ParDo(picture_list.ListBatchesFn(self._location))
-            | "ReadPictures" >> beam.ParDo(ReadPicturesFn())
+            | "ReadPictures" >> beam.ParDo(ReadPicturesFn(self._image_folders))
             | "Embed" >> inference.RunInference(handler.with_no_batching())
             | "StoreVectors" >> beam.ParDo(StoreVectorsFn(self._location))
         )
@@ -243,18 +267,20 @@ def embed(
     saved_model: pathlib.Path,
     pipeline_options: beam_options.PipelineOptions,
     signature: str = embedding_model.EMBEDDING,
+    image_folders: Collection[str] = (),
 ) -> collections.Counter[str]:
     """Runs the model over all pictures of a list; returns Beam's counters.
 
     Args:
         work: a folder that all workers see; what is done there stays.
         listed: of `picture_list.put`.
+        image_folders: of `read_picture`.
     """
     embedding_model.put(saved_model, work.child(_MODEL))
     counters, _ = runners.sum_each(
         pipeline_options,
         list(picture_list.put(listed, work)),
-        EmbedPictures(work.location, signature),
+        EmbedPictures(work.location, signature, image_folders),
         work,
     )
     return counters

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from beam_jobs.catalogue import retention
 from sicot_tf import command_line
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
 from sicot_tf.stores import locations
 
 
@@ -98,6 +99,6 @@ def check(
 def roll_back(arguments: argparse.Namespace) -> None:
     """Does what --rollback asks for and says so."""
     root = arguments.output
-    with generations.only_builder(root):
+    with publishing.only_builder(root):
         name = retention.roll_back(root, arguments.rollback or None)
     print(f"{locations.join(root, generations.LATEST)} names {name} again.")

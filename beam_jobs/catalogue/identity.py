@@ -12,11 +12,12 @@ from beam_jobs.records import record_files
 from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
 # Raise it when equal input is to give another generation than before.
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +58,8 @@ def find_base(
             inside = locations.join(index, str(named))
             if opening.open_folder(inside).exists(generations.MANIFEST):
                 named = inside
-        return generations.resolve_generation(named)
-    base = generations.latest(index)
+        return publishing.resolve_generation(named)
+    base = publishing.latest(index)
     if base is None:
         raise ValueError(
             f"{index} has no index for a delta to stand on. Build one with "

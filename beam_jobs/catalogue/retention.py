@@ -9,7 +9,6 @@ from typing import Any
 from sicot_tf import files
 from sicot_tf.data import generations
 from sicot_tf.data import publishing
-from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -53,7 +52,7 @@ def check_shrink(
     Raises:
         ShrinkError: if it has fewer products by more than the percentage.
     """
-    current = generations.latest(index)
+    current = publishing.latest(index)
     if current is not None:
         manifest = read_manifest(index, locations.name(current))
         expect_as_many(
@@ -104,7 +103,7 @@ def remove_old(
     Args:
         in_use: resolved folders that others have in use.
     """
-    current = locations.name(generations.latest(index))
+    current = locations.name(publishing.latest(index))
     for name in by_age(index)[:-keep]:
         place = locations.join(index, name)
         if not locations.is_remote(place):
@@ -153,16 +152,11 @@ def by_age(index: locations.Location) -> list[str]:
         for entry in place.list()
         if _is_manifest(entry.key)
     ]
-    return sorted(names, key=lambda name: (_built_at(place, name), name))
 
+    def age(name: str) -> tuple[str, str]:
+        return generations.built_at(locations.join(index, name)), name
 
-def _built_at(place: folder.Folder, name: str) -> str:
-    """When it was built, in ISO 8601; "" where `run.json` does not tell."""
-    try:
-        run = place.get_json(f"{name}/{generations.RUN}")
-    except FileNotFoundError:
-        return ""
-    return run.get("built_at", "")
+    return sorted(names, key=age)
 
 
 def roll_back(index: locations.Location, name: str | None = None) -> str:
@@ -175,7 +169,7 @@ def roll_back(index: locations.Location, name: str | None = None) -> str:
         ValueError: if there is no such generation.
     """
     names = by_age(index)
-    current = generations.latest(index)
+    current = publishing.latest(index)
     if name is None:
         position = names.index(locations.name(current)) if current else 0
         if position == 0:
@@ -191,18 +185,18 @@ def roll_back(index: locations.Location, name: str | None = None) -> str:
 
 def describe(index: locations.Location) -> str:
     """A table of the generations, the oldest first."""
-    current = generations.latest(index)
+    current = publishing.latest(index)
     in_use = current and locations.name(current)
-    place = opening.open_folder(index)
     lines = [
         f"{'generation':24} {'products':>12} {'SKUs':>12} {'mode':6} built"
     ]
     for name in by_age(index):
         manifest = read_manifest(index, name)
         counts = manifest["counts"]
+        built_at = generations.built_at(locations.join(index, name))
         lines.append(
             f"{name:24} {counts['products']:12,} {counts['skus']:12,} "
-            f"{manifest['mode']:6} {_built_at(place, name)[:19]}"
+            f"{manifest['mode']:6} {built_at[:19]}"
             f"{'  <- LATEST' * (name == in_use)}"
         )
     return "\n".join(lines)

@@ -73,30 +73,33 @@ class ReadPicturesFn(beam.DoFn):
         self._threads = concurrent.futures.ThreadPoolExecutor(_NUM_THREADS)
 
     def process(self, rows: pa.Table) -> Iterator[list[list[Picture]]]:
-        read = functools.partial(
-            read_picture, image_folders=self._image_folders
-        )
-        data = self._threads.map(read, rows["path"].to_pylist())
+        read = functools.partial(_read, image_folders=self._image_folders)
+        read_ahead = self._threads.map(read, rows["path"].to_pylist())
+        data = map(_check, read_ahead)
         yield [list(zip(rows["row"].to_pylist(), data, strict=True))]
 
     def teardown(self) -> None:
         self._threads.shutdown()
 
 
-def read_picture(
+def read_picture(path: str) -> bytes | records.RecordError:
+    """The bytes of a picture, or what is wrong with it."""
+    return _check(_read(path))
+
+
+def _read(
     path: str, image_folders: Collection[str] = ()
 ) -> bytes | records.RecordError:
-    """The bytes of a picture, or what is wrong with it.
-
-    Args:
-        image_folders: where pictures should be; if the store refuses one of
-            them, that is an error of the job.
-    """
     folder = next(filter(path.startswith, image_folders), "")
     try:
-        data = record_pictures.read(path, folder)
+        return record_pictures.read(path, folder)
     except records.RecordError as error:
         return error
+
+
+def _check(data: bytes | records.RecordError) -> bytes | records.RecordError:
+    if isinstance(data, records.RecordError):
+        return data
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -233,7 +236,8 @@ class EmbedPictures(beam.PTransform):
     Args:
         location: a folder with what `embed` puts there; takes the vectors.
         signature: of the model.
-        image_folders: of `read_picture`.
+        image_folders: where pictures should be; if the store refuses one of
+            them, that is an error of the job.
     """
 
     def __init__(
@@ -274,7 +278,7 @@ def embed(
     Args:
         work: a folder that all workers see; what is done there stays.
         listed: of `picture_list.put`.
-        image_folders: of `read_picture`.
+        image_folders: of `EmbedPictures`.
     """
     embedding_model.put(saved_model, work.child(_MODEL))
     counters, _ = runners.sum_each(

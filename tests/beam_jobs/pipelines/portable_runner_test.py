@@ -25,6 +25,7 @@ from apache_beam.runners.portability import spark_runner
 from apache_beam.runners.portability import stager
 from apache_beam.transforms import environments
 
+from beam_jobs.dataset import parts
 from beam_jobs.dataset import store_records
 from beam_jobs.pipelines import runners
 from sicot_tf import config
@@ -212,7 +213,8 @@ class DataflowTest(unittest.TestCase):
         pipeline = beam.Pipeline(
             options=runners.make_pipeline_options("FnApiRunner")
         )
-        _ = pipeline | beam.Create(range(100)) | _store_records()
+        planned = [parts.Part(number, ()) for number in range(100)]
+        _ = pipeline | beam.Create(planned) | _store_records()
         proto = pipeline.to_runner_api(
             default_environment=environments.DockerEnvironment("sicot:1")
         )

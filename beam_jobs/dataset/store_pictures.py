@@ -17,10 +17,9 @@ from beam_jobs.dataset import parts
 from beam_jobs.dataset import reject_lines
 from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import runners
-from beam_jobs.records import record_files
+from beam_jobs.records import record_pictures
 from sicot_tf import config
 from sicot_tf.data import records
-from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -100,26 +99,25 @@ class StorePicturesFn(beam.DoFn):
 
     def _read_ahead(
         self, rows: Sequence[dict[str, Any]]
-    ) -> Iterator[tuple[dict[str, Any], bytes | Exception]]:
+    ) -> Iterator[tuple[dict[str, Any], bytes | records.RecordError]]:
         """The rows that are good so far, with their pictures."""
         good = iter([row for row in rows if not row["reason"]])
         reading = collections.deque()
         while True:
             while len(reading) < _READ_AHEAD and (row := next(good, None)):
-                path = os.fsdecode(row["image"])
-                reading.append((row, self._pool.submit(_read_or_error, path)))
+                path, folder = map(os.fsdecode, (row["image"], row["folder"]))
+                content = self._pool.submit(_read_or_error, path, folder)
+                reading.append((row, content))
             if not reading:
                 return
             row, content = reading.popleft()
             yield row, content.result()
 
     def _to_stored_image(
-        self, content: bytes | Exception, box: list[float] | None
+        self, content: bytes | records.RecordError, box: list[float] | None
     ) -> stored_images.StoredImage:
-        if isinstance(content, Exception):
-            # Without the folder, which differs between machines.
-            message = getattr(content, "strerror", None) or str(content)
-            raise records.RecordError("missing_image", message) from content
+        if isinstance(content, records.RecordError):
+            raise content
         return stored_images.to_stored_image(
             content,
             image_size=self._config.image_size,
@@ -130,7 +128,7 @@ class StorePicturesFn(beam.DoFn):
         )
 
 
-def _image_hash(row: int, content: bytes | Exception) -> int:
+def _image_hash(row: int, content: bytes | records.RecordError) -> int:
     state = b"missing"
     if isinstance(content, bytes):
         state = hashlib.sha256(content).digest()
@@ -138,14 +136,8 @@ def _image_hash(row: int, content: bytes | Exception) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _read_or_error(path: str) -> bytes | Exception:
+def _read_or_error(path: str, folder: str) -> bytes | records.RecordError:
     try:
-        with record_files.open_file(path) as file:
-            return file.read()
-    except folder.StoreError as error:
-        # Without the store no picture can be read: that is no fault of this.
-        if not isinstance(error, folder.StoreRefusedError):
-            raise
-        return error
-    except Exception as error:  # Told where the picture is needed.
+        return record_pictures.read(path, folder)
+    except records.RecordError as error:  # Told where the picture is needed.
         return error

@@ -29,7 +29,7 @@ def read(path: str, folder: str = "") -> bytes:
         raise records.RecordError("missing_image", str(error)) from error
     except folders.StoreError:
         raise
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Beam's file systems have others yet.
         message = getattr(error, "strerror", None) or str(error)
         raise records.RecordError("missing_image", message) from error
 

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         some = paths[: arguments.beam_pictures]
         before = measure("Beam", read_by_beam, some, arguments.threads)
         now = measure("now", read, paths, arguments.threads)
-        measure("state", record_files._state, paths, arguments.threads)
+        measure("state", record_files.state, paths, arguments.threads)
         print(f"now / Beam: {now / before:,.0f} times")
 
 

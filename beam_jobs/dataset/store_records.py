@@ -136,7 +136,6 @@ class StoreRecords(beam.PTransform):
         """Parts to dicts."""
         stored = (
             inputs
-            | "SpreadParts" >> beam.Reshuffle()
             | "ReadRows" >> beam.ParDo(ReadRowsFn(self._rows))
             | "CheckRecords"
             >> beam.ParDo(check_records.CheckRecordsFn(self._config))

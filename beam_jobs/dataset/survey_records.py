@@ -192,12 +192,11 @@ class SurveyRecords(beam.PTransform):
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
         """Ranges to dicts."""
-        spread = ranges | "SpreadRanges" >> beam.Reshuffle()
-        read = spread | "ReadRange" >> beam.ParDo(
+        read = ranges | "ReadRange" >> beam.ParDo(
             self._read_range
         ).with_outputs(_COUNTS, main="rows")
         return (
-            spread | "HashFile" >> beam.ParDo(HashFileFn()),
+            ranges | "HashFile" >> beam.ParDo(HashFileFn()),
             read[_COUNTS],
             read["rows"] | "LookAtPictures" >> beam.ParDo(LookAtPicturesFn()),
             read["rows"] | "WriteRows" >> beam.ParDo(self._write_rows),

@@ -191,7 +191,6 @@ class WriteShards(beam.PTransform):
         """Stems to dicts."""
         return (
             stems
-            | "SpreadShards" >> beam.Reshuffle()
             | "ReadPlan" >> beam.ParDo(ReadPlanFn(self._plans))
             | "WriteShard" >> beam.ParDo(self._write_shard)
         )

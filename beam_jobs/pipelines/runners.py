@@ -3,18 +3,15 @@
 import argparse
 import builtins
 import collections
-import concurrent.futures
-import concurrent.futures.process
 import contextlib
 import logging
-import multiprocessing
 import os
 import platform
 import re
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NoReturn
@@ -26,6 +23,7 @@ from apache_beam.runners.portability import fn_api_runner
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.transforms import environments
 
+from beam_jobs.pipelines import process_pool
 from beam_jobs.pipelines import sums
 from beam_jobs.pipelines import worker
 from sicot_tf import command_line
@@ -216,42 +214,30 @@ def _mistake_in(text: str) -> Exception | None:
     return None
 
 
-@contextlib.contextmanager
 def local_processes(
     pipeline_options: beam_options.PipelineOptions,
-) -> Iterator[concurrent.futures.Executor | None]:
+) -> contextlib.AbstractContextManager[process_pool.ProcessPool | None]:
     """Processes for `run_each`; None where the runner has its own workers.
 
     A process takes about 5 seconds to start, so several calls share them.
     """
     if not _has_processes(pipeline_options):
-        yield None
-        return
-    pool = concurrent.futures.ProcessPoolExecutor(
-        pipeline_options.view_as(beam_options.DirectOptions).direct_num_workers,
-        # Neither TensorFlow nor gRPC survive a fork.
-        multiprocessing.get_context("spawn"),
-        worker.start,
-        worker.arguments(),
-    )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+        return contextlib.nullcontext()
+    direct = pipeline_options.view_as(beam_options.DirectOptions)
+    return process_pool.ProcessPool(direct.direct_num_workers)
 
 
 def run_each(
     pipeline_options: beam_options.PipelineOptions,
     inputs: Sequence[Any],
     transform: beam.PTransform,
-    processes: concurrent.futures.Executor | None = None,
+    processes: process_pool.ProcessPool | None = None,
 ) -> collections.Counter[str]:
     """`run` for inputs that have nothing to do with each other.
 
     On this machine with several processes each takes the next input when it
-    has finished one. FnApiRunner's own processes divide all inputs at the
-    start, and a pipeline waits for ever when one of them is killed (Beam
-    2.77).
+    has finished one, see `process_pool`; so the transform must not start
+    with a shuffle (`beam.Create` has one where there are other workers).
 
     Args:
         processes: of `local_processes`; None: those of this call.
@@ -264,8 +250,7 @@ def run_each(
             processes = stack.enter_context(local_processes(pipeline_options))
         if processes is None:
             return run(pipeline_options, inputs, transform)
-        jobs = [([each], transform) for each in inputs]
-        return _run_all(processes, jobs)
+        return _run_all(processes, inputs, lambda _: transform)
 
 
 def sum_each(
@@ -273,7 +258,7 @@ def sum_each(
     inputs: Sequence[Any],
     transform: beam.PTransform,
     work: folder.Folder,
-    processes: concurrent.futures.Executor | None = None,
+    processes: process_pool.ProcessPool | None = None,
 ) -> tuple[collections.Counter[str], sums.Sums]:
     """`run_each` for a transform that gives dicts; also returns their sum.
 
@@ -297,8 +282,7 @@ def sum_each(
         if processes is None:
             counters = run(pipeline_options, inputs, summed(0))
         else:
-            jobs = [([each], summed(i)) for i, each in enumerate(inputs)]
-            counters = _run_all(processes, jobs)
+            counters = _run_all(processes, inputs, summed)
     total = {}
     for entry in list(work.list(f"sums-{token}-")):
         sums.add(total, work.get_json(entry.key))
@@ -307,42 +291,33 @@ def sum_each(
 
 
 def _run_all(
-    processes: concurrent.futures.Executor,
-    work: Sequence[tuple[Sequence[Any], beam.PTransform]],
+    processes: process_pool.ProcessPool,
+    inputs: Sequence[Any],
+    transform_of: Callable[[int], beam.PTransform],
 ) -> collections.Counter[str]:
-    """Pipelines of inputs and a transform, as processes become free."""
-    alone = make_pipeline_options()
+    """One pipeline in each process."""
     counters = collections.Counter()
-    jobs = [processes.submit(_run_or_mistake, alone, *each) for each in work]
-    try:
-        for job in concurrent.futures.as_completed(jobs):
-            result = job.result()
+    results = processes.run(
+        _run_or_mistake, inputs, lambda number: (transform_of(number),)
+    )
+    with contextlib.closing(results):
+        for result in results:
             if isinstance(result, Exception):
                 raise result
             counters += result
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise ChildProcessError(
-            "A process of this job was killed; if nobody did so, memory was "
-            "short: take fewer processes. The same command goes on where this "
-            "one ended."
-        ) from error
-    finally:
-        for job in jobs:
-            job.cancel()
     return counters
 
 
 def _run_or_mistake(
-    pipeline_options: beam_options.PipelineOptions,
-    inputs: Sequence[Any],
     transform: beam.PTransform,
 ) -> collections.Counter[str] | Exception:
-    """`run` in another process: mistakes are returned, bugs are raised.
+    """`run` in one of several processes: mistakes are returned, bugs raised.
 
     The process that gets a raised one prints its traceback.
     """
+    take_inputs = beam.ParDo(process_pool.TakeInputsFn())
     try:
-        return run(pipeline_options, inputs, transform)
+        return run(make_pipeline_options(), [None], take_inputs | transform)
     except Exception as error:
         if command_line.is_mistake(error):
             return error

@@ -7,8 +7,12 @@ wrong in it is raised where the pipeline runs.
 import logging
 import signal
 import sys
+from multiprocessing import sharedctypes
 
 from sicot_tf import command_line
+
+# In a process of a pool: how many inputs all processes have taken.
+num_taken: sharedctypes.Synchronized | None = None
 
 
 def import_beam() -> None:
@@ -37,6 +41,15 @@ def start(verbosity: str, needed: str) -> None:
     import_beam()
     if needed == "tensorflow":
         command_line.import_tensorflow()
+
+
+def start_in_pool(
+    counter: sharedctypes.Synchronized, verbosity: str, needed: str
+) -> None:
+    """`start` for a process of `process_pool`."""
+    global num_taken
+    num_taken = counter
+    start(verbosity, needed)
 
 
 if __name__ == "__main__":

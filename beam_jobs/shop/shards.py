@@ -236,8 +236,4 @@ class WriteShards(beam.PTransform):
         self._write_shard = write_shard
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        return (
-            shards
-            | "SpreadShards" >> beam.Reshuffle()
-            | "WriteShard" >> beam.ParDo(self._write_shard)
-        )
+        return shards | "WriteShard" >> beam.ParDo(self._write_shard)

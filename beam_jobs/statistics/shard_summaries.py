@@ -219,7 +219,6 @@ class SummarizeShards(beam.PTransform):
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
         return (
             stems
-            | "SpreadShards" >> beam.Reshuffle()
             | "SummarizeShard" >> beam.ParDo(self._summarize_shard)
             | "Merge"
             >> beam.CombineGlobally(MergeSummariesFn()).without_defaults()

@@ -315,9 +315,6 @@ class CheckShards(beam.PTransform):
         self._check_shard = CheckShardFn(generation, facts, decode_images)
 
     def expand(self, stems: beam.PCollection) -> beam.PCollection:
-        return (
-            stems
-            | "SpreadShards" >> beam.Reshuffle()
-            | "CheckShard"
-            >> beam.ParDo(self._check_shard).with_output_types(int)
-        )
+        return stems | "CheckShard" >> beam.ParDo(
+            self._check_shard
+        ).with_output_types(int)

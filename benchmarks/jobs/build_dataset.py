@@ -137,7 +137,7 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
         chunks = survey_records.plan_chunks(ranges, counts)
         if processes:
             barrier = manager.Barrier(num_processes)
-            list(processes.map(_wait_for_all, [barrier] * num_processes))
+            list(processes.pool.map(_wait_for_all, [barrier] * num_processes))
         started = time.perf_counter()
         runners.sum_each(
             options,

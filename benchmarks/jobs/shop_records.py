@@ -64,11 +64,11 @@ def _measure(
             first = list(chosen[:num_processes])
             runners.run_each(options, first, transform, processes)
             rest = list(chosen[num_processes:])
-            before, _ = _facts_of_workers(processes, num_processes)
+            before, _ = _facts_of_workers(processes.pool, num_processes)
             started = time.monotonic()
             runners.run_each(options, rest, transform, processes)
             seconds = time.monotonic() - started
-            after, worker = _facts_of_workers(processes, num_processes)
+            after, worker = _facts_of_workers(processes.pool, num_processes)
         counts = collections.Counter()
         for shard in rest:
             path = work / "counts" / f"{shard:05d}.json"
@@ -85,12 +85,12 @@ def _measure(
 
 
 def _facts_of_workers(
-    processes: concurrent.futures.Executor, num_processes: int
+    pool: concurrent.futures.Executor, num_processes: int
 ) -> tuple[float, int]:
     """Seconds of cores that all have used, megabytes that the largest had."""
     facts = {}
     while len(facts) < num_processes:
-        asked = [processes.submit(_facts) for _ in range(8 * num_processes)]
+        asked = [pool.submit(_facts) for _ in range(8 * num_processes)]
         for pid, seconds, megabytes in (each.result() for each in asked):
             facts[pid] = (seconds, megabytes)
     seconds, megabytes = zip(*facts.values(), strict=True)

@@ -34,6 +34,7 @@ def work_folder(
     """
     if not locations.is_remote(output):
         with generations.work_folder(pathlib.Path(output), name) as work:
+            local_folder.remove_scratch(work)
             yield local_folder.LocalFolder(work)
         return
     store = opening.open_folder(output)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -118,3 +119,12 @@ class LocalFolder(folder.Folder):
 
 def _version(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def remove_scratch(folder: pathlib.Path) -> None:
+    """Removes what `scratch` has left in a folder and those within at a kill.
+
+    Whoever still works there fails.
+    """
+    for path in folder.rglob(f"{_SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)

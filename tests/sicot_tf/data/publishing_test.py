@@ -144,3 +144,14 @@ def test_tells_a_folder_that_can_not_be(tmp_path: pathlib.Path) -> None:
         publishing.work_folder(tmp_path / "file", "g"),
     ):
         pass
+
+
+def test_what_a_kill_leaves_is_no_burden(tmp_path: pathlib.Path) -> None:
+    """Breaks if ten killed builds fill the disk with ten copies."""
+    left = tmp_path / ".work-a" / "parts" / ".scratch-killed" / "jpegs"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    with publishing.work_folder(tmp_path, "a") as work:
+        with work.child("parts").scratch() as scratch:
+            assert scratch.exists()
+        assert not left.exists()

@@ -65,8 +65,9 @@ def told(error: Exception, url: str) -> OSError:
         )
     if code in _NO_BUCKET:
         return folder.StoreRefusedError(
-            f"There is no bucket {bucket} on {server}. Make it first, name "
-            "another one, or check AWS_ENDPOINT_URL."
+            # Stands in rejects, which are equal for all names of a server.
+            f"There is no bucket {bucket}. Make it first, name another one, "
+            "or check AWS_ENDPOINT_URL."
         )
     if code in _BAD_KEYS:
         return folder.BadKeysError(
@@ -79,8 +80,10 @@ def told(error: Exception, url: str) -> OSError:
             "AWS_REGION to it."
         )
     if status in (401, 403) or code == "AccessDenied":
+        # Answers without a body don't tell one from the other.
+        check = "" if code else f"Check {_KEYS}. "
         return folder.StoreRefusedError(
-            f"No permission for {url} ({said}). Allow these "
+            f"No permission for {url} ({said}). {check}Allow these "
             "credentials to list the bucket and to read there, and to write "
             "and to delete where the output goes."
         )

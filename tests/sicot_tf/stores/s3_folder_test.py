@@ -47,7 +47,7 @@ def test_a_missing_bucket_is_no_missing_file(bucket: str) -> None:
         lambda: list(store.list("a", is_deep=False)),
     ):
         message = _message(call, folder.StoreRefusedError)
-        assert "There is no bucket s3://no-such-bucket on http://" in message
+        assert "There is no bucket s3://no-such-bucket. Make it" in message
 
 
 def test_a_server_that_is_down_is_told_in_seconds() -> None:

@@ -20,6 +20,7 @@ _PAGES = (
     "docs/experiments.md",
     "docs/long_tail.md",
     "docs/many_workers.md",
+    "docs/object_stores.md",
     "docs/phone.md",
     "docs/predicted_words.md",
     "docs/product_index.md",

@@ -8,6 +8,7 @@ import json
 import time
 from typing import Any
 
+from beam_jobs.pipelines import worker
 from sicot_tf import command_line
 from sicot_tf.data import generations
 from sicot_tf.data import publishing
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     directory = arguments.directory
     if not locations.is_remote(directory) and not directory.is_dir():
         parser.error(f"{directory} is no folder.")
+    worker.import_beam()
     from beam_jobs.dataset import state
 
     finished, unfinished = state.read(directory)

@@ -29,6 +29,7 @@ from collections.abc import Iterator
 
 from sicot_tf import command_line
 from sicot_tf.serving.grpc_api import client_side
+from sicot_tf.stores import locations
 
 # gRPC and protobuf are imported by the functions that ask: --help does not.
 if typing.TYPE_CHECKING:
@@ -358,15 +359,17 @@ def main(argv: list[str] | None = None) -> None:
 
 @contextlib.contextmanager
 def _open_index(
-    path: pathlib.Path | None,
+    place: locations.Location | None,
 ) -> Iterator[Callable[[str], list[str]]]:
     """From a SKU id to a line for each of its products, the newest first."""
-    if path is None:
+    if place is None:
         yield lambda sku_id: []
         return
     from sicot_tf.catalogue import product_index
+    from sicot_tf.data import generation_cache
 
-    with product_index.ProductIndex(path) as index:
+    generation = generation_cache.local_generation(place)
+    with product_index.ProductIndex(generation) as index:
         yield (
             lambda sku_id: (
                 [
@@ -517,7 +520,7 @@ def _parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--product_index",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="INDEX",
         help="what beam_jobs.build_product_index wrote, to print title and "
         f"tags of each product's newest {_MAX_PRODUCTS}",

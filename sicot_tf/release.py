@@ -158,8 +158,8 @@ def _publish(arguments: argparse.Namespace) -> None:
     from sicot_tf.recognition.releases import search_check
 
     model = release_check.newest_version(arguments.model)
-    # A release lives as long as what it names.
-    kept = arguments.releases / "generations"
+    # A release lives as long as what it names; a check changes nothing.
+    kept = None if arguments.check else arguments.releases / "generations"
     index = generation_cache.local_generation(
         arguments.product_index, cache=kept
     )

@@ -5,11 +5,9 @@ import csv
 import hashlib
 import io
 import json
-import os
 import pathlib
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from unittest import mock
 
 import mlcroissant
 import numpy as np
@@ -19,13 +17,13 @@ from PIL import Image
 from beam_jobs import dataset_statistics
 from beam_jobs.statistics import long_tail
 from beam_jobs.statistics import shard_summaries
-from sicot_tf.data import generation_cache
 from sicot_tf.data import records
 from sicot_tf.data import tfrecords
 from sicot_tf.stores import opening
 from tests.helpers import html_pages
 from tests.helpers import mistakes
 from tests.helpers import object_stores
+from tests.helpers import own_cache
 from tests.helpers import tiny_road
 
 _VOCABULARY = ["red", "包邮", "bag", "shoe", "hat"]
@@ -397,8 +395,7 @@ class DatasetStatisticsTest(tf.test.TestCase):
         with (
             tempfile.TemporaryDirectory() as folder,
             object_stores.s3_bucket() as bucket,
-            mock.patch.dict(os.environ, {"SICOT_TF_CACHE": folder}),
-            mock.patch.object(generation_cache, "_in_use", {}),
+            own_cache.own_cache(folder),
         ):
             url = f"{bucket}/dataset/abc"
             object_stores.upload_folder(self.dataset / "abc", url)

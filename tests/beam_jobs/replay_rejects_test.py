@@ -4,24 +4,22 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import pathlib
 import shlex
 import shutil
 import tempfile
 import unittest
-from unittest import mock
 
 import PIL.Image
 
 from beam_jobs import build_dataset
 from beam_jobs import replay_rejects
 from beam_jobs.records import rejects
-from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.stores import opening
 from tests.helpers import mistakes
 from tests.helpers import object_stores
+from tests.helpers import own_cache
 
 
 def _line(record, reason="missing_image", number=1, **others):
@@ -144,11 +142,9 @@ class ReplayRejectsTest(unittest.TestCase):
             }
         }
         (generation / generations.MANIFEST).write_text(json.dumps(manifest))
-        cache = {"SICOT_TF_CACHE": str(self._folder / "cache")}
         with (
             object_stores.s3_bucket() as bucket,
-            mock.patch.dict(os.environ, cache),
-            mock.patch.object(generation_cache, "_in_use", {}),
+            own_cache.own_cache(self._folder / "cache"),
         ):
             url = f"{bucket}/data/{generation.name}"
             object_stores.upload_folder(generation, url)

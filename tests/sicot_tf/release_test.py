@@ -6,8 +6,11 @@ import tempfile
 import unittest
 
 from sicot_tf import release
+from sicot_tf.data import generations
 from sicot_tf.recognition.releases import releases
 from tests.helpers import imports
+from tests.helpers import object_stores
+from tests.helpers import own_cache
 from tests.helpers import tiny_releases
 from tests.sicot_tf.catalogue import product_index_test
 from tests.sicot_tf.recognition.releases import search_check_test
@@ -58,6 +61,28 @@ class ReleaseTest(unittest.TestCase):
         )
         # No way back from the first.
         self.assertNotIn("--rollback", out)
+
+    def test_index_on_a_store(self):
+        """Broken: a release names what the machine's cache may remove, or a
+        look at a pair leaves a copy among the releases."""
+        with (
+            object_stores.s3_bucket() as bucket,
+            own_cache.own_cache(self.folder / "cache"),
+        ):
+            url = f"{bucket}/index"
+            generation = generations.resolve_generation(self.index)
+            manifest = generation / generations.MANIFEST
+            manifest.unlink()
+            described = generations.describe_files(generation)
+            manifest.write_text(json.dumps({"files": described}))
+            object_stores.upload_folder(self.index, url)
+            self.index = url
+            self.assertEqual(self.publish("--check")[0], 0)
+            self.assertFalse(self.releases.exists())
+            self.assertEqual(self.publish()[0], 0)
+        index = releases.live(self.releases).index_generation
+        self.assertEqual(index.name, "2026-01-01-aa")
+        self.assertTrue(index.is_relative_to(self.releases.resolve()))
 
     def test_check(self):
         """Broken: a look at a pair puts it into use."""

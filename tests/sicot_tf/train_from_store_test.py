@@ -2,22 +2,20 @@
 
 import contextlib
 import io
-import os
 import pathlib
 import tempfile
-from unittest import mock
 
 import tensorflow as tf
 
 from sicot_tf import evaluate
 from sicot_tf import explain
 from sicot_tf import train
-from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.stores import opening
 from sicot_tf.training import runs
 from tests.helpers import mistakes
 from tests.helpers import object_stores
+from tests.helpers import own_cache
 from tests.helpers import tiny_road
 
 
@@ -45,11 +43,7 @@ class TrainFromStoreTest(tf.test.TestCase):
             self.enterContext(tempfile.TemporaryDirectory())
         )
         self.cache = self.folder / "cache"
-        self.enterContext(
-            mock.patch.dict(os.environ, {"SICOT_TF_CACHE": str(self.cache)})
-        )
-        # What this process has in use lasts as long as the cache.
-        self.enterContext(mock.patch.object(generation_cache, "_in_use", {}))
+        self.enterContext(own_cache.own_cache(self.cache))
 
     def test_trained_evaluated_explained(self):
         """Breaks if a run needs its data set on a disk, or reads test files."""

@@ -19,6 +19,7 @@ from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.stores import opening
 from tests.helpers import object_stores
+from tests.helpers import own_cache
 
 _FILES = {
     "classes.jsonl": b"{}\n",
@@ -91,10 +92,7 @@ class GenerationCacheTest(unittest.TestCase):
         super().setUp()
         folder = self.enterContext(tempfile.TemporaryDirectory())
         self.cache = pathlib.Path(folder) / "cache"
-        self.enterContext(
-            mock.patch.dict(os.environ, {"SICOT_TF_CACHE": str(self.cache)})
-        )
-        self.addCleanup(self._forget)
+        self.enterContext(own_cache.own_cache(self.cache))
         self.url = f"{self.bucket}/{self.id()}"
 
     def _forget(self):

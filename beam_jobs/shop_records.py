@@ -16,6 +16,7 @@ from beam_jobs.pipelines import flags
 from beam_jobs.shop import settings
 from sicot_tf import command_line
 from sicot_tf import config
+from sicot_tf.stores import locations
 
 _EXAMPLES = """
 examples:
@@ -45,7 +46,12 @@ def main(argv: list[str] | None = None) -> None:
     from beam_jobs.shop import build
 
     output = arguments.output
-    cache = arguments.cache or output.absolute().parent / "packages"
+    cache = arguments.cache
+    if cache is None:
+        if locations.is_remote(output):
+            cache = pathlib.Path("packages")
+        else:
+            cache = output.absolute().parent / "packages"
     build.build(
         output, cache, shop, pipeline_options, shard_skus=arguments.shard_skus
     )
@@ -58,7 +64,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="DIR",
         help="new folder for the shop",
@@ -68,7 +74,7 @@ def _make_parser() -> command_line.ArgumentParser:
         type=pathlib.Path,
         metavar="DIR",
         help="where npm packages and rendered drawings go (default: the "
-        "folder packages beside the output)",
+        "folder packages beside the output; here if that is on a store)",
     )
     parser.add_argument(
         "--shard_skus",

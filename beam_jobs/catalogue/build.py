@@ -30,7 +30,6 @@ from apache_beam.options import pipeline_options as beam_options
 from beam_jobs.catalogue import catalogue_parts
 from beam_jobs.catalogue import collect_embeddings
 from beam_jobs.catalogue import embed_pictures
-from beam_jobs.catalogue import local_copies
 from beam_jobs.catalogue import merge_products
 from beam_jobs.catalogue import parse_catalogue
 from beam_jobs.catalogue import retention
@@ -42,6 +41,7 @@ from beam_jobs.catalogue.identity import name_of
 from beam_jobs.catalogue.report import count_rejects
 from beam_jobs.catalogue.report import count_store
 from beam_jobs.catalogue.report import write
+from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables

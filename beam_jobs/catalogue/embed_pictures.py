@@ -31,6 +31,7 @@ from apache_beam.transforms import window
 from beam_jobs.catalogue import embedding_model
 from beam_jobs.catalogue import picture_list
 from beam_jobs.pictures import stored_images
+from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_pictures
 from sicot_tf.data import records
@@ -234,7 +235,9 @@ class EmbedPictures(beam.PTransform):
     """Numbers of ranges to counts: `images_embedded`, `images_rejected`.
 
     Args:
-        location: a folder with what `embed` puts there; takes the vectors.
+        location: a folder with what `picture_list` puts there; takes the
+            vectors.
+        saved_model: the folder of the model.
         signature: of the model.
         image_folders: where pictures should be; if the store refuses one of
             them, that is an error of the job.
@@ -243,18 +246,18 @@ class EmbedPictures(beam.PTransform):
     def __init__(
         self,
         location: locations.Location,
+        saved_model: locations.Location,
         signature: str = embedding_model.EMBEDDING,
         image_folders: Collection[str] = (),
     ):
         super().__init__()
         self._location = location
+        self._saved_model = saved_model
         self._signature = signature
         self._image_folders = image_folders
 
     def expand(self, ranges: beam.PCollection) -> beam.PCollection:
-        handler = SavedModelHandler(
-            locations.join(self._location, _MODEL), self._signature
-        )
+        handler = SavedModelHandler(self._saved_model, self._signature)
         return (
             ranges
             | "ListBatches"
@@ -280,11 +283,11 @@ def embed(
         listed: of `picture_list.put`.
         image_folders: of `EmbedPictures`.
     """
-    embedding_model.put(saved_model, work.child(_MODEL))
+    model = local_copies.for_workers(saved_model, work.child(_MODEL))
     counters, _ = runners.sum_each(
         pipeline_options,
         list(picture_list.put(listed, work)),
-        EmbedPictures(work.location, signature, image_folders),
+        EmbedPictures(work.location, model, signature, image_folders),
         work,
     )
     return counters

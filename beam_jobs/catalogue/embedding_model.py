@@ -1,7 +1,7 @@
 """The exported SavedModel that embeds pictures: its signature, its vectors."""
 
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from beam_jobs.catalogue import local_copies
+from beam_jobs.pipelines import local_copies
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import records
-from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -59,20 +58,12 @@ def _signatures(saved_model: pathlib.Path) -> Any:
     return message.meta_graphs[0].signature_def
 
 
-def put(saved_model: pathlib.Path, model: folder.Folder) -> None:
-    """Copies a SavedModel to where all workers find it."""
-    with model.scratch() as scratch:
-        for path in sorted(saved_model.rglob("*")):
-            key = path.relative_to(saved_model).as_posix()
-            if path.is_file() and not model.exists(key):
-                model.upload(shutil.copyfile(path, scratch / "file"), key)
-
-
 def load(location: locations.Location) -> Any:
     """The model in a folder of any store."""
     model = opening.open_folder(location)
-    with model.scratch() as scratch:
-        return tf.saved_model.load(str(local_copies.at_hand(model, scratch)))
+    with tempfile.TemporaryDirectory() as copies:
+        path = local_copies.at_hand(model, pathlib.Path(copies))
+        return tf.saved_model.load(str(path))
 
 
 def embed(

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import pathlib
-import shutil
+import posixpath
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -23,10 +23,16 @@ from typing import Any
 from beam_jobs.records import text_lines
 from sicot_tf import files
 from sicot_tf.data import generations
+from sicot_tf.data import publishing
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _log = logging.getLogger(__name__)
 
 _SUMMARY = "summary.json"
+# In the work folder: what is being written.
+_BEGUN = "settings.json"
 # Groups of counts by class; other groups are parts of the data set.
 _TRAIN, _TITLED, _TEST = "train", "train with title", "test"
 
@@ -59,17 +65,26 @@ def merge_notes(notes: Iterable[Notes]) -> Notes:
     return merged
 
 
-def path_from(output: pathlib.Path, folder: pathlib.Path) -> str:
-    """The path of `folder` as records in `output` name it.
+def path_from(output: locations.Location, root: locations.Location) -> str:
+    """The path of `root` as records in `output` name it.
 
-    It is relative: records and pictures may be moved together, and equal
-    data have equal records wherever they lie. Symbolic links are followed
-    first, for `..` behind a link leads elsewhere.
+    It is relative where both are on this machine, or in one bucket: records
+    and pictures may be moved together, and equal data have equal records
+    wherever they lie. Symbolic links are followed first, for `..` behind a
+    link leads elsewhere.
     """
-    relative = os.path.relpath(
-        os.path.realpath(folder), os.path.realpath(output)
-    )
-    return pathlib.Path(relative).as_posix()
+    if not locations.is_remote(output) and not locations.is_remote(root):
+        relative = os.path.relpath(
+            os.path.realpath(root), os.path.realpath(output)
+        )
+        return pathlib.Path(relative).as_posix()
+    if str(output).split("/")[:3] == str(root).split("/")[:3]:
+        return posixpath.relpath(
+            *(str(each).partition("://")[2] for each in (root, output))
+        )
+    if locations.is_remote(root):
+        return root
+    return pathlib.Path(os.path.realpath(root)).as_posix()
 
 
 def digest(value: Any) -> str:
@@ -80,61 +95,103 @@ def digest(value: Any) -> str:
 def add_arguments(parser: argparse.ArgumentParser, *, root: str) -> None:
     """Flags: the data set (`root` says what it holds), and the new folder."""
     parser.add_argument(
-        "--root", type=pathlib.Path, required=True, metavar="DIR", help=root
+        "--root",
+        type=locations.location,
+        required=True,
+        metavar="DIR",
+        help=root,
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         metavar="DIR",
         help="new folder for the records; pictures stay where they are",
     )
 
 
-def is_written(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
+def is_written(output: locations.Location, settings: Mapping[str, Any]) -> bool:
     """Whether the records of these settings are there; says it if they are.
 
     Raises:
         ValueError: if `output` holds anything else.
     """
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return False
+    place = opening.open_folder(output)
     what = "something else"
-    if (output / _SUMMARY).is_file():
-        found = files.read_json(output / _SUMMARY)["settings"]
+    if place.exists(_SUMMARY):
+        found = place.get_json(_SUMMARY)["settings"]
         if found == settings:
             _log.info("%s is already written", output)
             return True
         keys = sorted(found.keys() | settings.keys())
         differing = [k for k in keys if found.get(k) != settings.get(k)]
         what = f"records made with another {', '.join(differing)}"
+    elif _has_begun(output) or _is_empty(output):
+        return False
     raise ValueError(
         f"Expected a new or empty folder, but {output} holds {what}. Choose "
         "another --output, or delete it."
     )
 
 
+def _is_empty(output: locations.Location) -> bool:
+    if locations.is_remote(output):
+        return next(opening.open_folder(output).list(), None) is None
+    return not output.exists() or (
+        output.is_dir() and not any(output.iterdir())
+    )
+
+
+def _has_begun(output: locations.Location) -> bool:
+    """Whether what is in a bucket is what a killed command left."""
+    work = generations.WORK + locations.name(output)
+    parent = opening.open_folder(locations.parent(output))
+    return locations.is_remote(output) and parent.exists(f"{work}/{_BEGUN}")
+
+
 @contextlib.contextmanager
-def writing(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A hidden folder that becomes `output` when all is written."""
-    output = pathlib.Path(os.path.realpath(output))
-    with generations.work_folder(output.parent, output.name) as work:
-        folder = work / "records"
-        # Files that a killed command left.
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        yield folder
-        files.rename_folder(folder, output)
+def writing(
+    output: locations.Location, settings: Mapping[str, Any]
+) -> Iterator[tuple[folder.Folder, folder.Folder]]:
+    """A folder that becomes `output` when all is written, and one for work.
+
+    What a killed command with the same settings wrote is still in both. On an
+    object store the first is `output` itself, whose summary is written last.
+
+    Raises:
+        ValueError: if another process is at it.
+    """
+    if not locations.is_remote(output):
+        output = pathlib.Path(os.path.realpath(output))
+    parent, name = locations.parent(output), locations.name(output)
+    with publishing.work_folder(parent, name) as work:
+        result = publishing.result_folder(parent, work, name)
+        if not work.exists(_BEGUN) or work.get_json(_BEGUN) != settings:
+            result.delete_all()
+            work.delete_all()
+            work.put_json(_BEGUN, settings)
+        yield result, work
+        if not locations.is_remote(output):
+            finished = pathlib.Path(result.location)
+            # What a kill has cut short.
+            for path in finished.rglob(".*.tmp"):
+                path.unlink()
+            files.rename_folder(finished, output)
 
 
 def write_shard(
-    folder: pathlib.Path,
+    result: folder.Folder,
+    work: folder.Folder,
     index: int,
     num_shards: int,
     records: Iterable[Mapping[str, Any]],
     notes: Notes,
 ) -> None:
-    """Writes the records of a shard in their order, and counts them."""
+    """Writes the records of a shard in their order, and counts them.
+
+    Args:
+        result: of `writing`, as is `work`.
+    """
 
     def count_all() -> Iterator[Mapping[str, Any]]:
         for record in records:
@@ -147,12 +204,24 @@ def write_shard(
             yield record
 
     name = f"records-{index:05d}-of-{num_shards:05d}.jsonl"
-    files.write_lines(folder / name, map(_to_line, count_all()))
+    write_lines(result, work, name, map(_to_line, count_all()))
+
+
+def write_lines(
+    result: folder.Folder,
+    work: folder.Folder,
+    name: str,
+    lines: Iterable[str],
+) -> None:
+    """Writes a file of lines, which come without their ends, as UTF-8."""
+    with work.scratch() as scratch:
+        files.write_lines(scratch / name, lines)
+        result.upload(scratch / name, name)
 
 
 def write_notes(
     notes: Notes,
-    folder: pathlib.Path,
+    result: folder.Folder,
     settings: Mapping[str, Any],
     class_names: Mapping[str, str],
 ) -> None:
@@ -171,9 +240,9 @@ def write_notes(
         }
         for sku_id in sorted(class_names)
     ]
-    files.write_lines(folder / "classes.jsonl", map(_to_line, classes))
+    _put_lines(result, "classes.jsonl", classes)
     problems = sorted(notes.problems, key=_to_json)
-    files.write_lines(folder / "problems.jsonl", map(_to_line, problems))
+    _put_lines(result, "problems.jsonl", problems)
     counts: dict[str, dict[str, int]] = {}
     for (group, name), count in notes.counts.items():
         if group not in (_TRAIN, _TITLED, _TEST):
@@ -191,22 +260,30 @@ def write_notes(
     counts["left_aside"] = dict(
         collections.Counter(each["reason"] for each in problems)
     )
-    files.write_json(
-        folder / _SUMMARY, {"settings": settings, "counts": counts}
-    )
+    # It says that all is there.
+    result.put_json(_SUMMARY, {"settings": settings, "counts": counts})
 
 
-def print_summary(output: pathlib.Path, head_threshold: int) -> None:
+def _put_lines(result: folder.Folder, name: str, rows: Iterable[Any]) -> None:
+    text = "".join(f"{_to_line(row)}\n" for row in rows)
+    result.put(name, text.encode())
+
+
+def print_summary(output: locations.Location, head_threshold: int) -> None:
     """Prints the counts, where the records are and what to run next."""
-    counts = files.read_json(output / _SUMMARY)["counts"]
+    counts = opening.open_folder(output).get_json(_SUMMARY)["counts"]
     for group, each in counts.items():
         for name, count in each.items():
             name = name.replace("_", " ")
             print(f"{group.replace('_', ' '):12}{name:36}{count:>12,}")
-    print(f"\nRecords: {output} (left aside: {output / 'problems.jsonl'})")
+    print(
+        f"\nRecords: {output} "
+        f"(left aside: {locations.join(output, 'problems.jsonl')})"
+    )
     print(
         f"Next: python -m beam_jobs.build_dataset --input "
-        f"'{output}/records-*.jsonl' --output {output.parent / 'dataset'} "
+        f"'{output}/records-*.jsonl' --output "
+        f"{locations.join(locations.parent(output), 'dataset')} "
         f"--preset paper --head_threshold {head_threshold}"
     )
 

@@ -11,19 +11,15 @@ DIR/records-SSSSS-of-NNNNN.jsonl  raw records of single products
     summary.json                  settings and counts
 """
 
-import collections
-import contextlib
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 
+from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.readers import emoji_packages
@@ -40,8 +36,9 @@ from beam_jobs.shop import shards
 from beam_jobs.shop import titles
 from sicot_tf import config
 from sicot_tf import files
-from sicot_tf.data import generations
-from sicot_tf.stores import local_folder
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 2
@@ -58,7 +55,7 @@ _LIBRARIES = ("numpy", "Pillow", "resvg_py")
 
 
 def build(
-    output: pathlib.Path,
+    output: locations.Location,
     cache: pathlib.Path,
     shop: settings.ShopConfig,
     pipeline_options: beam_options.PipelineOptions,
@@ -101,49 +98,46 @@ def build(
         return
     emoji_packages.fetch_packages(cache)
     goods, drawn = render(cache, shop)
-    with _going_on(output, identity) as work:
+    with record_shards.writing(output, identity) as (result, work):
         counts = _draw_shards(
             work,
             shards.WriteShardFn(
-                goods, drawn, work / "shop", work / "counts", shard_skus
+                goods,
+                local_copies.for_workers(drawn, work.child("drawings")),
+                *(result.location, work.location),
+                shard_skus,
             ),
             -(-shop.num_skus // shard_skus),
             _num_pictures(shop),
             pipeline_options,
         )
-        _write_reports(work / "shop", goods, drawn, identity, counts)
+        _write_reports(result, work, goods, drawn, identity, counts)
 
 
 def _draw_shards(
-    work: pathlib.Path,
+    work: folder.Folder,
     write_shard: shards.WriteShardFn,
     num_shards: int,
     num_pictures: int,
     pipeline_options: beam_options.PipelineOptions,
-) -> collections.Counter[str]:
+) -> dict[str, int]:
     """Writes the shards that are not finished; the counts of all."""
-    folder = work / "counts"
+    marks = work.child(shards.COUNTS)
     with progress.watch(
         "Pictures",
-        local_folder.LocalFolder(folder),
+        marks,
         "*.json",
         total=num_pictures,
-        count=lambda key: {"done": _pictures_in(files.read_json(folder / key))},
+        count=lambda key: {"done": _pictures_in(marks.get_json(key))},
         unit="pictures",
     ):
-        runners.run_each(
+        _, counts = runners.sum_each(
             pipeline_options,
-            [
-                shard
-                for shard in range(num_shards)
-                if not (folder / f"{shard:05d}.json").exists()
-            ],
+            list(range(num_shards)),
             shards.WriteShards(write_shard),
+            work,
         )
-    counts = collections.Counter()
-    for path in sorted(folder.glob("*.json")):
-        counts.update(files.read_json(path))
-    return counts
+    return dict(sorted(counts.items()))
 
 
 def render(
@@ -163,29 +157,6 @@ def render(
     folder = (cache / "drawings" / name[:16]).absolute()
     drawings.keep_drawings(folder, goods.types, drawn, size)
     return goods, folder
-
-
-@contextlib.contextmanager
-def _going_on(
-    output: pathlib.Path, identity: Mapping[str, Any]
-) -> Iterator[pathlib.Path]:
-    """A hidden folder whose `shop` becomes `output` when all is written.
-
-    What a killed command with the same settings wrote is still there.
-    """
-    output = pathlib.Path(os.path.realpath(output))
-    with generations.work_folder(output.parent, output.name) as work:
-        begun = work / "settings.json"
-        if not begun.exists() or files.read_json(begun) != identity:
-            shutil.rmtree(work)
-            for name in ("shop", "counts"):
-                (work / name).mkdir(parents=True)
-            files.write_json(begun, identity)
-        # A kill may have left a file that was not renamed yet.
-        for path in (work / "shop").glob(".*.tmp"):
-            path.unlink()
-        yield work
-        files.rename_folder(work / "shop", output)
 
 
 def _num_pictures(shop: settings.ShopConfig) -> int:
@@ -210,22 +181,26 @@ def _pictures_in(counts: Mapping[str, int]) -> int:
 
 
 def _write_reports(
-    folder: pathlib.Path,
+    result: folder.Folder,
+    work: folder.Folder,
     goods: products.Products,
     drawn: pathlib.Path,
     identity: Mapping[str, Any],
     counts: Mapping[str, int],
 ) -> None:
     """All that is not in shards; the summary last."""
-    files.write_lines(folder / "noise_words.txt", titles.noise_words())
-    files.write_text(folder / "LICENSES.md", _licenses_text(counts))
-    contact_sheet.write(
-        folder / "contact_sheet.html", goods, drawings.Drawings(drawn), counts
+    record_shards.write_lines(
+        result, work, "noise_words.txt", titles.noise_words()
     )
+    result.put("LICENSES.md", _licenses_text(counts).encode())
+    with work.scratch() as scratch:
+        sheet = scratch / "contact_sheet.html"
+        contact_sheet.write(sheet, goods, drawings.Drawings(drawn), counts)
+        result.upload(sheet, sheet.name)
     sizes = {"skus": goods.shop.num_skus}
     sizes["head_skus"] = products.num_head(goods.shop)
-    files.write_json(
-        folder / "summary.json",
+    result.put_json(
+        "summary.json",
         {
             "generated": _GENERATED,
             "settings": identity,
@@ -267,21 +242,24 @@ def _licenses_text(counts: Mapping[str, int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def print_summary(output: pathlib.Path) -> None:
+def print_summary(output: locations.Location) -> None:
     """Prints the counts, where things are and what to run next."""
-    summary = files.read_json(output / "summary.json")
+    summary = opening.open_folder(output).get_json("summary.json")
+    sheet = locations.join(output, "contact_sheet.html")
+    parent = locations.parent(output)
+    dataset, index = (locations.join(parent, n) for n in ("dataset", "index"))
     for name, count in summary["counts"].items():
         print(f"{name.replace('_', ' '):20}{count:>12,}")
     shop = summary["settings"]["shop"]
     print(f"\n{_GENERATED}")
-    print(f"Look at {output / 'contact_sheet.html'} (licences: LICENSES.md).")
+    print(f"Look at {sheet} (licences: LICENSES.md).")
     print(
         f"Next: python -m beam_jobs.build_dataset --input "
-        f"'{output}/records-*.jsonl' --output {output.parent / 'dataset'} "
+        f"'{output}/records-*.jsonl' --output {dataset} "
         f"--image_size {shop['image_size']} "
         f"--head_threshold {shop['head_to']}"
     )
     print(
         f"Or:   python -m beam_jobs.build_product_index --input "
-        f"'{output}/catalogue-*.jsonl' --output {output.parent / 'index'}"
+        f"'{output}/catalogue-*.jsonl' --output {index}"
     )

@@ -2,18 +2,24 @@
 
 number of a shard -> pictures
     -> records-, catalogue-, scenes-, queries-, clicks-
-    -> COUNTS/SSSSS.json, which appears last and marks it as finished
+    -> WORK/counts/SSSSS.json, which appears last and marks it as finished
+    -> what it counts
 """
 
 import collections
+import concurrent.futures
+import contextlib
 import json
 import pathlib
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 
+from beam_jobs.pipelines import local_copies
 from beam_jobs.readers import emoji_packages
+from beam_jobs.readers import record_shards
 from beam_jobs.shop import catalogue
 from beam_jobs.shop import clicks
 from beam_jobs.shop import drawings
@@ -22,12 +28,18 @@ from beam_jobs.shop import products
 from beam_jobs.shop import queries
 from beam_jobs.shop import scenes
 from beam_jobs.shop import titles
-from sicot_tf import files
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 SOURCE = "generated shop"
+# In the work folder.
+COUNTS = "counts"
 # Folders stay small enough to be listed; paths do not depend on the shards.
 _FOLDER_SKUS = 100
 _FOLDER_SCENES = 1000
+# Pictures that are written at once; those that wait for it.
+_NUM_THREADS = 16
+_MAX_SAVED = 256
 
 
 def picture_path(sku: products.Sku, name: str) -> str:
@@ -42,42 +54,60 @@ def query_path(number: int) -> str:
 
 
 class WriteShardFn(beam.DoFn):
-    """Writes a shard that is not there yet; yields nothing.
+    """Writes a shard that is not there yet; yields what it counts.
 
     Args:
         goods: the products.
         drawn: the folder of `drawings.keep_drawings`.
-        shop_folder: where the files go.
-        counts_folder: where the marks of finished shards go.
+        shop: the folder where the files go.
+        work: that of the marks of finished shards, `COUNTS`.
         shard_skus: SKUs of a shard.
     """
 
     def __init__(
         self,
         goods: products.Products,
-        drawn: pathlib.Path,
-        shop_folder: pathlib.Path,
-        counts_folder: pathlib.Path,
+        drawn: locations.Location,
+        shop: locations.Location,
+        work: locations.Location,
         shard_skus: int,
     ):
         self._goods = goods
         self._drawn = drawn
-        self._folder = shop_folder
-        self._counts_folder = counts_folder
+        self._locations = shop, work
         self._shard_skus = shard_skus
         self._num_shards = -(-goods.shop.num_skus // shard_skus)
 
     def setup(self) -> None:
         """Opens the drawings."""
+        self._folder, self._work = map(opening.open_folder, self._locations)
+        drawn = opening.open_folder(self._drawn)
+        self._open = contextlib.ExitStack()
+        copies = self._open.enter_context(tempfile.TemporaryDirectory())
         self._titles = titles.Titles(self._goods)
         self._pictures = pictures.Pictures(
-            self._goods.shop, drawings.Drawings(self._drawn)
+            self._goods.shop,
+            drawings.Drawings(
+                local_copies.at_hand(drawn, pathlib.Path(copies))
+            ),
+        )
+        # Of pictures that are on their way to the disk or the store.
+        self._threads = self._open.enter_context(
+            concurrent.futures.ThreadPoolExecutor(_NUM_THREADS)
         )
 
-    def process(self, shard: int) -> Iterator[None]:
-        mark = self._counts_folder / f"{shard:05d}.json"
-        if mark.exists():
+    def teardown(self) -> None:
+        """Removes what was copied."""
+        self._open.close()
+
+    def process(self, shard: int) -> Iterator[dict[str, int]]:
+        mark = f"{COUNTS}/{shard:05d}.json"
+        if self._work.exists(mark):
+            yield self._work.get_json(mark)
             return
+        self._saved: collections.deque[concurrent.futures.Future[None]] = (
+            collections.deque()
+        )
         counts = collections.Counter()
         self._write(
             "records",
@@ -119,13 +149,14 @@ class WriteShardFn(beam.DoFn):
                 for row in self._page(number, counts)
             ),
         )
-        files.write_json(mark, counts)
-        yield from ()
+        self._wait(0)
+        self._work.put_json(mark, counts)
+        yield dict(counts)
 
     def _write(self, kind: str, shard: int, rows: Iterator[Any]) -> None:
         name = f"{kind}-{shard:05d}-of-{self._num_shards:05d}.jsonl"
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
-        files.write_lines(self._folder / name, lines)
+        record_shards.write_lines(self._folder, self._work, name, lines)
 
     def _range(self, shard: int, total: int) -> range:
         """The part of `total` that falls to a shard."""
@@ -221,15 +252,20 @@ class WriteShardFn(beam.DoFn):
         return clicks.rows(page, query_path(number))
 
     def _save(self, path: str, jpeg: bytes) -> None:
-        file = self._folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(jpeg)
+        self._wait(_MAX_SAVED)
+        save = self._threads.submit(self._folder.put, path, jpeg)
+        self._saved.append(save)
+
+    def _wait(self, num_left: int) -> None:
+        """Raises what went wrong with a picture."""
+        while len(self._saved) > num_left:
+            self._saved.popleft().result()
 
 
 @beam.typehints.with_input_types(int)
-@beam.typehints.with_output_types(None)
+@beam.typehints.with_output_types(dict[str, int])
 class WriteShards(beam.PTransform):
-    """Numbers of shards to their files; finished ones stay."""
+    """Numbers of shards to their files and counts; finished ones stay."""
 
     def __init__(self, write_shard: WriteShardFn):
         super().__init__()

@@ -52,12 +52,8 @@ def _measure(
     options = runners.make_pipeline_options(num_processes=num_processes)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        (work / "shop").mkdir()
-        (work / "counts").mkdir()
         transform = shards.WriteShards(
-            shards.WriteShardFn(
-                goods, drawn, work / "shop", work / "counts", _SHARD_SKUS
-            )
+            shards.WriteShardFn(goods, drawn, work / "shop", work, _SHARD_SKUS)
         )
         with runners.local_processes(options) as processes:
             # Each worker imports, and opens the drawings.
@@ -71,7 +67,7 @@ def _measure(
             after, worker = _facts_of_workers(processes.pool, num_processes)
         counts = collections.Counter()
         for shard in rest:
-            path = work / "counts" / f"{shard:05d}.json"
+            path = work / shards.COUNTS / f"{shard:05d}.json"
             counts.update(json.loads(path.read_text("utf-8")))
     drawn_pictures = counts["train"] + counts["test"] + counts["products"]
     _, _, leader = _facts()

@@ -240,7 +240,7 @@ class ShopRecordsTest(unittest.TestCase):
         process.wait()
         self.assertFalse(output.exists())
         name = f"records-{done[0].stem}-of-00004.jsonl"
-        before = os.stat(self.folder / ".work-killed" / "shop" / name)
+        before = os.stat(self.folder / ".work-killed" / "generation" / name)
         # A command of its own: workers import what their leader has imported.
         flags = self.arguments(output, "--num_processes", "2")
         subprocess.run([*command, *flags], check=True, capture_output=True)

@@ -1,4 +1,8 @@
-"""Files of a folder where libraries find them that read from disks only."""
+"""Copies between a store and this machine, for libraries that know disks only.
+
+Where the folder of the work is on a disk, all workers see that disk, and
+nothing is copied.
+"""
 
 import concurrent.futures
 import pathlib
@@ -36,3 +40,19 @@ def at_hand(
     with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
         list(pool.map(copy, keys))
     return copies
+
+
+def for_workers(path: pathlib.Path, place: folder.Folder) -> locations.Location:
+    """Where all workers find the files of a folder of this machine.
+
+    Args:
+        path: the folder; what is in it does not change.
+        place: where its copy goes; what is there stays.
+    """
+    if not locations.is_remote(place.location):
+        return path.absolute()
+    for file in sorted(path.rglob("*")):
+        key = file.relative_to(path).as_posix()
+        if file.is_file() and not place.exists(key):
+            place.upload(file, key)
+    return place.location

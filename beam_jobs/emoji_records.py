@@ -11,6 +11,7 @@ import argparse
 import pathlib
 
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 _EXAMPLES = """\
 examples:
@@ -31,9 +32,13 @@ def main(argv: list[str] | None = None) -> None:
     from beam_jobs.readers import emoji_long_tail
 
     output = arguments.output
+    cache = arguments.cache
+    if cache is None:
+        is_remote = locations.is_remote(output)
+        cache = pathlib.Path("packages") if is_remote else output / "packages"
     records_path = emoji.build(
         output,
-        arguments.cache or output / "packages",
+        cache,
         num_classes=arguments.num_classes,
         image_size=arguments.image_size,
         long_tail=arguments.long_tail,
@@ -41,10 +46,12 @@ def main(argv: list[str] | None = None) -> None:
         seed=arguments.seed,
     )
     emoji.print_summary(output)
-    print(f"Records: {records_path} (licences: {output / 'LICENSES.md'})")
+    licenses = locations.join(output, "LICENSES.md")
+    dataset = locations.join(locations.parent(output), "dataset")
+    print(f"Records: {records_path} (licences: {licenses})")
     print(
         f"Next: python -m beam_jobs.build_dataset --input {records_path} "
-        f"--output {output.parent / 'dataset'} "
+        f"--output {dataset} "
         f"--head_threshold {emoji_long_tail.MIN_HEAD_DRAWINGS}"
     )
 
@@ -55,7 +62,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=locations.location,
         required=True,
         help="folder for records.jsonl and images/",
     )
@@ -93,7 +100,8 @@ def _make_parser() -> command_line.ArgumentParser:
     parser.add_argument(
         "--cache",
         type=pathlib.Path,
-        help="where the npm packages go (default: OUTPUT/packages)",
+        help="where the npm packages go (default: OUTPUT/packages; packages "
+        "here if the output is on a store)",
     )
     return parser
 

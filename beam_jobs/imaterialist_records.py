@@ -8,11 +8,10 @@ Train is train.json, test is val.json: the labels of test.json were never
 published. The data set has no titles; bring a file of your own.
 """
 
-import pathlib
-
 from beam_jobs.pipelines import worker
 from beam_jobs.readers import record_shards
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 _EPILOG = """\
 titles: JSON Lines, CSV (both also gzipped) or Parquet with id and title
@@ -53,7 +52,7 @@ def _make_parser() -> command_line.ArgumentParser:
     )
     parser.add_argument(
         "--titles",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="titles by id (default: none, all titles are empty)",
     )

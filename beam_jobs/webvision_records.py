@@ -8,12 +8,12 @@ the official validation set, which has no titles.
 """
 
 import argparse
-import pathlib
 
 from beam_jobs.pipelines import flags
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
 from sicot_tf import command_line
+from sicot_tf.stores import locations
 
 _EPILOG = """\
 The root holds info/, google/, flickr/ and val_images_resized/, or, as in the
@@ -90,7 +90,7 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--class_list",
-        type=pathlib.Path,
+        type=locations.location,
         metavar="FILE",
         help="take these instead: lines that start with a WordNet id",
     )

@@ -1,33 +1,34 @@
 """Raw records of emoji: drawings with words of annotators."""
 
 import collections
+import concurrent.futures
 import json
 import logging
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 from beam_jobs.readers import emoji_long_tail
 from beam_jobs.readers import emoji_packages
 from beam_jobs.readers import emoji_sources
+from sicot_tf import files
+from sicot_tf.data import publishing
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _log = logging.getLogger(__name__)
 
 # Raise it when the same settings should give other records.
 _FORMAT_VERSION = 1
-# The records come last: once they are there, so is all that they name.
-_RESULTS = (
-    "images",
-    "LICENSES.md",
-    "long_tail.json",
-    "build.json",
-    "records.jsonl",
-)
+_SETTINGS, _RECORDS = "build.json", "records.jsonl"
+# The settings come first, so that a killed command is known again. The records
+# come last: once they are there, so is all that they name.
+_RESULTS = (_SETTINGS, "images", "LICENSES.md", "long_tail.json", _RECORDS)
+_NUM_THREADS = 16
 
 
 def build(
-    output: pathlib.Path,
+    output: locations.Location,
     cache: pathlib.Path,
     *,
     num_classes: int = 400,
@@ -35,7 +36,7 @@ def build(
     long_tail: str = "standard",
     include_flags: bool = False,
     seed: int = 0,
-) -> pathlib.Path:
+) -> locations.Location:
     """Writes raw records, their images and their licences.
 
     Args:
@@ -49,11 +50,11 @@ def build(
         seed: of the choice of classes and of the long tail.
 
     Returns:
-        The path of the record file.
+        Where the record file is.
 
     Raises:
         ValueError: if a setting is out of range, `output` holds something
-            else, or resvg_py is missing.
+            else or another process is at it, or resvg_py is missing.
         OSError: if npm is missing or fails.
     """
     _check_settings(long_tail, image_size)
@@ -66,7 +67,7 @@ def build(
         "seed": seed,
         "packages": emoji_packages.PACKAGES,
     }
-    records_path = output / "records.jsonl"
+    records_path = locations.join(output, _RECORDS)
     if _is_built(output, settings):
         _log.info("%s is already built with these settings", records_path)
         return records_path
@@ -77,7 +78,8 @@ def build(
         cache / "node_modules", num_classes, include_flags, seed
     )
     records, report = _keep(records, long_tail, seed)
-    _write(output, records, drawings, image_size, report, settings)
+    with publishing.only_builder(output):
+        _write(output, records, drawings, image_size, report, settings)
     return records_path
 
 
@@ -109,41 +111,53 @@ def _keep(
 
 
 def _write(
-    output: pathlib.Path,
+    output: locations.Location,
     records: list[dict[str, str]],
     drawings: Mapping[str, Mapping[str, emoji_sources.Drawing]],
     image_size: int,
     report: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Writes all into a hidden folder, then moves it to its place."""
-    partial = output / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    emoji_sources.write_images(partial, records, drawings, image_size)
-    _write_json(partial / "long_tail.json", report)
-    _write_json(partial / "build.json", settings)
-    (partial / "LICENSES.md").write_text(
-        emoji_packages.licenses_text(records, image_size), "utf-8"
-    )
-    with (partial / "records.jsonl").open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    for name in _RESULTS:
-        (partial / name).rename(output / name)
-    partial.rmdir()
+    """Writes all into a folder of this machine, then moves it to its place."""
+    place = opening.open_folder(output)
+    with place.scratch() as made:
+        emoji_sources.write_images(made, records, drawings, image_size)
+        _write_json(made / "long_tail.json", report)
+        (made / "LICENSES.md").write_text(
+            emoji_packages.licenses_text(records, image_size), "utf-8"
+        )
+        lines = (json.dumps(each, ensure_ascii=False) for each in records)
+        files.write_lines(made / _RECORDS, lines)
+        _write_json(made / _SETTINGS, settings)
+        place.upload(made / _SETTINGS, _SETTINGS)
+        paths = [path for path in sorted(made.rglob("*")) if path.is_file()]
+        with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as threads:
+            uploads = [
+                threads.submit(
+                    place.upload, path, path.relative_to(made).as_posix()
+                )
+                for path in paths
+                if path.name not in (_SETTINGS, _RECORDS)
+            ]
+            for upload in uploads:
+                upload.result()
+        place.upload(made / _RECORDS, _RECORDS)
 
 
-def _is_built(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
+def _is_built(output: locations.Location, settings: Mapping[str, Any]) -> bool:
     """Whether the records are there; refuses to write over anything else."""
-    there = [name for name in _RESULTS if (output / name).exists()]
+    place = opening.open_folder(output)
+    there = [
+        name
+        for name in _RESULTS
+        if place.exists(name) or any(place.list(f"{name}/"))
+    ]
     if not there:
         return False
-    found = {}
-    if "build.json" in there:
-        found = json.loads((output / "build.json").read_text("utf-8"))
-    if found == settings and there == list(_RESULTS):
-        return True
+    found = place.get_json(_SETTINGS) if _SETTINGS in there else {}
+    if found == settings:
+        # Or else a command was killed: what it wrote is written again.
+        return _RECORDS in there
     differing = ", ".join(
         f"{name} {found.get(name)} instead of {value}"
         for name, value in settings.items()
@@ -151,8 +165,8 @@ def _is_built(output: pathlib.Path, settings: Mapping[str, Any]) -> bool:
     )
     raise ValueError(
         f"Expected a new folder, or one built with the same settings, but "
-        f"{output} has {', '.join(there)} ({differing or 'not complete'}). "
-        "Choose another output folder, or delete it."
+        f"{output} has {', '.join(there)} ({differing}). Choose another output "
+        "folder, or delete it."
     )
 
 
@@ -201,9 +215,9 @@ def _write_json(path: pathlib.Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def print_summary(output: pathlib.Path) -> None:
+def print_summary(output: locations.Location) -> None:
     """Counts by split and source, head and tail."""
-    with (output / "records.jsonl").open(encoding="utf-8") as file:
+    with opening.open_folder(output).open(_RECORDS) as file:
         records = [json.loads(line) for line in file]
     for split in ("train", "val", "test"):
         sources = collections.Counter(

@@ -12,8 +12,10 @@ from typing import Any
 from beam_jobs.readers import record_shards
 from beam_jobs.records import raw_records
 from beam_jobs.records import record_files
-from sicot_tf import files
 from sicot_tf import progress
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # Raise it when equal input is to give other records than before.
 _FORMAT_VERSION = 1
@@ -24,10 +26,10 @@ _LISTS = {"train.json": "train", "val.json": "test"}
 
 
 def build(
-    root: pathlib.Path,
-    output: pathlib.Path,
+    root: locations.Location,
+    output: locations.Location,
     *,
-    titles: pathlib.Path | None = None,
+    titles: locations.Location | None = None,
     encoding: str = "utf-8",
     shard_records: int = _SHARD_RECORDS,
 ) -> None:
@@ -46,21 +48,28 @@ def build(
         ValueError: if a file is missing or not what it should be, or
             `output` holds something else.
     """
-    inputs = [root / name for name in _LISTS] + ([titles] if titles else [])
-    for path in inputs:
-        if not path.is_file():
+    place = opening.open_folder(root)
+    inputs = [(place, name) for name in _LISTS]
+    if titles:
+        parent = opening.open_folder(locations.parent(titles))
+        inputs.append((parent, locations.name(titles)))
+    for where, name in inputs:
+        if not where.exists(name):
+            path = locations.join(where.location, name)
             raise ValueError(f"Expected the file {path}.")
     notes = record_shards.Notes()
     rows = sorted(
-        row for name in _LISTS for row in read_list(root / name, notes)
+        row for name in _LISTS for row in read_list(place, name, notes)
     )
     wanted = {bare_id(image_id) for _, image_id, _ in rows}
-    images = find_images(root, wanted)
+    images = find_images(place, wanted)
     settings = {
         "format_version": _FORMAT_VERSION,
         "shard_records": shard_records,
         "root": record_shards.path_from(output, root),
-        "inputs": {path.name: files.sha256(path) for path in inputs},
+        "inputs": {
+            name: record_shards.sha256(where, name) for where, name in inputs
+        },
         "encoding": encoding,
         "pictures": record_shards.digest(sorted(images.items())),
     }
@@ -69,15 +78,17 @@ def build(
 
     title_by_id = read_titles(titles, wanted, notes, encoding) if titles else {}
     num_shards = max(1, math.ceil(len(rows) / shard_records))
-    with record_shards.writing(output) as folder:
+    with record_shards.writing(output, settings) as (result, work):
         for shard in range(num_shards):
             shard_rows = rows[shard * shard_records :][:shard_records]
             made = make_records(
                 shard_rows, settings["root"], images, title_by_id, notes
             )
-            record_shards.write_shard(folder, shard, num_shards, made, notes)
+            record_shards.write_shard(
+                *(result, work, shard, num_shards, made, notes)
+            )
         class_names = {sku_id: sku_id for _, _, sku_id in rows}
-        record_shards.write_notes(notes, folder, settings, class_names)
+        record_shards.write_notes(notes, result, settings, class_names)
 
 
 def bare_id(name: str) -> str:
@@ -86,33 +97,34 @@ def bare_id(name: str) -> str:
 
 
 def read_list(
-    path: pathlib.Path, notes: record_shards.Notes
+    place: folder.Folder, name: str, notes: record_shards.Notes
 ) -> Iterator[tuple[str, str, str]]:
     """Name of the list, id and class of each image of train.json, val.json.
 
     Raises:
         ValueError: if the file does not hold a list of images.
     """
-    content = files.read_json(path)
+    content = place.get_json(name)
     images = content.get("images") if isinstance(content, dict) else None
     if not isinstance(images, list):
+        path = locations.join(place.location, name)
         raise ValueError(
-            f'Expected {{"images": [{{"id": ..., "class": ...}}]}} in {path}, '
-            f"received {content!r:.100}."
+            f'Expected {{"images": [{{"id": ..., "class": ...}}]}} in '
+            f"{path}, received {content!r:.100}."
         )
     for number, image in enumerate(images):
-        notes.counts[path.name, "images"] += 1
+        notes.counts[name, "images"] += 1
         row = image if isinstance(image, dict) else {}
         image_id, label = row.get("id"), row.get("class")
         if isinstance(image_id, str) and image_id and type(label) is int:
-            yield path.name, image_id, str(label)
+            yield name, image_id, str(label)
         else:
             notes.add_problem(
-                "bad_image", list=path.name, number=number, image=image
+                "bad_image", list=name, number=number, image=image
             )
 
 
-def find_images(root: pathlib.Path, wanted: set[str]) -> dict[str, str]:
+def find_images(place: folder.Folder, wanted: set[str]) -> dict[str, str]:
     """Paths below the root by id: flat, in folders by hash or by class.
 
     Of several files of one id the first is taken.
@@ -122,19 +134,35 @@ def find_images(root: pathlib.Path, wanted: set[str]) -> dict[str, str]:
     """
     images: dict[str, str] = {}
     with progress.bar(description="Pictures", unit="files") as bar:
-        for folder, subfolders, names in os.walk(root, followlinks=True):
-            subfolders.sort()
-            below = pathlib.Path(folder).relative_to(root).as_posix()
-            for name in sorted(names):
-                if bare_id(name) in wanted:
-                    path = posixpath.normpath(posixpath.join(below, name))
-                    images.setdefault(bare_id(name), path)
-            bar.update(len(names))
+        for key in _keys(place):
+            image_id = bare_id(posixpath.basename(key))
+            if image_id in wanted:
+                images.setdefault(image_id, key)
+            bar.update()
     return images
 
 
+def _keys(place: folder.Folder) -> Iterator[str]:
+    """All files, those of a folder before those of the folders within."""
+    if locations.is_remote(place.location):
+        keys = (entry.key for entry in place.list())
+        yield from sorted(keys, key=_order)
+        return
+    # Folders of pictures may be links, and need no look at each file.
+    for inside, subfolders, names in os.walk(place.location, followlinks=True):
+        subfolders.sort()
+        below = pathlib.Path(inside).relative_to(place.location).as_posix()
+        for name in sorted(names):
+            yield posixpath.normpath(posixpath.join(below, name))
+
+
+def _order(key: str) -> list[tuple[bool, str]]:
+    *folders, name = key.split("/")
+    return [*((True, each) for each in folders), (False, name)]
+
+
 def read_titles(
-    path: pathlib.Path,
+    path: locations.Location,
     wanted: set[str],
     notes: record_shards.Notes,
     encoding: str = "utf-8",
@@ -149,12 +177,15 @@ def read_titles(
     """
     title_by_id: dict[str, str] = {}
     counts = {name: 0 for name in ("read", "without_record", "second_of_id")}
-    file = record_files.RecordFile(str(path), path.name)
-    record_files.check_encodings([file], encoding, _TITLE_FIELDS, "title file")
-    with record_files.naming(str(path), "title file"), path.open("rb") as file:
+    found = record_files.RecordFile(str(path), locations.name(path))
+    record_files.check_encodings([found], encoding, _TITLE_FIELDS, "title file")
+    with (
+        record_files.naming(found.path, "title file"),
+        record_files.open_file(found.path) as file,
+    ):
         rows = raw_records.read_rows(
             file,
-            path.name,
+            found.name,
             encoding=encoding,
             fields=_TITLE_FIELDS,
             needed=_TITLE_FIELDS,

@@ -10,6 +10,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -55,6 +56,17 @@ class Notes:
         """Notes what was left aside."""
         self.problems.append({"reason": reason, **facts})
 
+    def to_json(self) -> dict[str, Any]:
+        """What a JSON file can hold."""
+        counts = [[*key, count] for key, count in self.counts.items()]
+        return {"counts": counts, "problems": self.problems}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Notes":
+        """What `to_json` gave."""
+        counts = {(group, name): n for group, name, n in value["counts"]}
+        return cls(collections.Counter(counts), value["problems"])
+
 
 def merge_notes(notes: Iterable[Notes]) -> Notes:
     """The notes of all."""
@@ -90,6 +102,12 @@ def path_from(output: locations.Location, root: locations.Location) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of a value as JSON, in hex."""
     return files.text_sha256(_to_json(value))
+
+
+def sha256(place: folder.Folder, key: str) -> str:
+    """SHA-256 of a file, in hex."""
+    with place.open(key) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def add_arguments(parser: argparse.ArgumentParser, *, root: str) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import pathlib
 import posixpath
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +13,8 @@ from beam_jobs.pipelines import runners
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
 from beam_jobs.readers import webvision_shards
-from sicot_tf import files
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _log = logging.getLogger(__name__)
 
@@ -25,15 +25,15 @@ _SHARD_RECORDS = 200_000
 
 
 def build(
-    root: pathlib.Path,
-    output: pathlib.Path,
+    root: locations.Location,
+    output: locations.Location,
     pipeline_options: beam_options.PipelineOptions,
     *,
     sources: Sequence[str] = webvision_files.SOURCES,
     text_fields: Sequence[str] = ("title",),
     num_classes: int = 1000,
     class_seed: int = 0,
-    class_list: pathlib.Path | None = None,
+    class_list: locations.Location | None = None,
     shard_records: int = _SHARD_RECORDS,
 ) -> None:
     """Writes the records of some classes into a new folder.
@@ -52,10 +52,12 @@ def build(
         ValueError: if a file is missing, the lists don't fit together, or
             `output` holds something else.
     """
-    root = root.absolute()
+    if not locations.is_remote(root):
+        root = root.absolute()
+    place = opening.open_folder(root)
     lists = webvision_files.find_lists(root, sources)
-    synsets_path = webvision_files.find_file(root, "synsets.txt")
-    synsets = webvision_files.read_synsets(synsets_path)
+    synsets_key = webvision_files.find_file(place, "synsets.txt")
+    synsets = webvision_files.read_synsets(place, synsets_key)
     names = dict(synsets)
     chosen = _choose_classes(names, num_classes, class_seed, class_list)
     labels = [label for label, row in enumerate(synsets) if row[0] in chosen]
@@ -65,22 +67,23 @@ def build(
         "text_fields": list(text_fields),
         "classes": chosen,
         "shard_records": shard_records,
-        **_describe_files(root, output, synsets_path, lists),
+        **_describe_files(root, output, synsets_key, lists),
     }
     if record_shards.is_written(output, settings):
         return
 
     num_shards = _count_shards(lists, synsets, labels, shard_records)
     _log.info("titles of %s classes ...", f"{len(chosen):,}")
-    with record_shards.writing(output) as folder:
+    with record_shards.writing(output, settings) as (result, work):
         read_list = webvision_shards.ReadListFn(frozenset(labels), num_shards)
         folders = settings["image_folders"]
         write_shards = webvision_shards.WriteShardFn(
-            folder, num_shards, lists, folders, synsets, text_fields
+            *(result.location, work.location, num_shards),
+            *(lists, folders, synsets, text_fields),
         )
         class_names = {each: names[each] for each in chosen}
         write_notes = beam.Map(
-            record_shards.write_notes, folder, settings, class_names
+            record_shards.write_notes, result, settings, class_names
         )
         runners.run(
             pipeline_options,
@@ -94,7 +97,7 @@ def _choose_classes(
     names: dict[str, str],
     num_classes: int,
     class_seed: int,
-    class_list: pathlib.Path | None,
+    class_list: locations.Location | None,
 ) -> list[str]:
     if class_list:
         return webvision_files.read_class_list(class_list, names)
@@ -116,26 +119,28 @@ def _count_shards(
 
 
 def _describe_files(
-    root: pathlib.Path,
-    output: pathlib.Path,
-    synsets_path: pathlib.Path,
+    root: locations.Location,
+    output: locations.Location,
+    synsets_key: str,
     lists: Sequence[webvision_files.ImageList],
 ) -> dict[str, Any]:
     """Where the pictures are, and hashes of all that is read."""
-    inputs = [synsets_path]
+    place = opening.open_folder(root)
+    inputs = [synsets_key]
     for each in lists:
         inputs += [each.filelist, *filter(None, [each.meta_list])]
     path_to_root = record_shards.path_from(output, root)
     return {
         "image_folders": {
-            each.name: posixpath.join(
-                path_to_root, each.images.relative_to(root).as_posix()
-            )
+            each.name: posixpath.join(path_to_root, each.images)
             for each in lists
         },
-        "inputs": {path.name: files.sha256(path) for path in inputs},
+        "inputs": {
+            posixpath.basename(key): record_shards.sha256(place, key)
+            for key in inputs
+        },
         "metadata": {
-            each.name: webvision_files.digest_metadata(each.metadata)
+            each.name: webvision_files.digest_metadata(each)
             for each in lists
             if each.metadata
         },

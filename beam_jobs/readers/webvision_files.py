@@ -5,10 +5,10 @@ with `train_meta_list_google.txt`, which names a JSON file and a row in it.
 """
 
 import dataclasses
+import io
+import itertools
 import json
-import pathlib
 import posixpath
-from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -18,9 +18,15 @@ from typing import Any
 from beam_jobs.readers import record_shards
 from sicot_tf import files
 from sicot_tf import progress
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 SOURCES = ("google", "flickr")
 TEXT_FIELDS = ("title", "description", "tags")
+
+# Some pictures may be missing.
+_NUM_LOOKED_FOR = 100
 
 # Row in the JSON file (from 1), path as listed, label (from 0).
 Picture = tuple[int, str, int]
@@ -30,87 +36,100 @@ Picture = tuple[int, str, int]
 class ImageList:
     """A list of pictures and the folders they, and their metadata, are in.
 
-    The list `val` has neither `meta_list` nor `metadata`.
+    All are keys in the folder `root`. The list `val` has neither `meta_list`
+    nor `metadata`.
     """
 
+    root: locations.Location
     name: str
-    filelist: pathlib.Path
-    images: pathlib.Path
-    meta_list: pathlib.Path | None = None
-    metadata: pathlib.Path | None = None
+    filelist: str
+    images: str
+    meta_list: str | None = None
+    metadata: str | None = None
 
 
 def find_lists(
-    root: pathlib.Path, sources: Sequence[str] = SOURCES
+    root: locations.Location, sources: Sequence[str] = SOURCES
 ) -> list[ImageList]:
     """Finds the lists of the sources and of val, however they were unpacked.
 
     Raises:
         ValueError: if a list, pictures or metadata are not there.
     """
+    place = opening.open_folder(root)
     lists = []
     for source in sources:
-        # Where pictures stand apart, `google` may hold the metadata alone.
+        filelist = find_file(place, f"train_filelist_{source}.txt")
         images = _find_folder(
-            f"folders with pictures of {source}",
-            [
-                root / "train_images_256" / source,
-                root / f"{source}_images_resized",
-                root / source,
-            ],
-            pathlib.Path.is_dir,
+            *(place, f"pictures of {source}", filelist, source),
+            [f"train_images_256/{source}", f"{source}_images_resized", source],
         )
+        meta_list = find_file(place, f"train_meta_list_{source}.txt")
         metadata = _find_folder(
-            f"JSON files of {source}",
-            [
-                root / "meta" / source,
-                root / f"{source}_json",
-                root / source,
-                images,
-            ],
-            lambda path: path.name.endswith(".json"),
+            *(place, f"JSON files of {source}", meta_list, source),
+            [f"meta/{source}", f"{source}_json", source, images],
         )
-        filelist = find_file(root, f"train_filelist_{source}.txt")
-        meta_list = find_file(root, f"train_meta_list_{source}.txt")
-        lists.append(ImageList(source, filelist, images, meta_list, metadata))
+        lists.append(
+            ImageList(root, source, filelist, images, meta_list, metadata)
+        )
+    filelist = find_file(place, "val_filelist.txt")
     images = _find_folder(
-        "validation pictures",
-        [root / "val_images_resized", root / "val_images_256", root / "val"],
-        pathlib.Path.is_file,
+        *(place, "validation pictures", filelist, "val"),
+        ["val_images_resized", "val_images_256", "val"],
     )
-    filelist = find_file(root, "val_filelist.txt")
-    return [*lists, ImageList("val", filelist, images)]
+    return [*lists, ImageList(root, "val", filelist, images)]
 
 
 def _find_folder(
+    place: folder.Folder,
     what: str,
-    folders: Sequence[pathlib.Path],
-    is_one: Callable[[pathlib.Path], bool],
-) -> pathlib.Path:
-    for folder in folders:
-        if folder.is_dir() and any(map(is_one, folder.iterdir())):
-            return folder
+    filelist: str,
+    name: str,
+    folders: Sequence[str],
+) -> str:
+    """The folder that has one of the files that come first in a list.
+
+    A folder of millions of files is not looked through.
+    """
+    lines = itertools.islice(read_lines(place, filelist), _NUM_LOOKED_FOR)
+    listed = dict.fromkeys(
+        below(line.rsplit(maxsplit=1)[0], name) for _, line in lines
+    )
+    for path in listed:
+        for each in folders:
+            if place.exists(f"{each}/{path}"):
+                return each
+    wanted = (str(locations.join(place.location, each)) for each in folders)
     raise ValueError(
-        f"Expected {what} in one of {', '.join(map(str, folders))}. Unpack "
-        "the archives there."
+        f"Expected {what} in one of {', '.join(wanted)}; found none of the "
+        f"first {len(listed)} that {filelist} names. Unpack the archives there."
     )
 
 
-def find_file(root: pathlib.Path, name: str) -> pathlib.Path:
-    """A file of info.tar; some lists are also served beside it.
+def below(path: str, name: str) -> str:
+    """`q00001/1.jpg` of `google/q00001/1.jpg`."""
+    return path.removeprefix(f"{name}/")
+
+
+def find_file(place: folder.Folder, name: str) -> str:
+    """Key of a file of info.tar; some lists are also served beside it.
 
     Raises:
         ValueError: if it is not there.
     """
-    for path in (root / "info" / name, root / name):
-        if path.is_file():
-            return path
-    raise ValueError(f"Expected {root / 'info' / name}. Unpack info.tar there.")
+    for key in (f"info/{name}", name):
+        if place.exists(key):
+            return key
+    path = locations.join(place.location, "info", name)
+    raise ValueError(f"Expected {path}. Unpack info.tar there.")
 
 
-def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+def read_lines(place: folder.Folder, key: str) -> Iterator[tuple[int, str]]:
     """Numbers (from 1) and texts of the lines that are not blank."""
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+    with (
+        place.open(key) as stream,
+        io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape") as file,
+    ):
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, line.strip()
@@ -133,9 +152,10 @@ def check_list(image_list: ImageList, num_labels: int) -> int:
         ValueError: if the meta list is not as long, or for a label that
             synsets.txt does not have.
     """
+    place = opening.open_folder(image_list.root)
     num_lines = 0
     for number, line in progress.bar(
-        read_lines(image_list.filelist), image_list.name, "lines"
+        read_lines(place, image_list.filelist), image_list.name, "lines"
     ):
         num_lines += 1
         try:
@@ -149,7 +169,7 @@ def check_list(image_list: ImageList, num_labels: int) -> int:
                 f"{label}. Take the files of one version of WebVision."
             )
     if image_list.meta_list:
-        num_meta_lines = sum(1 for _ in read_lines(image_list.meta_list))
+        num_meta_lines = sum(1 for _ in read_lines(place, image_list.meta_list))
         if num_meta_lines != num_lines:
             raise ValueError(
                 f"Expected as many lines in {image_list.meta_list} as in "
@@ -159,9 +179,9 @@ def check_list(image_list: ImageList, num_labels: int) -> int:
     return num_lines
 
 
-def read_synsets(path: pathlib.Path) -> list[tuple[str, str]]:
+def read_synsets(place: folder.Folder, key: str) -> list[tuple[str, str]]:
     """WordNet id and words of each label: `n01440764 tench, Tinca tinca`."""
-    rows = [line.partition(" ") for _, line in read_lines(path)]
+    rows = [line.partition(" ") for _, line in read_lines(place, key)]
     return [(wordnet_id, words or wordnet_id) for wordnet_id, _, words in rows]
 
 
@@ -190,14 +210,16 @@ def choose_classes(
 
 
 def read_class_list(
-    path: pathlib.Path, wordnet_ids: Collection[str]
+    path: locations.Location, wordnet_ids: Collection[str]
 ) -> list[str]:
     """The ids that start the lines of a file, sorted.
 
     Raises:
         ValueError: if there is none, or one that `wordnet_ids` lacks.
     """
-    chosen = {line.split()[0] for _, line in read_lines(path)}
+    place = opening.open_folder(locations.parent(path))
+    lines = read_lines(place, locations.name(path))
+    chosen = {line.split()[0] for _, line in lines}
     unknown = sorted(chosen.difference(wordnet_ids))
     if unknown or not chosen:
         raise ValueError(
@@ -207,26 +229,32 @@ def read_class_list(
     return sorted(chosen)
 
 
-def digest_metadata(folder: pathlib.Path) -> str:
-    """A digest of the names and sizes of the JSON files of a folder."""
+def digest_metadata(image_list: ImageList) -> str:
+    """A digest of the names and sizes of the JSON files of a list."""
+    place = opening.open_folder(image_list.root).child(image_list.metadata)
     return record_shards.digest(
         sorted(
-            (path.name, path.stat().st_size) for path in folder.glob("*.json")
+            (entry.key, entry.num_bytes)
+            for entry in place.list(is_deep=False)
+            if entry.key.endswith(".json")
         )
     )
 
 
-def read_metadata(path: pathlib.Path) -> list[Any]:
+def read_metadata(image_list: ImageList, json_file: str) -> list[Any]:
     """What a JSON file tells of the pictures of one query.
 
     Raises:
         OSError: if it can't be read.
         ValueError: if it is not a list in JSON.
     """
+    place = opening.open_folder(image_list.root)
+    key = f"{image_list.metadata}/{below(json_file, image_list.name)}"
     # A stray byte of another encoding stays inside its own title.
-    entries = json.loads(path.read_text("utf-8-sig", errors="surrogateescape"))
+    text = place.get(key).decode("utf-8-sig", "surrogateescape")
+    entries = json.loads(text)
     if not isinstance(entries, list):
-        raise ValueError(f"Expected a list in {path}.")
+        raise ValueError(f"Expected a list in {key}.")
     return entries
 
 

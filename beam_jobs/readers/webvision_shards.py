@@ -6,7 +6,6 @@ list -> ReadListFn -> pictures of one JSON file, by shard
 
 import collections
 import itertools
-import pathlib
 import posixpath
 from collections.abc import Collection
 from collections.abc import Iterable
@@ -20,6 +19,9 @@ import apache_beam as beam
 from beam_jobs.readers import record_shards
 from beam_jobs.readers import webvision_files
 from sicot_tf import files
+from sicot_tf.stores import folder
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 # List, JSON file (val: ""), pictures.
 Block = tuple[str, str, list[webvision_files.Picture]]
@@ -55,10 +57,11 @@ class ReadListFn(beam.DoFn):
     ) -> Iterator[tuple[str, webvision_files.Picture]]:
         """JSON file and picture of each line of a class that was chosen."""
         name = image_list.name
-        lines = webvision_files.read_lines(image_list.filelist)
+        place = opening.open_folder(image_list.root)
+        lines = webvision_files.read_lines(place, image_list.filelist)
         meta_lines = itertools.repeat((0, ""))
         if image_list.meta_list:
-            meta_lines = webvision_files.read_lines(image_list.meta_list)
+            meta_lines = webvision_files.read_lines(place, image_list.meta_list)
         for (number, line), (_, meta_line) in zip(lines, meta_lines):
             json_file, row = "", 0
             try:
@@ -84,19 +87,25 @@ class ReadListFn(beam.DoFn):
 class WriteShardFn(beam.DoFn):
     """The blocks of a shard to its file, with the titles of their JSON files.
 
-    Each JSON file is read once.
+    Each JSON file is read once; those of a shard that is written, by a command
+    that was killed then, not again.
+
+    Args:
+        result: the folder of the shards.
+        work: that of the notes on each.
     """
 
     def __init__(
         self,
-        folder: pathlib.Path,
+        result: locations.Location,
+        work: locations.Location,
         num_shards: int,
         lists: Sequence[webvision_files.ImageList],
         image_folders: Mapping[str, str],
         synsets: Sequence[tuple[str, str]],
         text_fields: Sequence[str],
     ):
-        self._folder = folder
+        self._locations = result, work
         self._num_shards = num_shards
         self._lists = {each.name: each for each in lists}
         self._image_folders = image_folders
@@ -105,6 +114,12 @@ class WriteShardFn(beam.DoFn):
 
     def process(self, group: tuple[int, Iterable[Block]]) -> Iterator[Any]:
         shard, blocks = group
+        result, work = map(opening.open_folder, self._locations)
+        mark = f"notes/{shard:05d}.json"
+        if work.exists(mark):
+            notes = record_shards.Notes.from_json(work.get_json(mark))
+            yield beam.pvalue.TaggedOutput("notes", notes)
+            return
         pictures = collections.defaultdict(list)
         for name, json_file, block in blocks:
             pictures[name, json_file] += block
@@ -117,8 +132,9 @@ class WriteShardFn(beam.DoFn):
             )
         )
         record_shards.write_shard(
-            self._folder, shard, self._num_shards, records, notes
+            result, work, shard, self._num_shards, records, notes
         )
+        work.put_json(mark, notes.to_json())
         yield beam.pvalue.TaggedOutput("notes", notes)
 
     def _make_records(
@@ -140,7 +156,7 @@ class WriteShardFn(beam.DoFn):
                 used.add(id(entry))
                 title = webvision_files.join_text(entry, self._text_fields)
             wordnet_id, words = self._synsets[label]
-            path = _below(path, name)
+            path = webvision_files.below(path, name)
             notes.counts[name, "records"] += 1
             if json_file:
                 notes.counts[name, f"metadata_{how}"] += 1
@@ -171,9 +187,9 @@ class WriteShardFn(beam.DoFn):
             return []
         notes.counts[name, "json_files"] += 1
         try:
-            return webvision_files.read_metadata(
-                self._lists[name].metadata / _below(json_file, name)
-            )
+            return webvision_files.read_metadata(self._lists[name], json_file)
+        except folder.StoreError:
+            raise
         # Text nested thousands deep raises RecursionError.
         except (OSError, ValueError, RecursionError) as error:
             notes.counts[name, "json_files_unreadable"] += 1
@@ -181,11 +197,6 @@ class WriteShardFn(beam.DoFn):
                 "unreadable_json", file=json_file, error=type(error).__name__
             )
             return []
-
-
-def _below(path: str, name: str) -> str:
-    """`q00001/1.jpg` of `google/q00001/1.jpg`."""
-    return path.removeprefix(f"{name}/")
 
 
 @beam.typehints.with_input_types(webvision_files.ImageList)

@@ -340,4 +340,11 @@ def _box(row: Mapping[str, Any]) -> list[float] | None:
 
 def resolve_image(folder: str, image: str) -> str:
     """The path of an image: URIs and absolute paths stay as they are."""
-    return image if "://" in image else posixpath.join(folder, image)
+    if "://" in image:
+        return image
+    path = posixpath.join(folder, image)
+    scheme, separator, key = path.partition("://")
+    if separator and "../" in image:
+        # To an object store it would be a name like any other.
+        return scheme + separator + posixpath.normpath(key)
+    return path

@@ -11,6 +11,7 @@ DIR/records-SSSSS-of-NNNNN.jsonl  raw records of single products
     summary.json                  settings and counts
 """
 
+import collections
 import dataclasses
 import importlib.metadata
 import pathlib
@@ -120,7 +121,7 @@ def _draw_shards(
     num_shards: int,
     num_pictures: int,
     pipeline_options: beam_options.PipelineOptions,
-) -> dict[str, int]:
+) -> collections.Counter[str]:
     """Writes the shards that are not finished; the counts of all."""
     marks = work.child(shards.COUNTS)
     with progress.watch(
@@ -137,7 +138,7 @@ def _draw_shards(
             shards.WriteShards(write_shard),
             work,
         )
-    return dict(sorted(counts.items()))
+    return collections.Counter(dict(sorted(counts.items())))
 
 
 def render(

@@ -20,6 +20,9 @@ from beam_jobs.readers import emoji_long_tail
 from beam_jobs.readers import emoji_packages
 from beam_jobs.readers import emoji_sources
 from beam_jobs.records import raw_records
+from sicot_tf.data import publishing
+from sicot_tf.stores import opening
+from tests.helpers import object_stores
 
 _BANANA = "1F34C"
 _HEART = "2764"
@@ -495,6 +498,41 @@ class BuildTest(unittest.TestCase):
         kept = [row["sku_id"] for row in rows if row["split"] == "train"]
         [two], [one] = report["classes"]["two"], report["classes"]["one"]
         self.assertEqual(sorted(kept), sorted([two, two, one]))
+
+    def test_on_a_store(self):
+        """Fails when records on a store differ, or come before pictures."""
+        arguments = {"num_classes": 0, "image_size": 16, "long_tail": "none"}
+        with object_stores.s3_bucket() as bucket:
+            output = f"{bucket}/records"
+            store = opening.open_folder(output)
+            upload = type(store).upload
+
+            def fail(self, path, key):
+                upload(self, path, key)
+                if key == "long_tail.json":
+                    raise OSError("The store is full.")
+
+            with (
+                mock.patch.object(type(store), "upload", fail),
+                self.assertRaisesRegex(OSError, "full"),
+            ):
+                emoji.build(output, self.cache, **arguments)
+            self.assertFalse(store.exists("records.jsonl"))
+            with (
+                publishing.only_builder(output),
+                self.assertRaisesRegex(ValueError, "Another process"),
+            ):
+                emoji.build(output, self.cache, **arguments)
+            emoji.build(output, self.cache, **arguments)
+            found = {
+                entry.key: store.get(entry.key)
+                for entry in store.list()
+                if entry.key != ".lock"
+            }
+        local = opening.open_folder(self.output)
+        self.assertEqual(
+            found, {entry.key: local.get(entry.key) for entry in local.list()}
+        )
 
     def test_damaged_drawing(self):
         """Fails when nobody can tell which drawing stopped the build."""

@@ -63,6 +63,7 @@ def _write_part(
     hashes ^= np.where(near, np.uint64(1) << bits, np.uint64(0))
     same_class = of_copy & (rng.random(len(rows)) < 0.25)
     words = _words(rows, rng)
+    jpegs = parts.file_key(part, f"{_mix(rows[:1], 0)[0]:016x}", "jpegs")
     lengths = _mix(pictures, 1) % 20_000 + 10_000
     splits = np.digitize(rng.random(len(rows)), [0.01, 0.02, 0.03])
     columns = {
@@ -81,7 +82,7 @@ def _write_part(
             _names("session ", _mix(rows, 2) % max(1, num_facts // 50)),
             None,
         ),
-        "part": np.full(len(rows), part, np.int32),
+        "jpegs": pa.array([jpegs] * len(rows)),
         "offset": np.cumsum(lengths) - lengths,
         "length": lengths,
         "sha256": _digests(pictures),
@@ -97,9 +98,7 @@ def _write_part(
         ],
         parts.FACTS_SCHEMA,
     )
-    pq.write_table(
-        table, parts.files(folder, part)["facts"], compression="zstd"
-    )
+    pq.write_table(table, folder / parts.facts_key(part), compression="zstd")
 
 
 def _mix(numbers: np.ndarray, stream: int) -> np.ndarray:

@@ -143,7 +143,12 @@ def measure(
             stems = resolver.write_shards(work / "shards")
         with meter.stage("class_counts"):
             num_classes = sum(1 for _ in resolver.class_counts())
-    print(f"  {len(stems):,} shards, {num_classes:,} classes, {counts}")
+        with meter.stage("rejected"):
+            num_rejected = sum(1 for _ in resolver.rejected())
+    print(
+        f"  {len(stems):,} shards, {num_classes:,} classes, "
+        f"{num_rejected:,} rejected, {counts}"
+    )
     print(f"  digest of the shards {_digest(work / 'shards')}", flush=True)
     report.write_text(json.dumps(meter.stages))
 

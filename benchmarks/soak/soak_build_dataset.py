@@ -10,6 +10,7 @@ example:
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -26,7 +27,9 @@ import numpy as np
 import tqdm
 from PIL import Image
 
-from sicot_tf import files
+from sicot_tf.data import generations
+from sicot_tf.stores import locations
+from sicot_tf.stores import opening
 
 _FLAGS = ("--word_vector_dim", "16", "--word2vec_epochs", "2")
 
@@ -53,13 +56,14 @@ def make_records(folder: pathlib.Path, num_records: int) -> pathlib.Path:
     return path
 
 
-def digests(directory: pathlib.Path) -> dict[str, str]:
+def digests(output: locations.Location) -> dict[str, str]:
     """SHA-256 of every file of the newest generation but run.json."""
-    generation = directory / (directory / "LATEST").read_text().strip()
+    place = opening.open_folder(output)
+    generation = place.child(place.get(generations.LATEST).decode().strip())
     return {
-        path.name: files.sha256(path)
-        for path in sorted(generation.iterdir())
-        if path.name != "run.json"
+        entry.key: hashlib.sha256(generation.get(entry.key)).hexdigest()
+        for entry in generation.list()
+        if entry.key != generations.RUN
     }
 
 

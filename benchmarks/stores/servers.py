@@ -1,7 +1,7 @@
 """Servers of object stores on this machine, and what was asked of them.
 
 versitygw speaks S3, fake-gcs-server the JSON API of Cloud Storage. Both keep
-objects as files in a temporary folder, listen on loopback only, and are built
+objects as files in a folder, listen on loopback only, and are built
 by go (1.26 or newer) the first time. Clients that get `Server.environment` ask
 no other machine, and no metadata server of a cloud either.
 """
@@ -26,7 +26,7 @@ FAKE_GCS = ("github.com/fsouza/fake-gcs-server", "1.56.1")
 _START_SECONDS = 30
 _KEY, _SECRET = "loopback-key", "loopback-secret"
 # Nobody listens there: who asks for the keys of a cloud's machine fails.
-_NOWHERE = "127.0.0.1:9"
+NOWHERE = "127.0.0.1:9"
 # Keys stand there as they are, with spaces.
 _S3_REQUEST = re.compile(r" s3_(\w+) .*? (\d{3}) (?:-|\w+) \d+ \d+ ")
 _GCS_REQUEST = re.compile(r'\\"(\w+) (\S+) HTTP/1.1\\" (\d{3}) ')
@@ -63,15 +63,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def s3() -> Iterator[Server]:
+def s3(folder: pathlib.Path | None = None) -> Iterator[Server]:
     """Runs versitygw as long as the context.
+
+    Args:
+        folder: for its files; None: a temporary one.
 
     Raises:
         go_programs.UnavailableError: if it can't be had, or does not start.
     """
     program = go_programs.fetch(*VERSITYGW)
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    with _folder(folder) as folder:
         port = _free_port()
         log = folder / "access.log"
         log.touch()
@@ -91,7 +93,7 @@ def s3() -> Iterator[Server]:
                     "AWS_SECRET_ACCESS_KEY": _SECRET,
                     "AWS_REGION": "us-east-1",
                     "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-                    "AWS_METADATA_ENDPOINT": f"http://{_NOWHERE}",
+                    "AWS_METADATA_ENDPOINT": f"http://{NOWHERE}",
                     "AWS_EC2_METADATA_DISABLED": "true",
                 },
                 log,
@@ -100,15 +102,17 @@ def s3() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def gcs() -> Iterator[Server]:
+def gcs(folder: pathlib.Path | None = None) -> Iterator[Server]:
     """Runs fake-gcs-server as long as the context.
+
+    Args:
+        folder: for its files; None: a temporary one.
 
     Raises:
         go_programs.UnavailableError: if it can't be had, or does not start.
     """
     program = go_programs.fetch(*FAKE_GCS)
-    with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
+    with _folder(folder) as folder:
         port = _free_port()
         command = [program, "-scheme=http", "-host=127.0.0.1"]
         command += [f"-port={port}", f"-public-host=127.0.0.1:{port}"]
@@ -124,12 +128,22 @@ def gcs() -> Iterator[Server]:
                 {
                     "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
                     "GOOGLE_CLOUD_PROJECT": "loopback",
-                    "GCE_METADATA_HOST": _NOWHERE,
+                    "GCE_METADATA_HOST": NOWHERE,
                     "NO_GCE_CHECK": "true",
                 },
                 log,
                 _gcs_kind,
             )
+
+
+@contextlib.contextmanager
+def _folder(given: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    if given is not None:
+        given.mkdir(parents=True, exist_ok=True)
+        yield given
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield pathlib.Path(name)
 
 
 @contextlib.contextmanager

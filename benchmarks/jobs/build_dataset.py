@@ -65,7 +65,8 @@ def make_pictures(folder: pathlib.Path, number: int) -> list[pathlib.Path]:
     return paths
 
 
-def _write_records(paths: list[pathlib.Path], records: pathlib.Path) -> None:
+def write_records(paths: list[pathlib.Path], records: pathlib.Path) -> None:
+    """A line for each picture, in the folder of the records or elsewhere."""
     with records.open("w") as file:
         for i, path in enumerate(paths):
             row = {"record_id": f"r{i}", "image": str(path), "title": "red bag"}
@@ -216,7 +217,7 @@ def measure_pictures(number: int, rounds: int, img2dataset: str | None) -> None:
         folder = pathlib.Path(name)
         (folder / "images").mkdir()
         paths = make_pictures(folder / "images", number)
-        _write_records(paths, folder / "records.jsonl")
+        write_records(paths, folder / "records.jsonl")
         measures: dict[str, Callable[[], float]] = {
             "bare Pillow loop": lambda: _bare_loop(paths),
             "our job": lambda: _picture_stage(folder / "records.jsonl", 1),
@@ -239,28 +240,28 @@ def measure_pictures(number: int, rounds: int, img2dataset: str | None) -> None:
     )
     for name, values in seconds.items():
         print(f"  {name:26}{number / statistics.median(values):8.1f} images/s")
-    _print_ratio("our job / bare loop", seconds, "bare Pillow loop", "our job")
-    _print_ratio(
+    print_ratio("our job / bare loop", seconds, "bare Pillow loop", "our job")
+    print_ratio(
         "our job, 2 processes / 1", seconds, "our job", "our job, 2 processes"
     )
-    _print_ratio(
+    print_ratio(
         "bare loop, 2 processes / 1",
         seconds,
         "bare Pillow loop",
         "bare Pillow, 2 processes",
     )
     if img2dataset:
-        _print_ratio("our job / img2dataset", seconds, "img2dataset", "our job")
+        print_ratio("our job / img2dataset", seconds, "img2dataset", "our job")
         seconds["bare job"] = [
             job - hashes
             for job, hashes in zip(seconds["our job"], seconds["hashes alone"])
         ]
-        _print_ratio(
+        print_ratio(
             "without hashes / img2dataset", seconds, "img2dataset", "bare job"
         )
 
 
-def _print_ratio(
+def print_ratio(
     label: str, seconds: dict[str, list[float]], base: str, name: str
 ) -> None:
     """Speed of `name` over speed of `base`, round by round."""
@@ -318,12 +319,13 @@ def measure_titles(rounds: int) -> None:
 # === Memory ===
 
 
-def _build_small(num_records: int, directory: str) -> None:
+def _build_small(num_records: int, directory: str, store: str | None) -> None:
     """Builds tiny pictures; prints the memory's peak after each stage."""
     from beam_jobs.dataset import build
     from beam_jobs.pipelines import runners
     from sicot_tf import config
-    from sicot_tf import files
+    from sicot_tf.stores import locations
+    from sicot_tf.stores import opening
 
     folder = pathlib.Path(directory)
     rng = np.random.default_rng(0)
@@ -337,33 +339,48 @@ def _build_small(num_records: int, directory: str) -> None:
             row = {"record_id": f"record-{i}", "image": path.name}
             row |= {"sku_id": f"sku-{int(rng.zipf(1.4)) % 20_000}"}
             file.write(json.dumps({**row, "title": title}) + "\n")
+    place = folder
+    if store:
+        place = store
+        for path in folder.iterdir():
+            opening.open_folder(place).upload(path, path.name)
     generation = build.build(
-        build.Inputs([str(folder / "records.jsonl")]),
-        folder / "dataset",
+        build.Inputs([str(locations.join(place, "records.jsonl"))]),
+        locations.join(place, "dataset"),
         config.from_dict(
             config.DatasetConfig,
             {"duplicates": "keep", "word2vec_epochs": 1, "word_vector_dim": 16},
         ),
         runners.make_pipeline_options(),
     )
-    stages = files.read_json(generation / "run.json")["stages"]
+    stages = opening.open_folder(generation).get_json("run.json")["stages"]
     peaks = {name: stage["peak_megabytes"] for name, stage in stages.items()}
     print("PEAKS " + json.dumps(peaks))
 
 
-def measure_memory(sizes: list[int]) -> None:
-    """Prints what the stages add to the process at two numbers of records."""
+def measure_memory(sizes: list[int], store: str | None = None) -> None:
+    """Prints what the stages add to the process at two numbers of records.
+
+    Args:
+        store: URL of a folder for records and output; None: a local one.
+    """
     print("\nmemory, peak of the process after each stage, MB")
     found = {}
     for num_records in sizes:
         with tempfile.TemporaryDirectory() as directory:
+            environment = {"BENCHMARK_FOLDER": directory}
+            if store:
+                environment["BENCHMARK_STORE"] = f"{store}/{num_records}"
             finished = subprocess.run(
-                [sys.executable, __file__, "--build_small", str(num_records)],
-                env=os.environ | {"BENCHMARK_FOLDER": directory},
+                [sys.executable, "-m", "benchmarks.jobs.build_dataset"]
+                + ["--build_small", str(num_records)],
+                env=os.environ | environment,
                 capture_output=True,
                 text=True,
-                check=True,
+                check=False,
             )
+        if finished.returncode:
+            raise SystemExit(finished.stderr)
         line = finished.stdout.rpartition("PEAKS ")[2]
         found[num_records] = json.loads(line)
     names = list(found[sizes[0]])
@@ -390,7 +407,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--build_small", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.build_small:
-        _build_small(arguments.build_small, os.environ["BENCHMARK_FOLDER"])
+        _build_small(
+            arguments.build_small,
+            os.environ["BENCHMARK_FOLDER"],
+            os.environ.get("BENCHMARK_STORE"),
+        )
         return
     if arguments.only in (None, "pictures"):
         measure_pictures(

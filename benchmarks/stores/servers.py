@@ -9,6 +9,7 @@ no other machine, and no metadata server of a cloud either.
 import collections
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 import socket
@@ -41,12 +42,20 @@ class Server:
         url: of the bucket.
         environment: what a client on this machine needs of it.
         log: what the server says of requests.
+        pid: of its process.
     """
 
     url: str
     environment: dict[str, str]
     log: pathlib.Path
+    pid: int
     kind: Callable[[str], tuple[str, int] | None]
+
+    def cpu_seconds(self) -> float:
+        """Seconds of cores that the server has used so far."""
+        text = pathlib.Path(f"/proc/{self.pid}/stat").read_text("utf-8")
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def requests(self) -> collections.Counter[str]:
         """Requests so far by kind, in the words of the store's API."""
@@ -85,7 +94,7 @@ def s3(folder: pathlib.Path | None = None) -> Iterator[Server]:
         }
         # Folders within are its buckets.
         (folder / "objects" / BUCKET).mkdir(parents=True)
-        with _running(command, folder / "log", port, environment):
+        with _running(command, folder / "log", port, environment) as pid:
             yield Server(
                 f"s3://{BUCKET}",
                 {
@@ -97,6 +106,7 @@ def s3(folder: pathlib.Path | None = None) -> Iterator[Server]:
                     "AWS_EC2_METADATA_DISABLED": "true",
                 },
                 log,
+                pid,
                 _s3_kind,
             )
 
@@ -122,7 +132,7 @@ def gcs(folder: pathlib.Path | None = None) -> Iterator[Server]:
         command += [f"-filesystem-root={folder / 'objects'}"]
         (folder / "objects" / BUCKET).mkdir(parents=True)
         log = folder / "log"
-        with _running(command, log, port, {}):
+        with _running(command, log, port, {}) as pid:
             yield Server(
                 f"gs://{BUCKET}",
                 {
@@ -132,6 +142,7 @@ def gcs(folder: pathlib.Path | None = None) -> Iterator[Server]:
                     "NO_GCE_CHECK": "true",
                 },
                 log,
+                pid,
                 _gcs_kind,
             )
 
@@ -152,7 +163,7 @@ def _running(
     log: pathlib.Path,
     port: int,
     environment: dict[str, str],
-) -> Iterator[None]:
+) -> Iterator[int]:
     # Nothing of this process's own: a server might take its keys for its own.
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -160,7 +171,7 @@ def _running(
         )
     try:
         _wait_for_port(process, port, log)
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:

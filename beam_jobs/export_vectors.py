@@ -77,14 +77,14 @@ def export(generation: pathlib.Path, output: locations.Location) -> int:
     from sicot_tf.catalogue import milvus_search
     from sicot_tf.catalogue import vector_rows
     from sicot_tf.data import generations
-    from sicot_tf.stores import copies
+    from sicot_tf.stores import uploads
 
     manifest = files.read_json(generation / generations.MANIFEST)
     vectors = np.load(generation / vector_rows.ROWS, mmap_mode="r")
     count = manifest["num_vectors"]
     uri = (generation / vector_rows.STORE).resolve().as_uri()
     with (
-        copies.replacing_folder(
+        uploads.replacing_folder(
             output, known_by="milvus.json", kind="export"
         ) as folder,
         contextlib.closing(

@@ -13,9 +13,9 @@ from typing import Any
 from beam_jobs.records import raw_records
 from sicot_tf import files
 from sicot_tf.data import generations
-from sicot_tf.stores import copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
+from sicot_tf.stores import uploads
 
 _MAX_EXAMPLES = 2
 
@@ -79,7 +79,7 @@ def write_records(
     folders = _record_folders(generation)
     num_written = 0
     with (
-        copies.replacing(output) as temporary,
+        uploads.replacing(output) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as file,
     ):
         for line in _iterate_rejects(generation):

@@ -35,9 +35,9 @@ from sicot_tf.data import generation_cache
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.evaluation import plots
-from sicot_tf.stores import copies
 from sicot_tf.stores import folder as folders
 from sicot_tf.stores import locations
+from sicot_tf.stores import uploads
 
 
 def write_statistics(
@@ -66,7 +66,7 @@ def write_statistics(
     generation = generation_cache.local_generation(source, _beside_shards)
     manifest = dataset.read_manifest(generation)
     _check_sizes(generation, manifest)
-    with copies.replacing_folder(
+    with uploads.replacing_folder(
         output, known_by="statistics.json", kind="result"
     ) as finished:
         statistics = _write_all(

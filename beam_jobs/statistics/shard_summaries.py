@@ -26,8 +26,8 @@ from sicot_tf import files
 from sicot_tf.data import records
 from sicot_tf.data import titles
 from sicot_tf.pages import pieces
-from sicot_tf.stores import copies
 from sicot_tf.stores import folder as folders
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -91,7 +91,7 @@ class SummarizeShardFn(beam.DoFn):
 
     def process(self, stem: str) -> Iterator[Summary]:
         name = f"{stem}.tfrecord"
-        with copies.local_files(self._generation, [name]) as folder:
+        with local_copies.local_files(self._generation, [name]) as folder:
             counts, samples = self._read(folder / name)
         num_records = counts["records"][stem.partition("-")[0]]
         self._num_read.inc(num_records)

@@ -33,7 +33,7 @@ from sicot_tf import files
 from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
-from sicot_tf.stores import copies
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -66,7 +66,9 @@ def validate(
         entry.key for entry in opening.open_folder(source).list(is_deep=False)
     ]
     shards = [name for name in names if name.endswith(_OF_SHARDS)]
-    with copies.local_files(source, sorted({*names} - {*shards})) as generation:
+    with local_copies.local_files(
+        source, sorted({*names} - {*shards})
+    ) as generation:
         manifest = _read_manifest(generation, findings)
         if manifest is None:
             for check in list(table.CHECKS)[1:]:

@@ -25,7 +25,7 @@ from sicot_tf.data import dataset
 from sicot_tf.data import generations
 from sicot_tf.data import records
 from sicot_tf.data.decoding import image_decoders
-from sicot_tf.stores import copies
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -72,7 +72,7 @@ class CheckShardFn(beam.DoFn):
         # The checks over all shards tell what is wrong with these.
         ignored = check_files.Findings()
         names = (generations.MANIFEST, "classes.jsonl", "vocabulary.txt")
-        with copies.local_files(self._generation, names) as folder:
+        with local_copies.local_files(self._generation, names) as folder:
             self._manifest = dataset.read_manifest(folder)
             self._sku_ids = check_files.read_classes(
                 folder / "classes.jsonl", ignored
@@ -89,7 +89,7 @@ class CheckShardFn(beam.DoFn):
         store = opening.open_folder(self._facts)
         names = (f"{stem}.tfrecord", f"{stem}.offsets.npy")
         with (
-            copies.local_files(self._generation, names) as folder,
+            local_copies.local_files(self._generation, names) as folder,
             store.scratch() as scratch,
         ):
             path = scratch / f"{stem}.parquet"

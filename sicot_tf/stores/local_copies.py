@@ -1,7 +1,10 @@
 """Files of a folder where this machine can open them by path."""
 
 import concurrent.futures
+import contextlib
 import pathlib
+from collections.abc import Iterable
+from collections.abc import Iterator
 
 from sicot_tf import progress
 from sicot_tf.stores import folder
@@ -54,3 +57,23 @@ def local_file(
     place = opening.open_folder(locations.parent(location))
     place.download(name, scratch / name)
     return scratch / name
+
+
+@contextlib.contextmanager
+def local_files(
+    location: locations.Location, keys: Iterable[str]
+) -> Iterator[pathlib.Path]:
+    """A folder of this machine that has these files of a folder.
+
+    Of a store they are copies, removed in the end; those that are not there
+    are left out. A path is given back as it is.
+    """
+    if not locations.is_remote(location):
+        yield pathlib.Path(location)
+        return
+    store = opening.open_folder(location)
+    with store.scratch() as scratch:
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                store.download(key, scratch / key)
+        yield scratch

@@ -1,15 +1,15 @@
-"""Results that go to a store, and files of it that are read here."""
+"""Results that go to a store."""
 
 import pathlib
 import tempfile
 import unittest
 
-from sicot_tf.stores import copies
 from sicot_tf.stores import opening
+from sicot_tf.stores import uploads
 from tests.helpers import object_stores
 
 
-class CopiesTest(unittest.TestCase):
+class UploadsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
@@ -19,7 +19,7 @@ class CopiesTest(unittest.TestCase):
         )
 
     def _write(self, place, contents):
-        with copies.replacing_folder(
+        with uploads.replacing_folder(
             place, known_by="a.json", kind="result"
         ) as folder:
             for name, content in contents.items():
@@ -46,26 +46,16 @@ class CopiesTest(unittest.TestCase):
         """Breaks if half a result is found on the store."""
         url = f"{self.bucket}/failed"
         with self.assertRaises(ZeroDivisionError):
-            with copies.replacing_folder(
+            with uploads.replacing_folder(
                 url, known_by="a.json", kind="result"
             ) as folder:
                 (folder / "a.json").write_bytes(b"1")
                 1 / 0
         with self.assertRaises(ZeroDivisionError):
-            with copies.replacing(f"{url}/file") as path:
+            with uploads.replacing(f"{url}/file") as path:
                 path.write_bytes(b"1")
                 1 / 0
         self.assertEqual([*opening.open_folder(url).list()], [])
-
-    def test_local_files(self):
-        """Breaks if a worker finds no shard, or leaves it on its disk."""
-        opening.open_folder(f"{self.bucket}/l").put("a", b"1")
-        with copies.local_files(f"{self.bucket}/l", ["a", "b"]) as folder:
-            found = {path.name: path.read_bytes() for path in folder.iterdir()}
-        self.assertEqual(found, {"a": b"1"})
-        self.assertFalse(folder.exists())
-        with copies.local_files(self.here, ["a"]) as folder:
-            self.assertEqual(folder, self.here)
 
 
 if __name__ == "__main__":

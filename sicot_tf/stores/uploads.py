@@ -1,8 +1,7 @@
-"""Files made on this machine for a store, and those of a store used here."""
+"""Results that are made on this machine and may go to a store."""
 
 import contextlib
 import pathlib
-from collections.abc import Iterable
 from collections.abc import Iterator
 
 from sicot_tf import files
@@ -64,23 +63,3 @@ def replacing(location: locations.Location) -> Iterator[pathlib.Path]:
         path = scratch / locations.name(location)
         yield path
         store.upload(path, path.name)
-
-
-@contextlib.contextmanager
-def local_files(
-    location: locations.Location, keys: Iterable[str]
-) -> Iterator[pathlib.Path]:
-    """A folder of this machine that has these files of a folder.
-
-    Of a store they are copies, removed in the end; those that are not there
-    are left out. A path is given back as it is.
-    """
-    if not locations.is_remote(location):
-        yield pathlib.Path(location)
-        return
-    store = opening.open_folder(location)
-    with store.scratch() as scratch:
-        for key in keys:
-            with contextlib.suppress(FileNotFoundError):
-                store.download(key, scratch / key)
-        yield scratch

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 from benchmarks.stores import builds
@@ -10,8 +11,6 @@ from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
 _FLAGS = ("--num_processes=2",)
-# Before, nothing but libraries is loaded.
-_FIRST_MOMENT = 0.3
 
 
 def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
@@ -21,7 +20,11 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
         url: of a bucket with the records in `raw`.
     """
     records, calm = f"{url}/raw/records.jsonl", f"{url}/calm"
-    seconds = launcher.build(records, calm, *_FLAGS)
+    process = launcher.start(records, calm, *_FLAGS)
+    _wait_for_work(process, calm)
+    started = time.monotonic()
+    process.communicate()
+    seconds = time.monotonic() - started
     expected, counts = builds.digests(calm), builds.counters(calm)
     num_parts, num_shards = counts["parts_stored"], counts["shards_written"]
     print(
@@ -29,10 +32,10 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
     )
     wrong = 0
     for number in range(num_kills):
-        share = number / max(1, num_kills - 1)
-        moment = seconds * (_FIRST_MOMENT + share * (1 - _FIRST_MOMENT))
+        moment = seconds * number / num_kills
         output = f"{url}/killed-{number}"
         process = launcher.start(records, output, *_FLAGS)
+        _wait_for_work(process, output)
         time.sleep(moment)
         finished = process.poll() is not None
         # The whole session: its worker processes as well.
@@ -62,6 +65,13 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
             flush=True,
         )
     return wrong
+
+
+def _wait_for_work(process: subprocess.Popen, output: str) -> None:
+    """Until the first object is there: before, only libraries are loaded."""
+    place = opening.open_folder(output)
+    while process.poll() is None and not any(place.list()):
+        time.sleep(0.05)
 
 
 def _is_facts(key: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from benchmarks.stores import builds
 from benchmarks.stores import servers
+from sicot_tf import exit_codes
 
 # A user waits that long for an answer; what imports take is more than half.
 _PATIENCE = 60
@@ -16,7 +17,6 @@ def make_all(
     """Makes all mistakes; returns how many were not told as they should be."""
     output = f"{s3.url}/mistakes"
     records = f"{s3.url}/raw/records.jsonl"
-    expected, _, _ = _make(launcher, "none.jsonl", output, {})
     nowhere = f"http://{servers.NOWHERE}"
     made = {
         "s3: missing file": (f"{s3.url}/raw/none.jsonl", output, {}),
@@ -36,6 +36,8 @@ def make_all(
     wrong = 0
     for name, (source, target, environment) in made.items():
         code, seconds, lines = _make(launcher, source, target, environment)
+        # What the machine lacks is worth another try, as of local builds.
+        expected = 1 if name.endswith("no server") else exit_codes.BAD_INPUT
         is_told = code == expected and seconds < _PATIENCE and len(lines) == 1
         wrong += not is_told
         print(

@@ -59,9 +59,13 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
         print(
             f"{'finished' if finished else 'killed'} after {moment:4.1f} s: "
             f"{len(kept)} objects, {parts} of {num_parts} parts, "
-            f"{len(manifests)} manifests; resumed: "
-            f"{again['parts_stored']} parts, {again['shards_written']} shards, "
-            f"{', '.join(problems) or 'equal bytes'}",
+            + (
+                "published; "
+                if manifests
+                else f"no manifest; resumed: {again['parts_stored']} parts, "
+                f"{again['shards_written']} shards, "
+            )
+            + (", ".join(problems) or "equal bytes"),
             flush=True,
         )
     return wrong

@@ -25,29 +25,20 @@ from apache_beam.runners.portability import spark_runner
 from apache_beam.runners.portability import stager
 from apache_beam.transforms import environments
 
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import store_records
 from beam_jobs.pipelines import runners
-from sicot_tf import config
+from benchmarks.jobs import dataflow_graph
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _EMBEDDED = ("--job_endpoint=embed", "--environment_type=LOOPBACK")
+_CONTAINER = ["--sdk_container_image=registry/sicot:1"]
 _DATAFLOW = (
     "--project=my-project",
     "--region=europe-west1",
     "--temp_location=gs://my-bucket/temporary",
     "--setup_file=./setup.py",
     "--max_num_workers=200",
-    "--sdk_container_image=registry/sicot:1",
+    *_CONTAINER,
 )
-
-
-def _store_records():
-    return store_records.StoreRecords(
-        "/shared/rows",
-        "/shared/parts",
-        config.with_preset(config.DatasetConfig, "demo"),
-    )
 
 
 class _CountFn(beam.DoFn):
@@ -208,16 +199,13 @@ class DataflowTest(unittest.TestCase):
         setup = self._options.view_as(beam_options.SetupOptions)
         self.assertEqual("./setup.py", setup.setup_file)
 
-    def test_graph(self):
-        """Parts are spread over workers, and every step can be pickled."""
-        pipeline = beam.Pipeline(
-            options=runners.make_pipeline_options("FnApiRunner")
-        )
-        planned = [parts.Part(number, ()) for number in range(100)]
-        _ = pipeline | beam.Create(planned) | _store_records()
-        proto = pipeline.to_runner_api(
-            default_environment=environments.DockerEnvironment("sicot:1")
-        )
+    def test_graphs(self):
+        """Inputs are spread over workers, and every step can be pickled."""
+        for name, inputs, transform in dataflow_graph.pipelines():
+            with self.subTest(name):
+                self._check(dataflow_graph.graph(_CONTAINER, inputs, transform))
+
+    def _check(self, proto):
         transforms = proto.components.transforms.values()
         urns = [each.spec.urn for each in transforms]
         # Else one worker would do every part.
@@ -231,12 +219,9 @@ class DataflowTest(unittest.TestCase):
                 self.assertEqual("", payload.restriction_coder_id)
                 self.assertFalse(payload.state_specs)
                 self.assertFalse(payload.timer_family_specs)
-        environment_urns = {
-            each.urn for each in proto.components.environments.values()
-        }
-        self.assertEqual(
-            {common_urns.environments.DOCKER.urn}, environment_urns
-        )
+        (environment,) = proto.components.environments.values()
+        self.assertEqual(common_urns.environments.DOCKER.urn, environment.urn)
+        self.assertIn(b"registry/sicot:1", environment.payload)
 
     def test_setup_file_ships_both_packages(self):
         """The source archive that Beam makes for workers has all modules."""

@@ -117,10 +117,13 @@ def _build(
     # After a delta LATEST is what this very command has built.
     if settings.mode == "delta" and settings.base is None:
         if is_same_delta(base, identity):
+            # What is left of a build that was killed after its end.
+            publishing.remove_abandoned(index, "*")
             _log.info("%s is already built", base)
             return base
     name = name_of(identity)
     if retention.is_built(index, name):
+        publishing.remove_abandoned(index, "*")
         _take_up(index, name, max_shrink_percent)
         return locations.join(index, name)
     with publishing.work_folder(index, name) as work, work.scratch() as scratch:
@@ -223,12 +226,7 @@ def _merge(
     check_shrink: Callable[[int], None],
     seconds: dict[str, float],
 ) -> dict[str, int]:
-    """Writes the store of the latest records and the list of their pictures.
-
-    Returns:
-        What became of the records: `products_from_input`, `tombstones`,
-        `records_superseded` (a later record of the product counts), ...
-    """
+    """Writes store and list of pictures; returns what became of records."""
     with (
         parquet_tables.plain_name(parts) as plain_parts,
         parquet_tables.plain_name(scratch) as plain,

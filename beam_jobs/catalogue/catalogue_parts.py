@@ -178,16 +178,14 @@ class CheckProductsFn(beam.DoFn):
         key, name, table = part
         index = int(key.partition("/")[0])
         products, rejects = [], []
-        for row in table.to_pylist():
-            line = row["line"]
+        columns = (column.to_pylist() for column in table.columns)
+        for line, content, reason, message in zip(*columns, strict=True):
             try:
-                if row["reason"] is not None:
-                    raise records.RecordError(row["reason"], row["message"])
-                product = parse_catalogue.parse_product(
-                    json.loads(row["content"])
-                )
+                if reason is not None:
+                    raise records.RecordError(reason, message)
+                product = parse_catalogue.parse_product(json.loads(content))
             except Exception as error:  # One record must not end the job.
-                rejects.append(_reject_line(error, name, row))
+                rejects.append(_reject_line(error, name, line, content))
                 continue
             products.append({**product, "file": index, "line": line})
         counts = {
@@ -200,7 +198,7 @@ class CheckProductsFn(beam.DoFn):
         yield key, pa.Table.from_pylist(products, schema)
 
 
-def _reject_line(error: Exception, file: str, row: dict[str, Any]) -> str:
+def _reject_line(error: Exception, file: str, line: int, content: str) -> str:
     reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
     if isinstance(error, records.RecordError):
         reason, message = error.reason, str(error)
@@ -209,8 +207,8 @@ def _reject_line(error: Exception, file: str, row: dict[str, Any]) -> str:
             "reason": reason,
             "message": message,
             "file": file,
-            "line": row["line"],
-            "record": json.loads(row["content"]),
+            "line": line,
+            "record": json.loads(content),
         }
     )
 

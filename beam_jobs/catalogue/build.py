@@ -41,7 +41,6 @@ from beam_jobs.catalogue.identity import name_of
 from beam_jobs.catalogue.report import count_rejects
 from beam_jobs.catalogue.report import count_store
 from beam_jobs.catalogue.report import write
-from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.records import parquet_tables
@@ -50,6 +49,7 @@ from sicot_tf import files
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import generations
 from sicot_tf.data import publishing
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 

@@ -31,7 +31,6 @@ from apache_beam.transforms import window
 from beam_jobs.catalogue import embedding_model
 from beam_jobs.catalogue import picture_list
 from beam_jobs.pictures import stored_images
-from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_pictures
 from sicot_tf.data import records
@@ -40,6 +39,7 @@ from sicot_tf.data.decoding import picture_files
 from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
+from sicot_tf.stores import uploads
 
 # Stores answer in tens of milliseconds.
 _NUM_THREADS = 16
@@ -283,7 +283,7 @@ def embed(
         listed: of `picture_list.put`.
         image_folders: of `EmbedPictures`.
     """
-    model = local_copies.for_workers(saved_model, work.child(_MODEL))
+    model = uploads.for_workers(saved_model, work.child(_MODEL))
     counters, _ = runners.sum_each(
         pipeline_options,
         list(picture_list.put(listed, work)),

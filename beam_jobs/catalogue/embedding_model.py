@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from beam_jobs.pipelines import local_copies
 from sicot_tf.catalogue import product_index
 from sicot_tf.data import records
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 

@@ -207,8 +207,16 @@ class BuildStages:
         """
         output = _Output(result, self.scratch / "generation")
         with contextlib.ExitStack() as stack:
-            facts_folder = local_copies.local_copy(
-                self._parts, self.scratch, (".parquet", ".rejects")
+            # The pictures stay where they are.
+            facts_folder = local_copies.at_hand(
+                self._parts,
+                self.scratch / "parts",
+                (
+                    entry.key
+                    for entry in self._parts.list("part-")
+                    if not entry.key.endswith(".jpegs")
+                ),
+                "Copy facts",
             )
             database_folder = stack.enter_context(
                 parquet_tables.plain_name(self.scratch)

@@ -20,7 +20,6 @@ from typing import Any
 
 from apache_beam.options import pipeline_options as beam_options
 
-from beam_jobs.pipelines import local_copies
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import runners
 from beam_jobs.readers import emoji_packages
@@ -40,6 +39,7 @@ from sicot_tf import files
 from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
+from sicot_tf.stores import uploads
 
 # Raise it when the same settings are to give another shop than before.
 _FORMAT_VERSION = 2
@@ -104,7 +104,7 @@ def build(
             work,
             shards.WriteShardFn(
                 goods,
-                local_copies.for_workers(drawn, work.child("drawings")),
+                uploads.for_workers(drawn, work.child("drawings")),
                 *(result.location, work.location),
                 shard_skus,
             ),

@@ -17,7 +17,6 @@ from typing import Any
 
 import apache_beam as beam
 
-from beam_jobs.pipelines import local_copies
 from beam_jobs.readers import emoji_packages
 from beam_jobs.readers import record_shards
 from beam_jobs.shop import catalogue
@@ -28,6 +27,7 @@ from beam_jobs.shop import products
 from beam_jobs.shop import queries
 from beam_jobs.shop import scenes
 from beam_jobs.shop import titles
+from sicot_tf.stores import local_copies
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 

@@ -1,5 +1,6 @@
-"""Files of a folder where this machine can open them by path."""
+"""Files of a folder where libraries find them that read from disks only."""
 
+import collections
 import concurrent.futures
 import contextlib
 import pathlib
@@ -14,49 +15,49 @@ from sicot_tf.stores import opening
 _NUM_THREADS = 16
 
 
-def local_copy(
-    place: folder.Folder, scratch: pathlib.Path, endings: tuple[str, ...]
+def at_hand(
+    place: folder.Folder,
+    copies: pathlib.Path,
+    keys: Iterable[str] | None = None,
+    description: str = "",
 ) -> pathlib.Path:
-    """A path at which the files of a folder are.
-
-    That of the folder itself if it is on this machine, else of copies.
+    """A folder of this machine with the files of another one, not to change.
 
     Args:
-        scratch: where a folder for copies is made.
-        endings: of the keys that are copied.
+        place: if it is on this machine, it is returned as it is.
+        copies: where the copies go.
+        keys: of the files that are needed; None: all.
+        description: of a progress bar; empty for none.
     """
     if not locations.is_remote(place.location):
         return pathlib.Path(place.location)
-    target = scratch / locations.name(place.location)
-    target.mkdir()
-    entries = [each for each in place.list() if each.key.endswith(endings)]
-    with (
-        progress.bar(
-            description=f"Copy {target.name}",
-            total=sum(entry.num_bytes for entry in entries),
-            unit="B",
-            unit_scale=True,
-        ) as bar,
-        concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
-    ):
-        copies = pool.map(
-            lambda entry: place.download(entry.key, target / entry.key), entries
-        )
-        for entry, _ in zip(entries, copies, strict=True):
-            bar.update(entry.num_bytes)
-    return target
+
+    def copy(key: str) -> None:
+        path = copies / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place.download(key, path)
+
+    copies.mkdir(parents=True, exist_ok=True)
+    if keys is None:
+        keys = (entry.key for entry in place.list())
+    keys = list(keys)
+    with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+        copied = pool.map(copy, keys)
+        if description:
+            copied = progress.bar(
+                copied, description, unit="files", total=len(keys)
+            )
+        collections.deque(copied, maxlen=0)
+    return copies
 
 
 def local_file(
-    location: locations.Location, scratch: pathlib.Path
+    location: locations.Location, copies: pathlib.Path
 ) -> pathlib.Path:
-    """A path at which a file is: its own, or that of a copy."""
-    if not locations.is_remote(location):
-        return pathlib.Path(location)
-    name = locations.name(location)
+    """A path at which a file is: its own, or that of a copy in `copies`."""
     place = opening.open_folder(locations.parent(location))
-    place.download(name, scratch / name)
-    return scratch / name
+    name = locations.name(location)
+    return at_hand(place, copies, [name]) / name
 
 
 @contextlib.contextmanager

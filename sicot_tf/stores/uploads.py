@@ -1,10 +1,11 @@
-"""Results that are made on this machine and may go to a store."""
+"""What is made on this machine and may go to a store."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterator
 
 from sicot_tf import files
+from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
 
@@ -63,3 +64,19 @@ def replacing(location: locations.Location) -> Iterator[pathlib.Path]:
         path = scratch / locations.name(location)
         yield path
         store.upload(path, path.name)
+
+
+def for_workers(path: pathlib.Path, place: folder.Folder) -> locations.Location:
+    """Where all workers find the files of a folder of this machine.
+
+    Args:
+        path: the folder; what is in it does not change.
+        place: where its copy goes; what is there stays.
+    """
+    if not locations.is_remote(place.location):
+        return path.absolute()
+    for file in sorted(path.rglob("*")):
+        key = file.relative_to(path).as_posix()
+        if file.is_file() and not place.exists(key):
+            place.upload(file, key)
+    return place.location

@@ -6,6 +6,7 @@ import unittest
 
 from sicot_tf.stores import local_copies
 from sicot_tf.stores import opening
+from sicot_tf.stores import uploads
 from tests.helpers import object_stores
 
 
@@ -21,6 +22,40 @@ class LocalCopiesTest(unittest.TestCase):
         self.assertFalse(folder.exists())
         with local_copies.local_files(here, ["a"]) as folder:
             self.assertEqual(folder, here)
+
+
+class AtHandTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        (self.folder / "model" / "variables").mkdir(parents=True)
+        (self.folder / "model" / "variables" / "a").write_bytes(b"1")
+        (self.folder / "model" / "b").write_bytes(b"2")
+
+    def test_on_a_disk(self):
+        """Breaks if files are copied that all workers see."""
+        model = self.folder / "model"
+        place = opening.open_folder(self.folder / "work")
+        self.assertEqual(uploads.for_workers(model, place), model)
+        here = opening.open_folder(model)
+        copies = self.folder / "copies"
+        self.assertEqual(local_copies.at_hand(here, copies), model)
+        self.assertEqual(
+            [each.name for each in self.folder.iterdir()], ["model"]
+        )
+
+    def test_there_and_back(self):
+        """Breaks if a worker of another machine lacks a file."""
+        with object_stores.s3_bucket() as bucket:
+            place = opening.open_folder(f"{bucket}/work")
+            found = uploads.for_workers(self.folder / "model", place)
+            self.assertEqual(found, f"{bucket}/work")
+            copies = local_copies.at_hand(place, self.folder / "copies")
+            self.assertEqual((copies / "variables" / "a").read_bytes(), b"1")
+            self.assertEqual((copies / "b").read_bytes(), b"2")
+            some = local_copies.at_hand(place, self.folder / "some", ["b"])
+            self.assertEqual([each.name for each in some.iterdir()], ["b"])
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 ## make test    installs what is missing and runs the tests
 ## make flink-test   the build job on a local Flink (needs java and mvn): the
 ##              same bytes? spark-test and prism-test (needs go) alike
+## make store-test   builds on servers of S3 and Cloud Storage, kills, two
+##              builders, mistakes: the same bytes? (needs go, and root)
 ## make lint    formatting, lint, which way imports run, and the consistency of
 ##              the environment
 
-.PHONY: help demo test lint install clean flink-test spark-test prism-test
+.PHONY: help demo test lint install clean flink-test spark-test prism-test \
+  store-test
 .DEFAULT_GOAL := help
 
 help:
@@ -45,6 +48,9 @@ test: .venv/installed
 
 flink-test spark-test prism-test: %-test: .venv/installed
 	.venv/bin/python -m benchmarks.jobs.portable_runners --runner $*
+
+store-test: .venv/installed
+	.venv/bin/python -m benchmarks.stores.store_test
 
 lint: .venv/installed
 	.venv/bin/ruff format --check .

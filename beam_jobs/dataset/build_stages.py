@@ -22,12 +22,12 @@ import apache_beam as beam
 import numpy as np
 from gensim.models import word2vec
 
-from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
-from beam_jobs.dataset import store_records
 from beam_jobs.dataset import summary
-from beam_jobs.dataset import survey_records
-from beam_jobs.dataset import write_shards
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import store_records
+from beam_jobs.dataset.steps import survey_records
+from beam_jobs.dataset.steps import write_shards
 from beam_jobs.pipelines import progress
 from beam_jobs.pipelines import sums
 from beam_jobs.records import file_ranges

@@ -5,7 +5,7 @@ import concurrent.futures
 from collections.abc import Mapping
 from typing import Any
 
-from beam_jobs.dataset import parts
+from beam_jobs.dataset.steps import parts
 from sicot_tf.data import generations
 from sicot_tf.data import publishing
 from sicot_tf.stores import folder

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import reject_lines
 from beam_jobs.dataset import resolve_records
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import reject_lines
 from beam_jobs.pipelines import sums
 from beam_jobs.records import raw_records
 from sicot_tf import config

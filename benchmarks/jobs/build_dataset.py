@@ -119,9 +119,9 @@ def _meet(barrier: threading.Barrier) -> None:
 
 def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
     """Seconds of the picture stage, on processes that have started before."""
-    from beam_jobs.dataset import parts
-    from beam_jobs.dataset import store_records
-    from beam_jobs.dataset import survey_records
+    from beam_jobs.dataset.steps import parts
+    from beam_jobs.dataset.steps import store_records
+    from beam_jobs.dataset.steps import survey_records
     from beam_jobs.pipelines import runners
     from beam_jobs.records import file_ranges
     from beam_jobs.records import record_files

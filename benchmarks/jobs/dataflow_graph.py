@@ -19,10 +19,10 @@ _WORK = "gs://my-bucket/dataset/.work-0123456789ab-1000"
 
 def pipelines() -> Iterator[tuple[str, list[Any], Any]]:
     """Name, inputs and transform of each pipeline of a build."""
-    from beam_jobs.dataset import parts
-    from beam_jobs.dataset import store_records
-    from beam_jobs.dataset import survey_records
-    from beam_jobs.dataset import write_shards
+    from beam_jobs.dataset.steps import parts
+    from beam_jobs.dataset.steps import store_records
+    from beam_jobs.dataset.steps import survey_records
+    from beam_jobs.dataset.steps import write_shards
     from beam_jobs.pipelines import sums
     from beam_jobs.records import file_ranges
     from beam_jobs.records import record_files

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from beam_jobs.dataset import parts
+from beam_jobs.dataset.steps import parts
 
 _NUM_WORDS = 200_000
 _COPIES = {"ids": 0.01, "pictures": 0.04, "near": 0.05}

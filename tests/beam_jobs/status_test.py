@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from beam_jobs import status
-from beam_jobs.dataset import parts
+from beam_jobs.dataset.steps import parts
 from sicot_tf import files
 from sicot_tf.data import generations
 from tests.helpers import object_stores

@@ -10,8 +10,8 @@ import unittest
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from beam_jobs.dataset import parts
 from beam_jobs.dataset import resolve_records
+from beam_jobs.dataset.steps import parts
 from sicot_tf import config
 
 _CONFIG = dataclasses.replace(

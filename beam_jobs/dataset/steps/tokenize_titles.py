@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import reject_lines
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import reject_lines
 from sicot_tf.data import titles
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import reject_lines
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import reject_lines
 from beam_jobs.records import raw_records
 from sicot_tf import config
 from sicot_tf import files

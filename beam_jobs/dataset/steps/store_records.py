@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 from apache_beam import pvalue
 from apache_beam.metrics import Metrics
 
-from beam_jobs.dataset import check_records
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import reject_lines
-from beam_jobs.dataset import store_pictures
-from beam_jobs.dataset import tokenize_titles
+from beam_jobs.dataset.steps import check_records
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import reject_lines
+from beam_jobs.dataset.steps import store_pictures
+from beam_jobs.dataset.steps import tokenize_titles
 from beam_jobs.pipelines import runners
 from beam_jobs.pipelines import sums
 from sicot_tf import config

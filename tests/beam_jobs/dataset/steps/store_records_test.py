@@ -14,12 +14,12 @@ from apache_beam.testing import test_pipeline
 from apache_beam.testing import util
 from PIL import Image
 
-from beam_jobs.dataset import check_records
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import store_pictures
-from beam_jobs.dataset import store_records
-from beam_jobs.dataset import survey_records
-from beam_jobs.dataset import tokenize_titles
+from beam_jobs.dataset.steps import check_records
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import store_pictures
+from beam_jobs.dataset.steps import store_records
+from beam_jobs.dataset.steps import survey_records
+from beam_jobs.dataset.steps import tokenize_titles
 from beam_jobs.pipelines import sums
 from beam_jobs.records import file_ranges
 from beam_jobs.records import record_files
@@ -201,7 +201,7 @@ class StepsTest(unittest.TestCase):
         (self._folder / "empty.jpg").write_bytes(b"")
         rows = [
             {"row": i, "image": str(self._folder / name).encode(),
-             "reason": reason}
+             "folder": b"/nowhere", "reason": reason}
             for i, (name, reason) in enumerate([
                 ("good.jpg", None), ("empty.jpg", None), ("gone.jpg", None),
                 ("good.jpg", "bad_field"), ("good.jpg", None),

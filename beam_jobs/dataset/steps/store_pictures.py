@@ -13,8 +13,8 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from beam_jobs.dataset import parts
-from beam_jobs.dataset import reject_lines
+from beam_jobs.dataset.steps import parts
+from beam_jobs.dataset.steps import reject_lines
 from beam_jobs.pictures import stored_images
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_pictures

@@ -14,7 +14,7 @@ from apache_beam.testing import test_pipeline
 from apache_beam.testing import util
 
 from beam_jobs.dataset import resolve_records
-from beam_jobs.dataset import write_shards
+from beam_jobs.dataset.steps import write_shards
 from sicot_tf import files
 from sicot_tf.data import records
 

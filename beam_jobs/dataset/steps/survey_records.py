@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam import pvalue
 
-from beam_jobs.dataset import parts
+from beam_jobs.dataset.steps import parts
 from beam_jobs.pipelines import sums
 from beam_jobs.records import file_ranges
 from beam_jobs.records import raw_records

@@ -1,0 +1,1 @@
+"""What records pass through in the pipelines of `build_dataset`."""

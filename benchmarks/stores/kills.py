@@ -2,10 +2,10 @@
 
 import os
 import signal
-import subprocess
 import time
 
 from benchmarks.stores import builds
+from benchmarks.stores import servers
 from sicot_tf.data import generations
 from sicot_tf.stores import locations
 from sicot_tf.stores import opening
@@ -13,30 +13,37 @@ from sicot_tf.stores import opening
 _FLAGS = ("--num_processes=2",)
 
 
-def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
+def kill_and_resume(
+    launcher: builds.Launcher, server: servers.Server, num_kills: int
+) -> int:
     """Kills builds at moments spread over one; returns how many went wrong.
 
+    Moments are told by requests, which are as many on a machine that is busy.
+
     Args:
-        url: of a bucket with the records in `raw`.
+        server: its bucket has the records in `raw`.
     """
+    url = server.url
     records, calm = f"{url}/raw/records.jsonl", f"{url}/calm"
-    process = launcher.start(records, calm, *_FLAGS)
-    _wait_for_work(process, calm)
-    started = time.monotonic()
-    process.communicate()
-    seconds = time.monotonic() - started
+    before = server.num_requests()
+    launcher.build(records, calm, *_FLAGS)
+    num_requests = server.num_requests() - before
     expected, counts = builds.digests(calm), builds.counters(calm)
     num_parts, num_shards = counts["parts_stored"], counts["shards_written"]
     print(
-        f"undisturbed: {seconds:.1f} s, {num_parts} parts, {num_shards} shards"
+        f"undisturbed: {num_requests} requests, {num_parts} parts, "
+        f"{num_shards} shards"
     )
     wrong = 0
     for number in range(num_kills):
-        moment = seconds * number / num_kills
+        moment = num_requests * (number + 1) // (num_kills + 1)
         output = f"{url}/killed-{number}"
+        before = server.num_requests()
         process = launcher.start(records, output, *_FLAGS)
-        _wait_for_work(process, output)
-        time.sleep(moment)
+        while (
+            process.poll() is None and server.num_requests() < before + moment
+        ):
+            time.sleep(0.01)
         finished = process.poll() is not None
         # The whole session: its worker processes as well.
         if not finished:
@@ -57,8 +64,8 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
             problems.append(f"stored {again['parts_stored']} parts")
         wrong += bool(problems)
         print(
-            f"{'finished' if finished else 'killed'} after {moment:4.1f} s: "
-            f"{len(kept)} objects, {parts} of {num_parts} parts, "
+            f"{'finished' if finished else 'killed'} after {moment:4} "
+            f"requests: {len(kept)} objects, {parts} of {num_parts} parts, "
             + (
                 "published; "
                 if manifests
@@ -69,13 +76,6 @@ def kill_and_resume(launcher: builds.Launcher, url: str, num_kills: int) -> int:
             flush=True,
         )
     return wrong
-
-
-def _wait_for_work(process: subprocess.Popen, output: str) -> None:
-    """Until the first object is there: before, only libraries are loaded."""
-    place = opening.open_folder(output)
-    while process.poll() is None and not any(place.list()):
-        time.sleep(0.05)
 
 
 def _is_facts(key: str) -> bool:

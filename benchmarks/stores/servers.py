@@ -57,6 +57,10 @@ class Server:
         user, system = text.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
+    def num_requests(self) -> int:
+        """Requests so far, of all kinds."""
+        return self.log.read_bytes().count(b"\n")
+
     def requests(self) -> collections.Counter[str]:
         """Requests so far by kind, in the words of the store's API."""
         counts = collections.Counter()

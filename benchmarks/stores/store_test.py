@@ -88,9 +88,7 @@ def main(argv: list[str] | None = None) -> None:
                 wrong += compare_builds(folder, records, stores)
             launcher = builds.Launcher(folder / "launcher")
             if "kills" in wanted:
-                wrong += kills.kill_and_resume(
-                    launcher, s3.url, arguments.kills
-                )
+                wrong += kills.kill_and_resume(launcher, s3, arguments.kills)
             if "builders" in wanted:
                 for store in stores:
                     wrong += kills.build_twice_at_once(launcher, store.url)

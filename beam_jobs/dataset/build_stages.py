@@ -5,6 +5,7 @@ finished, part by part and shard by shard, is not done again.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import itertools
@@ -46,6 +47,8 @@ _VOCABULARY = "vocabulary.txt"
 _VECTORS = "word_vectors"
 # Finished parts, of which a worker reads the counts.
 _BATCH = 500
+# Plans of shards that are uploaded at once.
+_NUM_THREADS = 16
 
 
 @contextlib.contextmanager
@@ -344,14 +347,15 @@ class BuildStages:
         plans = self.scratch / "plans"
         plans.mkdir()
         stems = resolver.write_shards(plans)
-        for stem in stems:
-            key = write_shards.plan_key(stem)
-            self._plans.upload(plans / key, key)
-        done = {entry.key for entry in self._summaries.list()}
-        finished = [
-            stem for stem in stems if write_shards.summary_key(stem) in done
-        ]
-        left = [stem for stem in stems if stem not in set(finished)]
+        keys = list(map(write_shards.plan_key, stems))
+        with concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+            list(pool.map(self._plans.upload, [plans / k for k in keys], keys))
+        keys = {entry.key for entry in self._summaries.list()}
+        done = {
+            stem for stem in stems if write_shards.summary_key(stem) in keys
+        }
+        finished = [stem for stem in stems if stem in done]
+        left = [stem for stem in stems if stem not in done]
         _tell_finished(finished, stems)
         with (
             stage("write shards", self.measures),

@@ -16,7 +16,7 @@ from sicot_tf.stores import folder
 from sicot_tf.stores import locations
 
 # Raise it when equal input is to give another generation than before.
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 # The libraries whose version shapes the bytes of a generation.
 _LIBRARIES = (
     "duckdb",

@@ -165,7 +165,7 @@ def _picture_stage(records: pathlib.Path, num_processes: int) -> float:
 
 def _wait_for_all(barrier: threading.Barrier) -> None:
     """Loads what the picture stage needs, then waits for the others."""
-    from beam_jobs.dataset import store_records  # noqa: F401
+    from beam_jobs.dataset.steps import store_records  # noqa: F401
     from sicot_tf.data import titles
 
     titles.tokenize(["红色手提包女 red bag"])

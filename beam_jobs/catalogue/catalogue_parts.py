@@ -199,9 +199,7 @@ class CheckProductsFn(beam.DoFn):
 
 
 def _reject_line(error: Exception, file: str, line: int, content: str) -> str:
-    reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
-    if isinstance(error, records.RecordError):
-        reason, message = error.reason, str(error)
+    reason, message = raw_records.why_rejected(error)
     return raw_records.to_json(
         {
             "reason": reason,

@@ -178,9 +178,9 @@ def _parse_or_reject(
                 raise records.RecordError("bad_json", f"No object: {content}")
         click = parse_click(fields)
     except Exception as error:  # One row must not end the job.
-        reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
-        if isinstance(error, records.RecordError | clicks.ClickError):
-            reason, message = error.reason, str(error)
+        reason, message = raw_records.why_rejected(
+            error, (records.RecordError, clicks.ClickError)
+        )
         text = reject_line(
             reason, message, file=name, line=line, record=json.loads(content)
         )

@@ -171,6 +171,20 @@ def _other_encoding(head: bytes, encoding: str) -> ValueError:
 to_json = row_contents.to_json
 
 
+def why_rejected(
+    error: Exception,
+    foreseen: tuple[type[Exception], ...] = (records.RecordError,),
+) -> tuple[str, str]:
+    """The reason and the message of what went wrong with a record.
+
+    Args:
+        foreseen: errors that have a `reason`.
+    """
+    if isinstance(error, foreseen):
+        return error.reason, str(error)
+    return "unexpected_error", f"{type(error).__name__}: {error}"
+
+
 def _read_csv(
     lines: text_lines.TextLines,
     encoding: str,

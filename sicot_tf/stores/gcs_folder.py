@@ -42,14 +42,6 @@ _ERRORS = (
 class GcsFolder(object_folder.ObjectFolder):
     """Objects of a bucket of Cloud Storage. Safe in threads."""
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the client, which is made anew where it is needed."""
-        return {
-            name: value
-            for name, value in self.__dict__.items()
-            if name != "_client"
-        }
-
     @functools.cached_property
     def _client(self) -> "_Client":
         # Tests have one environment after the other.

@@ -41,6 +41,14 @@ class ObjectFolder(folder.Folder):
             )
         self._name("")
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without the `_client`, which is made anew where it is needed."""
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name != "_client"
+        }
+
     @abc.abstractmethod
     def replace(self, key: str, content: bytes, version: str) -> bool:
         """Writes a file if its version is still the one given.

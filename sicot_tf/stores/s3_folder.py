@@ -33,14 +33,6 @@ class S3Folder(object_folder.ObjectFolder):
     processes have to be spawned.
     """
 
-    def __getstate__(self) -> dict[str, object]:
-        """Without the client, which is made anew where it is needed."""
-        return {
-            name: value
-            for name, value in self.__dict__.items()
-            if name != "_client"
-        }
-
     @functools.cached_property
     def _client(self) -> s3_client.Client:
         return s3_client.client(self._bucket)

@@ -10,14 +10,11 @@ from apache_beam.metrics import Metrics
 
 from beam_jobs.pipelines import runners
 from beam_jobs.records import raw_records
-from sicot_tf.data import records
 
 
 def describe(error: Exception) -> dict[str, str]:
     """The `reason` and `message` of what went wrong; counts it."""
-    reason, message = "unexpected_error", f"{type(error).__name__}: {error}"
-    if isinstance(error, records.RecordError):
-        reason, message = error.reason, str(error)
+    reason, message = raw_records.why_rejected(error)
     count(reason)
     return {"reason": reason, "message": message}
 

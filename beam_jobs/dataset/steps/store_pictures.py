@@ -1,10 +1,10 @@
 """Pictures of a part, decoded, checked and stored in one file."""
 
-import collections
 import concurrent.futures
 import hashlib
 import os
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from apache_beam.metrics import Metrics
 from beam_jobs.dataset.steps import parts
 from beam_jobs.dataset.steps import reject_lines
 from beam_jobs.pictures import stored_images
+from beam_jobs.pipelines import read_ahead
 from beam_jobs.pipelines import runners
 from beam_jobs.records import record_pictures
 from sicot_tf import config
@@ -41,7 +42,7 @@ class StorePicturesFn(beam.DoFn):
     def __init__(
         self, pictures: locations.Location, dataset_config: config.DatasetConfig
     ):
-        self._location = pictures
+        self._folder = opening.open_folder(pictures)
         self._config = dataset_config
         self._counters = {
             name: Metrics.counter(runners.METRICS_NAMESPACE, name)
@@ -49,7 +50,6 @@ class StorePicturesFn(beam.DoFn):
         }
 
     def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
         self._pool = concurrent.futures.ThreadPoolExecutor(_READ_AHEAD)
 
     def teardown(self) -> None:
@@ -78,7 +78,10 @@ class StorePicturesFn(beam.DoFn):
         """Appends the pictures; the hash of them as read, and of the file."""
         images = 0
         written = hashlib.sha256()
-        for row, content in self._read_ahead(rows):
+        good = [row for row in rows if not row["reason"]]
+        for row, content in read_ahead.read_ahead(
+            self._pool, _read_or_error, good, _READ_AHEAD
+        ):
             try:
                 images += _image_hash(row["row"], content)
                 image = self._to_stored_image(content, row["box"])
@@ -96,22 +99,6 @@ class StorePicturesFn(beam.DoFn):
             self._counters["images_unchanged"].inc(image.jpeg == content)
             self._counters["image_bytes"].inc(len(image.jpeg))
         return images, written.hexdigest()
-
-    def _read_ahead(
-        self, rows: Sequence[dict[str, Any]]
-    ) -> Iterator[tuple[dict[str, Any], bytes | records.RecordError]]:
-        """The rows that are good so far, with their pictures."""
-        good = iter([row for row in rows if not row["reason"]])
-        reading = collections.deque()
-        while True:
-            while len(reading) < _READ_AHEAD and (row := next(good, None)):
-                path, folder = map(os.fsdecode, (row["image"], row["folder"]))
-                content = self._pool.submit(_read_or_error, path, folder)
-                reading.append((row, content))
-            if not reading:
-                return
-            row, content = reading.popleft()
-            yield row, content.result()
 
     def _to_stored_image(
         self, content: bytes | records.RecordError, box: list[float] | None
@@ -136,7 +123,8 @@ def _image_hash(row: int, content: bytes | records.RecordError) -> int:
     return int.from_bytes(digest, "big")
 
 
-def _read_or_error(path: str, folder: str) -> bytes | records.RecordError:
+def _read_or_error(row: Mapping[str, Any]) -> bytes | records.RecordError:
+    path, folder = map(os.fsdecode, (row["image"], row["folder"]))
     try:
         return record_pictures.read(path, folder)
     except records.RecordError as error:  # Told where the picture is needed.

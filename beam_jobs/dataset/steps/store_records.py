@@ -37,13 +37,10 @@ class ReadRowsFn(beam.DoFn):
     """A part to the table of its rows, of `parts.ROWS_SCHEMA`."""
 
     def __init__(self, rows: locations.Location):
-        self._location = rows
+        self._folder = opening.open_folder(rows)
         self._counter = Metrics.counter(
             runners.METRICS_NAMESPACE, "records_read"
         )
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
 
     def process(self, part: parts.Part) -> Iterator[pa.Table]:
         table = pa.concat_tables(
@@ -61,14 +58,11 @@ class WriteFactsFn(beam.DoFn):
     """
 
     def __init__(self, folder: locations.Location):
-        self._location = folder
+        self._folder = opening.open_folder(folder)
         self._counters = {
             name: Metrics.counter(runners.METRICS_NAMESPACE, name)
             for name in ("parts_stored", "parts_reused")
         }
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
 
     def process(self, table: pa.Table) -> Iterator[sums.Sums | _TaggedRejects]:
         number = parts.number_of(table)
@@ -159,10 +153,7 @@ class ReadCountsFn(beam.DoFn):
     """Parts that were finished before to the counts of each."""
 
     def __init__(self, folder: locations.Location):
-        self._location = folder
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(folder)
 
     def process(self, batch: Sequence[parts.Part]) -> Iterator[sums.Sums]:
         for part in batch:

@@ -158,10 +158,7 @@ class WriteRowsFn(beam.DoFn):
     """A table of rows to a file of them; its name with the number of rows."""
 
     def __init__(self, rows: locations.Location):
-        self._location = rows
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(rows)
 
     def process(self, table: pa.Table) -> Iterator[sums.Sums]:
         key = table.schema.metadata[b"key"].decode()

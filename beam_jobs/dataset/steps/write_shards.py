@@ -5,10 +5,10 @@ files. Its summary appears last and marks it as finished: after a kill only
 unfinished shards are written again.
 """
 
-import collections
 import concurrent.futures
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
+from beam_jobs.pipelines import read_ahead
 from beam_jobs.pipelines import runners
 from beam_jobs.pipelines import sums
 from sicot_tf import files
@@ -47,10 +48,7 @@ class ReadPlanFn(beam.DoFn):
     """A shard's stem to the table of its records, `SHARD_SCHEMA`."""
 
     def __init__(self, plans: locations.Location):
-        self._location = plans
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(plans)
 
     def process(self, stem: str) -> Iterator[pa.Table]:
         with self._folder.open(plan_key(stem)) as file:
@@ -80,7 +78,9 @@ class WriteShardFn(beam.DoFn):
         summaries: locations.Location,
         vocabulary: str,
     ):
-        self._locations = (pictures, output, summaries)
+        self._pictures, self._output, self._summaries = map(
+            opening.open_folder, (pictures, output, summaries)
+        )
         self._vocabulary = vocabulary
         self._counters = {
             name: Metrics.counter(runners.METRICS_NAMESPACE, name)
@@ -88,9 +88,6 @@ class WriteShardFn(beam.DoFn):
         }
 
     def setup(self) -> None:
-        self._pictures, self._output, self._summaries = map(
-            opening.open_folder, self._locations
-        )
         first = records.PADDING_ID + 1
         lines = io.StringIO(self._output.get(self._vocabulary).decode())
         self._word_ids = {
@@ -129,7 +126,13 @@ class WriteShardFn(beam.DoFn):
     def _encode_all(
         self, table: pa.Table, is_train: bool, counts: dict[str, int]
     ) -> Iterator[bytes]:
-        for record, image in self._read_ahead(table):
+        batches = map(pa.RecordBatch.to_pylist, table.to_batches(_BATCH))
+        for record, image in read_ahead.read_ahead(
+            self._pool,
+            self._read_image,
+            itertools.chain.from_iterable(batches),
+            _READ_AHEAD,
+        ):
             words = record["words"]
             if is_train:
                 words = [word for word in words if word in self._word_ids]
@@ -147,21 +150,6 @@ class WriteShardFn(beam.DoFn):
                 ],
                 source=record["source"],
             )
-
-    def _read_ahead(
-        self, table: pa.Table
-    ) -> Iterator[tuple[dict[str, Any], bytes]]:
-        """The records with their pictures, in their order."""
-        reading = collections.deque()
-        for batch in table.to_batches(_BATCH):
-            for record in batch.to_pylist():
-                image = self._pool.submit(self._read_image, record)
-                reading.append((record, image))
-                if len(reading) == _READ_AHEAD:
-                    record, image = reading.popleft()
-                    yield record, image.result()
-        for record, image in reading:
-            yield record, image.result()
 
     def _read_image(self, record: dict[str, Any]) -> bytes:
         data = self._pictures.get_range(
@@ -200,10 +188,7 @@ class ReadSummaryFn(beam.DoFn):
     """Stems of shards that were finished before to the summary of each."""
 
     def __init__(self, summaries: locations.Location):
-        self._location = summaries
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(summaries)
 
     def process(self, batch: Sequence[str]) -> Iterator[sums.Sums]:
         for stem in batch:

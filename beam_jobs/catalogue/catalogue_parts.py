@@ -79,11 +79,8 @@ class ReadRowsFn(beam.DoFn):
     """
 
     def __init__(self, location: locations.Location, encoding: str = "utf-8"):
-        self._location = location
+        self._folder = opening.open_folder(location)
         self._encoding = encoding
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
 
     def process(self, file: CatalogueFile) -> Iterator[Any]:
         index, path, name = file
@@ -213,10 +210,7 @@ def _reject_line(error: Exception, file: str, line: int, content: str) -> str:
 
 class _StoreFn(beam.DoFn):
     def __init__(self, location: locations.Location):
-        self._location = location
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(location)
 
 
 class StoreRejectsFn(_StoreFn):

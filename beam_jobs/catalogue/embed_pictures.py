@@ -185,13 +185,10 @@ class StoreVectorsFn(beam.DoFn):
     """Puts the vectors of batches into files; yields how many there are."""
 
     def __init__(self, location: locations.Location):
-        self._location = location
+        self._folder = opening.open_folder(location)
         self._num_embedded = Metrics.counter(
             runners.METRICS_NAMESPACE, "images_embedded"
         )
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
 
     def start_bundle(self) -> None:
         self._held: dict[int, pa.Table] = {}

@@ -67,10 +67,7 @@ class ListBatchesFn(beam.DoFn):
     """
 
     def __init__(self, location: locations.Location):
-        self._location = location
-
-    def setup(self) -> None:
-        self._folder = opening.open_folder(self._location)
+        self._folder = opening.open_folder(location)
 
     def process(self, number: int) -> Iterator[pa.Table]:
         done = _stored_batches(self._folder, number)
